@@ -1,0 +1,27 @@
+/* What a worker's handlers share: made once in server.c, borrowed by every request. */
+#ifndef MINUTEMAIL_API_H
+#define MINUTEMAIL_API_H
+
+#include "common/base.h"
+
+struct auth;
+struct loop;
+struct metrics;
+struct pg;
+
+struct api_config {              /* the part of the daemon's configuration that handlers need */
+	const char *hostname;
+	int64_t mailbox_lifetime_default_us, mailbox_lifetime_max_us;
+	int64_t source_max;          /* octets of an injected mail */
+};
+
+struct api {
+	struct loop *loop;
+	struct pg *pg;
+	struct auth *auth;
+	struct metrics *metrics;
+	const struct api_config *config;
+	bool draining;
+};
+
+#endif

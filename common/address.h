@@ -1,0 +1,42 @@
+/* Mailbox syntax (RFC 5321 4.1.2, RFC 6531 3.3) and the one canonical form by which mail is looked up. Pure. */
+#ifndef MINUTEMAIL_ADDRESS_H
+#define MINUTEMAIL_ADDRESS_H
+
+#include "common/base.h"
+
+#define ADDRESS_LOCAL_MAX 64     /* octets, RFC 5321 4.5.3.1.1 */
+#define ADDRESS_DOMAIN_MAX 255   /* 4.5.3.1.2 */
+#define ADDRESS_PATH_MAX 256     /* 4.5.3.1.3, with the angle brackets */
+#define ADDRESS_MAX (ADDRESS_LOCAL_MAX + 1 + ADDRESS_DOMAIN_MAX)
+
+enum address_result {
+	ADDRESS_OK,
+	ADDRESS_BAD_SYNTAX,
+	ADDRESS_TOO_LONG,
+	ADDRESS_NON_ASCII,       /* needs SMTPUTF8 and it was not given */
+	ADDRESS_BAD_IDNA,        /* libidn2 refuses the domain */
+};
+
+enum address_kind { ADDRESS_NULL /* <> */, ADDRESS_DOMAIN, ADDRESS_LITERAL, ADDRESS_POSTMASTER /* <Postmaster>, no domain */ };
+
+struct address {
+	enum address_kind kind;
+	bool utf8;                               /* an octet over 0x7f was seen */
+	char raw[ADDRESS_MAX + 4];               /* as given, without brackets and source route; NUL-terminated */
+	char local[ADDRESS_LOCAL_MAX + 1];       /* quoted-string undone, case kept */
+	char domain[ADDRESS_DOMAIN_MAX + 1];     /* lower-case A-label form, no trailing dot; "[1.2.3.4]" for a literal */
+	char canonical[ADDRESS_MAX + 1];         /* local: +detail cut, ASCII lower case, NFC; '@'; domain. "" for <> and literals */
+};
+
+/* One path without its angle brackets: "a@b", "\"a b\"@c", "@r1,@r2:u@d" (the route is dropped), "u@[IPv6:…]", "". `utf8`: SMTPUTF8
+ * applies. `<Postmaster>` is accepted only when postmaster_ok (RCPT, any case). */
+enum address_result address_parse(const char *s, size_t n, bool utf8, bool postmaster_ok, struct address *ret);
+
+/* A domain name as configured or as in the API: to its lower-case A-label. -EINVAL: not a name. */
+int address_canonical_domain(const char *s, size_t n, char ret[ADDRESS_DOMAIN_MAX + 1]);
+/* An alias a client may create: dot-atom, 1..64 octets, ASCII, no '+'; stored lower-case into ret. -EINVAL. */
+int address_canonical_alias(const char *s, size_t n, char ret[ADDRESS_LOCAL_MAX + 1]);
+/* postmaster, abuse, hostmaster, webmaster, mailer-daemon, noreply. */
+bool address_alias_reserved(const char *canonical_alias);
+
+#endif

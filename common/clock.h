@@ -1,0 +1,20 @@
+/* Time. One "now" per loop turn: loop_turn() calls clock_update(); everything else reads the stored value. Tests set it. */
+#ifndef MINUTEMAIL_CLOCK_H
+#define MINUTEMAIL_CLOCK_H
+
+#include "common/base.h"
+
+void clock_update(void);          /* re-reads the system clocks unless a test has set them */
+int64_t clock_mono_us(void);      /* CLOCK_MONOTONIC, microseconds, as of the last update */
+int64_t clock_wall_us(void);      /* microseconds since 1970-01-01 UTC, as of the last update */
+int64_t clock_mono_us_now(void);  /* reads the clock; for measuring inside one turn */
+void clock_set(int64_t wall_us);  /* tests: freezes both; monotonic follows the difference */
+void clock_advance(int64_t us);   /* tests: moves both */
+
+#define CLOCK_RFC3339_SIZE 28     /* "2026-11-24T15:15:14.123456Z" with its NUL */
+/* Milliseconds are printed ("…14.123Z"). Returns the length. */
+size_t clock_format_rfc3339(int64_t wall_us, char ret[CLOCK_RFC3339_SIZE]);
+#define CLOCK_RFC5322_SIZE 40     /* "Tue, 24 Nov 2026 15:15:14 +0000" with its NUL */
+size_t clock_format_rfc5322(int64_t wall_us, char ret[CLOCK_RFC5322_SIZE]);
+
+#endif

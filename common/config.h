@@ -1,0 +1,47 @@
+/* Configuration: one const table of keys fills a struct from, in rising order of precedence, defaults, a file
+ * (`key = value` lines, `#` comments), environment (MINUTEMAIL_KEY, or MINUTEMAIL_KEY_FILE naming a file with the value)
+ * and flags (--key=value or --key value, '_' written '-'). --help and --check-config come from the same table. */
+#ifndef MINUTEMAIL_CONFIG_H
+#define MINUTEMAIL_CONFIG_H
+
+#include "common/base.h"
+
+enum config_type {
+	CONFIG_STRING,   /* char *, owned by the struct */
+	CONFIG_SECRET,   /* char *, owned, wiped by config_fini, never printed; flag form refused (ps shows it) */
+	CONFIG_BOOL,     /* bool: yes/no/true/false/on/off/1/0 */
+	CONFIG_INT,      /* int64_t within min..max */
+	CONFIG_SIZE,     /* int64_t octets: 25M, 256K, 1G, plain */
+	CONFIG_DURATION, /* int64_t microseconds: 300ms, 5s, 10m, 1h, 2d; plain number: seconds */
+	CONFIG_LIST,     /* char **, NULL-terminated, owned; comma or blank separated */
+};
+
+struct config_key {
+	const char *name;      /* lower case with underscores */
+	enum config_type type;
+	size_t offset;         /* of the member in the daemon's struct */
+	const char *fallback;  /* as text; NULL: "" / empty list / 0 */
+	int64_t min, max;      /* for INT, SIZE, DURATION (DURATION in microseconds); both 0: no bound */
+	bool reloadable;       /* SIGHUP may change it */
+	const char *help;      /* one line, units included */
+};
+
+enum config_result {
+	CONFIG_OK,      /* run */
+	CONFIG_EXIT_OK, /* --help, --version or --check-config did their work and printed */
+	CONFIG_BAD,     /* one line per fault was printed to standard error, each naming the key and where it came from */
+};
+
+/* Fills `config` (zeroed by the caller). `keys` ends with a row whose name is NULL. An unknown key in the file, in a flag or a
+ * MINUTEMAIL_ variable with this daemon's prefix list is a fault; unknown MINUTEMAIL_ variables are ignored, since daemons
+ * share an environment. The file is --config PATH or MINUTEMAIL_CONFIG; a missing default file is fine, a named one not.
+ * `about` is the first line of --help. Positional arguments are refused unless ret_rest is non-NULL (then it points into
+ * argv at the first one, NULL-terminated). */
+enum config_result config_load(const struct config_key *keys, void *config, int argc, char **argv, const char *about,
+                               char ***ret_rest);
+/* Reads file and environment again into a second struct; rows not reloadable keep the old value, and are named in a
+ * warning when they differ. -EINVAL: nothing changed, faults logged. */
+int config_reload(const struct config_key *keys, void *config);
+void config_fini(const struct config_key *keys, void *config);
+
+#endif

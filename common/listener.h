@@ -1,0 +1,29 @@
+/* Listening sockets. The master opens one SO_REUSEPORT socket per worker and address before it forks and keeps all of them
+ * open, so connections queued at a worker that died wait for its successor. */
+#ifndef MINUTEMAIL_LISTENER_H
+#define MINUTEMAIL_LISTENER_H
+
+#include "common/base.h"
+
+#include <sys/socket.h>
+
+struct loop;
+
+/* "127.0.0.1:1025", "[::1]:25", "*:25" (both families, one dual-stack socket), "unix:/run/x.sock". Port 0 picks one; the others
+ * of the set then use the same. Fills `count` descriptors, close-on-exec and non-blocking. -errno, with *ret_error (static
+ * or allocated once at start-up) naming the address. */
+int listener_open(const char *address, unsigned count, int *ret_fds, const char **ret_error);
+/* "127.0.0.1:1025" as bound, into ret (size octets). */
+void listener_name(int fd, char *ret, size_t size);
+
+struct listener;
+
+/* Accepts up to 16 connections a turn. The callback owns fd (non-blocking, close-on-exec). */
+typedef void listener_accept(void *arg, int fd, const struct sockaddr_storage *peer, socklen_t peer_len);
+struct listener *listener_new(struct loop *, int fd, listener_accept *, void *arg);   /* borrows fd */
+struct listener *listener_free(struct listener *);
+/* Pausing leaves connections in the kernel's queue. EMFILE/ENFILE/ENOMEM pause by themselves for 1 s (one log line). */
+void listener_pause(struct listener *);
+void listener_resume(struct listener *);
+
+#endif

@@ -1,0 +1,34 @@
+/* One logfmt line per event on standard error: time, level, process, event, then key=value pairs. Client text is quoted and
+ * escaped (C0, DEL, 0x80-0xff as \xHH, CR, LF, quote, backslash). No secrets: callers never pass any. */
+#ifndef MINUTEMAIL_LOG_H
+#define MINUTEMAIL_LOG_H
+
+#include "common/base.h"
+
+enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR };
+
+/* `process` is borrowed for ever ("smtpd master", "smtpd 1"). */
+void log_init(const char *process, enum log_level least);
+void log_set_level(enum log_level least);
+bool log_enabled(enum log_level);
+/* Tests: receives every line instead of standard error; NULL restores. */
+void log_set_sink(void (*sink)(void *arg, enum log_level, const char *line, size_t n), void *arg);
+
+/* A line under construction, on the caller's stack; over-long lines are cut and end in " cut=true". */
+struct log_line {
+	enum log_level level;
+	size_t len;
+	char text[2048];
+};
+
+void log_begin(struct log_line *, enum log_level, const char *event); /* event: fixed words, "message stored" */
+void log_str(struct log_line *, const char *key, const char *value);  /* NULL value: the pair is left out */
+void log_slice(struct log_line *, const char *key, struct slice value);
+void log_int(struct log_line *, const char *key, int64_t value);
+void log_errno(struct log_line *, int r);                             /* r: errno or -errno; error="No such file" */
+void log_end(struct log_line *);
+
+/* The short form: event and one formatted text (msg="…"). */
+void log_msg(enum log_level, const char *event, const char *fmt, ...) printf_like(3, 4);
+
+#endif

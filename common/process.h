@@ -1,0 +1,38 @@
+/* Master and workers. The master forks `workers` children, restarts one that dies (back-off 100 ms doubling to 5 s), relays
+ * SIGTERM (drain), SIGHUP (reload) and serves metrics; a worker runs one loop. A worker whose master dies drains and ends
+ * (PR_SET_PDEATHSIG). */
+#ifndef MINUTEMAIL_PROCESS_H
+#define MINUTEMAIL_PROCESS_H
+
+#include "common/base.h"
+
+struct loop;
+struct metrics;
+
+struct process_ops {
+	/* In the worker, after the fork: build everything, then return; the loop runs afterwards. -errno ends the worker. */
+	int (*start)(void *arg, struct loop *, unsigned index);
+	void (*drain)(void *arg);    /* first SIGTERM/SIGINT: accept nothing new, finish what is in hand, then loop_stop() */
+	void (*reload)(void *arg);   /* SIGHUP */
+	void (*stop)(void *arg);     /* after the loop ended: tear down in reverse, so leak checkers prove the destructors */
+};
+
+struct process_options {
+	const char *name;            /* "smtpd" */
+	unsigned workers;            /* at least 1 */
+	const char *user;            /* NULL or "": stay who we are; else workers (and then the master) drop to this user */
+	int64_t drain_us;            /* a worker still draining after this long is ended */
+	const char *metrics_listen;  /* "127.0.0.1:9125"; NULL or "": no metrics listener */
+	struct metrics *metrics;
+	const char *pid_file;        /* NULL or "": none; written by the master once all workers have started */
+};
+
+/* Runs until stopped; returns the exit status for main(). A second SIGTERM/SIGINT ends at once. When every worker has
+ * returned from start() the master logs event="ready". A worker that fails in start() the first time ends the daemon with
+ * status 1; later ones are retried. workers == 1 still forks. */
+int process_run(const struct process_options *, const struct process_ops *, void *arg);
+
+/* One per CPU the process may run on (sched_getaffinity). */
+unsigned process_default_workers(void);
+
+#endif

@@ -1,0 +1,27 @@
+/* The source of a message -> struct message. Our scanner (prescan) runs first and decides what GMime may see; GMime splits and
+ * reads structured headers; our own decoders make text, sizes and digests (smtp.md 0.1-0.3, 2.1-2.5). Pure: no I/O, no time.
+ *
+ * Whatever the input, the result is a message (perhaps empty) whose warnings tell what was odd:
+ *   too_many_headers header_too_long header_block_too_long too_deep too_many_parts too_many_parameters too_many_groups
+ *   too_many_addresses boundary_too_long text_cut bad_base64 bad_quoted_printable unknown_encoding unknown_charset
+ *   bad_charset_data conflicting_header conflicting_parameter no_boundary missing_end_boundary no_headers 8bit_header nul_octet
+ *   bare_newline bare_cr text_from_html parse_failed not_parsed (over the size that is parsed)
+ */
+#ifndef MINUTEMAIL_MIME_H
+#define MINUTEMAIL_MIME_H
+
+#include "smtpd/message.h"
+
+struct mime_limits {            /* defaults: MIME_LIMITS, smtp.md 2.1 */
+	unsigned fields_entity, fields_message;
+	size_t field, field_block;
+	unsigned depth, parts, parameters, groups, addresses;
+	size_t boundary, text;
+};
+extern const struct mime_limits MIME_LIMITS;
+
+void mime_init(void);           /* once per process, before anything else: g_mime_init and our options */
+/* Never fails and never returns NULL; what GMime cannot have is left unparsed and said in warnings. */
+struct message *mime_parse(const void *source, size_t n, const struct mime_limits *);
+
+#endif

@@ -1,0 +1,113 @@
+/* The SMTP state machine of one connection. No I/O, no libevent: octets in, reply text out, and what it waits for. The
+ * connection (conn) carries out what session_wants() says and reports the outcome by a session_on_ call.
+ *
+ *   GREET -EHLO/HELO-> READY -MAIL-> MAIL -RCPT-> RCPT_WAIT -verdict-> MAIL -DATA-> DATA -dot-> STORE_WAIT -verdict-> READY
+ *   any of GREET..MAIL -STARTTLS-> TLS_WAIT -done-> GREET;  MAIL/BDAT <-> BDAT -LAST-> STORE_WAIT;  any -> CLOSING
+ *   READY, GREET: no transaction.  *_WAIT: input parked, exactly one answer owed.  CLOSING: only output is left.
+ */
+#ifndef MINUTEMAIL_SESSION_H
+#define MINUTEMAIL_SESSION_H
+
+#include "common/address.h"
+#include "common/buf.h"
+
+struct session;
+
+struct session_options {           /* borrowed for the life of the session */
+	const char *hostname;          /* first word of the banner, `by` of Received */
+	uint64_t size_max;             /* octets of a message; SIZE */
+	unsigned recipients_max;       /* per transaction; at least 100 */
+	unsigned transactions_max;     /* messages per session; 0: no limit */
+	unsigned errors_max;           /* 421 4.7.0 and close at this many; 0: no limit */
+	unsigned junk_max;             /* NOOP, RSET, VRFY, HELP, EHLO without mail in between; 0: no limit */
+	unsigned bad_recipients_max;   /* 421 4.7.0; 0: no limit */
+	bool starttls;                 /* offered while in clear */
+	bool chunking;                 /* CHUNKING and BINARYMIME offered */
+};
+
+enum session_want {
+	SESSION_WANT_INPUT,            /* call session_input() when octets come */
+	SESSION_WANT_RECIPIENT,        /* look session_recipient() up, then session_on_recipient() */
+	SESSION_WANT_STORE,            /* the message is complete: store it, then session_on_stored() */
+	SESSION_WANT_TLS,              /* flush the output, then handshake; then session_on_tls() */
+	SESSION_WANT_CLOSE,            /* flush the output, then close */
+};
+
+enum session_recipient_verdict { /* same order as recipient.h; kept apart because this half is pure */
+	SESSION_RECIPIENT_OK,
+	SESSION_RECIPIENT_UNKNOWN,
+	SESSION_RECIPIENT_FOREIGN_DOMAIN,
+	SESSION_RECIPIENT_UNAVAILABLE,
+};
+
+enum session_store_verdict {
+	SESSION_STORE_OK,
+	SESSION_STORE_UNAVAILABLE,     /* 451 4.3.0 */
+	SESSION_STORE_FULL,            /* 452 4.3.1 */
+	SESSION_STORE_LOOP,            /* 554 5.4.6 */
+};
+
+/* Where the octets of a message go. A transaction's body starts with body_start. A failing body_write (-ENOSPC: 452, else 451)
+ * is remembered and answered at the end; it is not called again for that message. body_drop: the octets so far are void
+ * (RSET, too big, lost). */
+struct session_sink {
+	int (*body_start)(void *arg);
+	int (*body_write)(void *arg, const void *p, size_t n);
+	void (*body_drop)(void *arg);
+};
+
+struct session *session_new(const struct session_options *, const struct session_sink *, void *sink_arg);
+struct session *session_free(struct session *);
+
+void session_start(struct session *);                       /* queues the banner */
+/* Consumes octets until all are used or something other than input is wanted; returns how many. Never looks past a command that
+ * must be answered first, so replies keep their order and PIPELINING works. */
+size_t session_input(struct session *, const void *p, size_t n);
+enum session_want session_wants(const struct session *);
+struct buf *session_output(struct session *);               /* reply text; conn consumes it */
+/* Whether replies should be flushed now: no complete command can be waiting in the n unread octets (RFC 2920 3.2). */
+bool session_should_flush(const struct session *, const void *unread, size_t n);
+bool session_receiving(const struct session *);             /* inside DATA or BDAT: other deadlines and marks apply */
+
+const struct address *session_recipient(const struct session *);   /* SESSION_WANT_RECIPIENT: which */
+/* `tag` identifies the mailbox for "same recipient twice" (its id, 16 octets); ignored unless OK. */
+void session_on_recipient(struct session *, enum session_recipient_verdict, const uint8_t tag[16]);
+/* `queue_id`: printed in the 250; at most 64 characters of [A-Za-z0-9-]. */
+void session_on_stored(struct session *, enum session_store_verdict, const char *queue_id);
+void session_on_tls(struct session *, const char *version_cipher);  /* forgets everything said in clear; NULL: failed, close */
+
+/* Things the connection decides: each queues its reply and, if it ends the session, moves to CLOSING. */
+enum session_abort {
+	SESSION_ABORT_IDLE,            /* 421 4.4.2 */
+	SESSION_ABORT_SHUTDOWN,        /* 421 4.3.2; inside DATA/BDAT or *_WAIT it takes effect after the reply owed */
+	SESSION_ABORT_OVERLOAD,        /* 421 4.3.2 */
+	SESSION_ABORT_RATE,            /* 421 4.7.0 */
+	SESSION_ABORT_UNSYNCHRONISED,  /* 554 5.5.0 */
+};
+void session_abort(struct session *, enum session_abort);
+
+/* The transaction at SESSION_WANT_STORE, borrowed until session_on_stored(). */
+struct session_transaction {
+	struct address mail_from;
+	bool smtputf8;
+	uint64_t size;                 /* octets given to the sink */
+	bool bare_newline, bare_cr;    /* seen in DATA (smtp.md 1.9) */
+	unsigned recipient_count;      /* accepted and distinct */
+	const struct address *recipients;
+	const uint8_t (*tags)[16];     /* parallel to recipients */
+};
+const struct session_transaction *session_transaction(const struct session *);
+const char *session_helo(const struct session *);           /* "" before EHLO */
+bool session_esmtp(const struct session *);                 /* EHLO, not HELO */
+const char *session_tls(const struct session *);            /* NULL in clear */
+
+struct session_counts {
+	unsigned commands, errors, junk, recipients_accepted, recipients_refused, messages;
+	unsigned last_code;            /* of the last reply */
+	const char *stage;             /* "RCPT", "DATA", … for "lost connection after" */
+};
+const struct session_counts *session_counts(const struct session *);
+/* Called for every reply line queued, for metrics; NULL: none. */
+void session_on_reply(struct session *, void (*fn)(void *arg, unsigned code), void *arg);
+
+#endif

@@ -1,0 +1,28 @@
+/* The octets of one message while it is received: in memory up to 256 KiB, then in an unlinked file. Exact. */
+#ifndef MINUTEMAIL_SPOOL_H
+#define MINUTEMAIL_SPOOL_H
+
+#include "common/base.h"
+#include "common/sha256.h"
+
+#define SPOOL_MEMORY_MAX (256 * 1024)
+
+struct spool;
+
+/* `dir`: where O_TMPFILE files go when memory is not enough; borrowed. */
+struct spool *spool_new(const char *dir);
+struct spool *spool_free(struct spool *);
+define_cleanup(struct spool *, spool_free)
+/* -ENOSPC, -EIO, … : the message cannot be taken (452/451); what came before stays readable. */
+int spool_append(struct spool *, const void *p, size_t n);
+uint64_t spool_size(const struct spool *);
+/* All octets while they are in memory, else NULL. Borrowed until the next append. */
+const void *spool_memory(const struct spool *);
+int spool_fd(const struct spool *);                          /* the file once there is one, else -1 */
+/* Reads up to n octets at offset; returns how many (0 at the end), or -errno. */
+ssize_t spool_read(struct spool *, uint64_t offset, void *p, size_t n);
+void spool_digest(struct spool *, uint8_t ret[SHA256_LEN]);  /* SHA-256 of everything appended */
+/* Octets held in memory by all spools of the process, for the bound on messages in flight. */
+size_t spool_memory_in_use(void);
+
+#endif
