@@ -23,7 +23,7 @@ int buf_append(struct buf *, const void *p, size_t n);
 int buf_append_str(struct buf *, const char *s);
 int buf_append_char(struct buf *, char c);
 int buf_printf(struct buf *, const char *fmt, ...) printf_like(2, 3);
-int buf_vprintf(struct buf *, const char *fmt, va_list ap);
+int buf_vprintf(struct buf *, const char *fmt, va_list ap) printf_like(2, 0);
 /* Room for n more octets: returns where to write (then buf_commit), or NULL over the ceiling. */
 char *buf_reserve(struct buf *, size_t n);
 void buf_commit(struct buf *, size_t n);

@@ -1,6 +1,7 @@
 /* Configuration: one const table of keys fills a struct from, in rising order of precedence, defaults, a file
  * (`key = value` lines, `#` comments), environment (MINUTEMAIL_KEY, or MINUTEMAIL_KEY_FILE naming a file with the value)
- * and flags (--key=value or --key value, '_' written '-'). --help and --check-config come from the same table. */
+ * and flags (--key=value or --key value, '_' written '-'; the last of one key wins; a bool alone means yes). --help and
+ * --check-config come from the same table. A value in both variables of one key is a fault. */
 #ifndef MINUTEMAIL_CONFIG_H
 #define MINUTEMAIL_CONFIG_H
 
@@ -32,15 +33,17 @@ enum config_result {
 	CONFIG_BAD,     /* one line per fault was printed to standard error, each naming the key and where it came from */
 };
 
-/* Fills `config` (zeroed by the caller). `keys` ends with a row whose name is NULL. An unknown key in the file, in a flag or a
- * MINUTEMAIL_ variable with this daemon's prefix list is a fault; unknown MINUTEMAIL_ variables are ignored, since daemons
- * share an environment. The file is --config PATH or MINUTEMAIL_CONFIG; a missing default file is fine, a named one not.
+/* Fills `config` (zeroed by the caller). `keys` ends with a row whose name is NULL. An unknown key in the file or
+ * in a flag is a fault; unknown MINUTEMAIL_ variables are ignored, since daemons share an environment. The file is --config PATH, or MINUTEMAIL_CONFIG, or /etc/minutemail/PROGRAM.conf, which may be
+ * missing. String and list members are never NULL afterwards. Call config_fini() whatever the result.
  * `about` is the first line of --help. Positional arguments are refused unless ret_rest is non-NULL (then it points into
  * argv at the first one, NULL-terminated). */
 enum config_result config_load(const struct config_key *keys, void *config, int argc, char **argv, const char *about,
                                char ***ret_rest);
-/* Reads file and environment again into a second struct; rows not reloadable keep the old value, and are named in a
- * warning when they differ. -EINVAL: nothing changed, faults logged. */
+/* Reads file and environment again (flags still win) into a second struct; rows not reloadable keep the old value, and are
+ * named in a warning when they differ. -EINVAL: nothing changed, faults logged. Strings that changed are freed: borrow no
+ * reloadable string for longer than a turn. What the daemon itself wrote into a member after config_load() counts as a
+ * difference. */
 int config_reload(const struct config_key *keys, void *config);
 void config_fini(const struct config_key *keys, void *config);
 

@@ -9,7 +9,9 @@ enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_E
 
 /* `process` is borrowed for ever ("smtpd master", "smtpd 1"). */
 void log_init(const char *process, enum log_level least);
+void log_set_process(const char *process);   /* after a fork; the level stays */
 void log_set_level(enum log_level least);
+bool log_level_parse(const char *s, enum log_level *ret);             /* "debug", "info", "warning", "error" */
 bool log_enabled(enum log_level);
 /* Tests: receives every line instead of standard error; NULL restores. */
 void log_set_sink(void (*sink)(void *arg, enum log_level, const char *line, size_t n), void *arg);
@@ -17,6 +19,7 @@ void log_set_sink(void (*sink)(void *arg, enum log_level, const char *line, size
 /* A line under construction, on the caller's stack; over-long lines are cut and end in " cut=true". */
 struct log_line {
 	enum log_level level;
+	bool cut;               /* something did not fit; the rest is left out */
 	size_t len;
 	char text[2048];
 };

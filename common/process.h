@@ -13,7 +13,8 @@ struct process_ops {
 	/* In the worker, after the fork: build everything, then return; the loop runs afterwards. -errno ends the worker. */
 	int (*start)(void *arg, struct loop *, unsigned index);
 	void (*drain)(void *arg);    /* first SIGTERM/SIGINT: accept nothing new, finish what is in hand, then loop_stop() */
-	void (*reload)(void *arg);   /* SIGHUP */
+	/* SIGHUP; also once right after start() in a worker that was forked after one. Not called in the master. */
+	void (*reload)(void *arg);
 	void (*stop)(void *arg);     /* after the loop ended: tear down in reverse, so leak checkers prove the destructors */
 };
 
@@ -29,8 +30,13 @@ struct process_options {
 
 /* Runs until stopped; returns the exit status for main(). A second SIGTERM/SIGINT ends at once. When every worker has
  * returned from start() the master logs event="ready". A worker that fails in start() the first time ends the daemon with
- * status 1; later ones are retried. workers == 1 still forks. */
+ * status 1; later ones are retried. workers == 1 still forks. It returns in every process, so what main() does after it runs
+ * in each worker too; `arg` and the options are the forked copies there. In a worker SIGTERM and SIGHUP are blocked (they
+ * come through a descriptor) and SIGINT is ignored. */
 int process_run(const struct process_options *, const struct process_ops *, void *arg);
+
+/* For a helper process that a worker forks: nothing blocked, nothing ignored. */
+void process_reset_signals(void);
 
 /* One per CPU the process may run on (sched_getaffinity). */
 unsigned process_default_workers(void);

@@ -10,29 +10,31 @@ struct evbuffer;
 struct stream;
 
 enum stream_event {
-	STREAM_READABLE, /* input grew (or wants input again after parking) */
-	STREAM_DRAINED,  /* output fell to the low mark (default 0) */
-	STREAM_EOF,      /* the peer sent its end; output still works */
-	STREAM_DEADLINE, /* the deadline set last has passed; it is disarmed */
-	STREAM_ERROR,    /* the connection is gone; stream_error() says why */
+	STREAM_READABLE, /* input grew, or input was unread when reading was wanted again after parking; never while parked */
+	STREAM_DRAINED,  /* output fell from above the low mark to it (default 0) */
+	STREAM_EOF,      /* the peer sent its end; output still works. Once, not while parked, after all input was READABLE */
+	STREAM_DEADLINE, /* the deadline set last has passed; it is disarmed. May come some milliseconds early (coarse clock) */
+	STREAM_ERROR,    /* the connection is gone; stream_error() says why. Once, also while parked; nothing comes after it */
 };
 
 struct stream_ops {
 	void (*on_event)(void *arg, enum stream_event);
 };
 
-/* Owns fd. `input_cap`: octets held unread at the most; past it reading stops by itself (the kernel's window does the
+/* Owns fd. Events come from the loop only, never inside a call of these functions. `input_cap`: octets held unread at the most; past it reading stops by itself (the kernel's window does the
  * back-pressure) and goes on when input is consumed. Reading starts off. */
 struct stream *stream_new(struct loop *, int fd, size_t input_cap, const struct stream_ops *, void *arg);
 /* Detaches the callbacks at once, frees at the end of the turn. Output not yet written is lost. NULL is fine; returns NULL. */
 struct stream *stream_close(struct stream *);
 /* Shuts output down once all of it is written, discards input for at most `linger_us`, then closes and frees by itself; the
- * caller must forget the pointer. So that a last reply is not lost to a RST (RFC 9112 9.6). Returns NULL. */
+ * caller must forget the pointer. So that a last reply is not lost to a RST (RFC 9112 9.6). Returns NULL. Writing is given up
+ * when it makes no progress for `linger_us`, or at the stream's deadline (none set: 120 s). NULL is fine. */
 struct stream *stream_close_after_write(struct stream *, int64_t linger_us);
 
 void stream_want_read(struct stream *, bool);                 /* arm or park input */
 struct evbuffer *stream_input(struct stream *);               /* borrowed: drain what you used */
-struct evbuffer *stream_output(struct stream *);              /* borrowed: add to it, writing starts by itself */
+/* Borrowed: add to it. Writing starts by itself at the end of the turn, so replies of one turn leave in one packet. */
+struct evbuffer *stream_output(struct stream *);
 size_t stream_output_pending(struct stream *);
 void stream_set_output_low(struct stream *, size_t low);      /* STREAM_DRAINED when pending falls to this */
 void stream_set_deadline(struct stream *, int64_t after_us);  /* absolute from now; 0 disarms */

@@ -1,0 +1,204 @@
+/* logfmt lines on standard error, one write(2) each, so lines of several processes do not mix. Not a logger of levels per
+ * module, and it keeps no files: the service manager does.
+ *
+ * Invariant: text[len] always has room left for what ends a cut line, LOG_TAIL octets. */
+#include "common/log.h"
+
+#include "common/clock.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define LOG_TAIL 16 /* closing quote, " cut=true", LF, and some */
+
+static const char *process_name = "";
+static enum log_level least_level = LOG_LEVEL_INFO;
+static void (*sink_fn)(void *, enum log_level, const char *, size_t);
+static void *sink_arg;
+
+static const char *const level_names[] = {
+	[LOG_LEVEL_DEBUG] = "debug",
+	[LOG_LEVEL_INFO] = "info",
+	[LOG_LEVEL_WARNING] = "warning",
+	[LOG_LEVEL_ERROR] = "error",
+};
+
+void log_init(const char *process, enum log_level least) {
+	process_name = process;
+	least_level = least;
+}
+
+void log_set_process(const char *process) {
+	process_name = process;
+}
+
+void log_set_level(enum log_level least) {
+	least_level = least;
+}
+
+bool log_level_parse(const char *s, enum log_level *ret) {
+	for (unsigned i = 0; i < array_len(level_names); i++) {
+		if (strcmp(s, level_names[i]) == 0) {
+			*ret = (enum log_level)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+bool log_enabled(enum log_level level) {
+	return level >= least_level;
+}
+
+void log_set_sink(void (*sink)(void *, enum log_level, const char *, size_t), void *arg) {
+	sink_fn = sink;
+	sink_arg = arg;
+}
+
+/* All of it or nothing; nothing more goes in once a piece did not fit. */
+static bool put(struct log_line *l, const char *p, size_t n) {
+	if (l->cut || n > sizeof(l->text) - LOG_TAIL - l->len) {
+		l->cut = true;
+		return false;
+	}
+	memcpy(l->text + l->len, p, n);
+	l->len += n;
+	return true;
+}
+
+static bool plain_octet(unsigned char c) {
+	return c > 0x20 && c < 0x7f && c != '"' && c != '\\' && c != '=';
+}
+
+static bool needs_quotes(struct slice v) {
+	for (size_t i = 0; i < v.n; i++)
+		if (!plain_octet((unsigned char)v.p[i]))
+			return true;
+	return v.n == 0;
+}
+
+/* One octet inside quotes: at most four octets, never split by the end of the line. */
+static size_t escape_octet(unsigned char c, char ret[4]) {
+	static const char hex[] = "0123456789abcdef";
+	ret[0] = '\\';
+	switch (c) {
+	case '"':
+	case '\\':
+		ret[1] = (char)c;
+		return 2;
+	case '\n':
+		ret[1] = 'n';
+		return 2;
+	case '\r':
+		ret[1] = 'r';
+		return 2;
+	default:
+		break;
+	}
+	if (c >= 0x20 && c < 0x7f) {
+		ret[0] = (char)c;
+		return 1;
+	}
+	ret[1] = 'x';
+	ret[2] = hex[c >> 4];
+	ret[3] = hex[c & 15];
+	return 4;
+}
+
+static void put_value(struct log_line *l, struct slice v) {
+	if (!needs_quotes(v)) {
+		/* A long plain value is cut where the room ends, like a quoted one. */
+		size_t room = sizeof(l->text) - LOG_TAIL - l->len;
+		size_t n = l->cut ? 0 : min_of(v.n, room);
+		put(l, v.p, n);
+		l->cut = l->cut || n < v.n;
+		return;
+	}
+	if (!put(l, "\"", 1))
+		return;
+	for (size_t i = 0; i < v.n; i++) {
+		char text[4];
+		if (!put(l, text, escape_octet((unsigned char)v.p[i], text)))
+			break;
+	}
+	l->text[l->len++] = '"'; /* out of the tail's room */
+}
+
+void log_slice(struct log_line *l, const char *key, struct slice value) {
+	if (!value.p || !log_enabled(l->level) || l->cut)
+		return;
+	/* The key goes in whole and with room for a value, or not at all. */
+	size_t n = strlen(key);
+	if (n + 3 > sizeof(l->text) - LOG_TAIL - l->len) {
+		l->cut = true;
+		return;
+	}
+	put(l, " ", 1);
+	put(l, key, n);
+	put(l, "=", 1);
+	put_value(l, value);
+}
+
+void log_begin(struct log_line *l, enum log_level level, const char *event) {
+	l->level = level;
+	l->len = 0;
+	l->cut = false;
+	if (!log_enabled(level))
+		return;
+	char now[CLOCK_RFC3339_SIZE];
+	size_t n = clock_format_rfc3339(clock_wall_us(), now);
+	put(l, "time=", 5);
+	put(l, now, n);
+	log_str(l, "level", level_names[level]);
+	log_str(l, "process", process_name);
+	log_str(l, "event", event);
+}
+
+void log_str(struct log_line *l, const char *key, const char *value) {
+	log_slice(l, key, slice_str(value));
+}
+
+void log_int(struct log_line *l, const char *key, int64_t value) {
+	char text[24];
+	int n = snprintf(text, sizeof(text), "%lld", (long long)value);
+	log_slice(l, key, slice_of(text, (size_t)n));
+}
+
+void log_errno(struct log_line *l, int r) {
+	if (log_enabled(l->level))
+		log_str(l, "error", strerror(r < 0 ? -r : r));
+}
+
+void log_end(struct log_line *l) {
+	if (!log_enabled(l->level))
+		return;
+	if (l->cut) {
+		memcpy(l->text + l->len, " cut=true", 9);
+		l->len += 9;
+	}
+	if (sink_fn) {
+		sink_fn(sink_arg, l->level, l->text, l->len);
+		return;
+	}
+	l->text[l->len++] = '\n';
+	/* A log that cannot be written must not stop mail, so the result is of no use. */
+	int saved = errno;
+	ssize_t n = write(STDERR_FILENO, l->text, l->len);
+	(void)n;
+	errno = saved;
+}
+
+void log_msg(enum log_level level, const char *event, const char *fmt, ...) {
+	if (!log_enabled(level))
+		return;
+	struct log_line l;
+	char text[1024];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	log_begin(&l, level, event);
+	log_str(&l, "msg", text);
+	log_end(&l);
+}

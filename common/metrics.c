@@ -1,0 +1,159 @@
+/* Counters of all processes in one shared mapping: a row of slots per worker and one for the master, each row on cache lines of
+ * its own. Only the row's owner writes, so an update is a load, an add and a store; relaxed atomics keep readers from torn values.
+ * A worker's successor goes on counting in its row, so counters never fall. Not an HTTP server: metrics_http is. */
+#include "common/metrics.h"
+
+#include "common/buf.h"
+
+#include <inttypes.h>
+#include <sys/mman.h>
+
+#define SLOTS_PER_LINE 8
+#define BUCKET_FIRST 4                                /* 2^4 us */
+#define BUCKET_LAST 26                                /* 2^26 us, 67 s */
+#define BUCKETS (BUCKET_LAST - BUCKET_FIRST + 2)      /* and one for what is longer */
+#define HISTOGRAM_SLOTS (BUCKETS + 1)                 /* and the sum */
+
+struct metrics {
+	const struct metrics_def *defs;
+	unsigned count, workers;
+	size_t *slot;     /* of each def, in a row */
+	size_t stride;    /* slots in a row */
+	int64_t *rows;    /* shared */
+	int64_t *own;
+	size_t bytes;
+};
+
+struct metrics *metrics_new(const struct metrics_def *defs, unsigned workers) {
+	struct metrics *m = xcalloc(1, sizeof(*m));
+	size_t slots = 0;
+	m->defs = defs;
+	m->workers = workers;
+	while (defs[m->count].name)
+		m->count++;
+	m->slot = xcalloc(m->count, sizeof(*m->slot));
+	for (unsigned i = 0; i < m->count; i++) {
+		m->slot[i] = slots;
+		slots += defs[i].kind == METRICS_HISTOGRAM ? HISTOGRAM_SLOTS : 1;
+	}
+	/* A line between the rows: processors fetch lines in pairs. */
+	m->stride = (slots / SLOTS_PER_LINE + 2) * SLOTS_PER_LINE;
+	m->bytes = (workers + 1) * m->stride * sizeof(*m->rows);
+	m->rows = mmap(NULL, m->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (m->rows == MAP_FAILED)
+		abort();
+	metrics_attach(m, workers);
+	return m;
+}
+
+struct metrics *metrics_free(struct metrics *m) {
+	if (m) {
+		munmap(m->rows, m->bytes);
+		free(m->slot);
+		free(m);
+	}
+	return NULL;
+}
+
+void metrics_attach(struct metrics *m, unsigned worker) {
+	assert(worker <= m->workers);
+	m->own = m->rows + worker * m->stride;
+}
+
+static int64_t load(const int64_t *p) {
+	return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+
+static void store(int64_t *p, int64_t v) {
+	__atomic_store_n(p, v, __ATOMIC_RELAXED);
+}
+
+static void add(int64_t *p, int64_t n) {
+	store(p, (int64_t)((uint64_t)load(p) + (uint64_t)n));
+}
+
+void metrics_add(struct metrics *m, unsigned index, int64_t n) {
+	assert(index < m->count && m->defs[index].kind != METRICS_HISTOGRAM);
+	add(m->own + m->slot[index], n);
+}
+
+void metrics_set(struct metrics *m, unsigned index, int64_t value) {
+	assert(index < m->count && m->defs[index].kind == METRICS_GAUGE);
+	store(m->own + m->slot[index], value);
+}
+
+/* The first bucket whose bound is not below: bounds are inclusive ("le"). */
+static unsigned bucket_of(int64_t us) {
+	if (us <= INT64_C(1) << BUCKET_FIRST)
+		return 0;
+	unsigned bits = 64 - (unsigned)__builtin_clzll((uint64_t)us - 1);
+	return min_of(bits - BUCKET_FIRST, (unsigned)BUCKETS - 1);
+}
+
+void metrics_observe_us(struct metrics *m, unsigned index, int64_t us) {
+	assert(index < m->count && m->defs[index].kind == METRICS_HISTOGRAM);
+	int64_t *slots = m->own + m->slot[index];
+	us = max_of(us, (int64_t)0);
+	add(slots + bucket_of(us), 1);
+	add(slots + BUCKETS, us);
+}
+
+static int64_t slot_sum(const struct metrics *m, size_t slot) {
+	uint64_t sum = 0;
+	for (unsigned w = 0; w <= m->workers; w++)
+		sum += (uint64_t)load(m->rows + w * m->stride + slot);
+	return (int64_t)sum;
+}
+
+int64_t metrics_sum(const struct metrics *m, unsigned index) {
+	assert(index < m->count);
+	if (m->defs[index].kind != METRICS_HISTOGRAM)
+		return slot_sum(m, m->slot[index]);
+	int64_t sum = 0;
+	for (unsigned i = 0; i < BUCKETS; i++)
+		sum += slot_sum(m, m->slot[index] + i);
+	return sum;
+}
+
+void metrics_reset_gauges(struct metrics *m, unsigned worker) {
+	assert(worker <= m->workers);
+	for (unsigned i = 0; i < m->count; i++)
+		if (m->defs[i].kind == METRICS_GAUGE)
+			store(m->rows + worker * m->stride + m->slot[i], 0);
+}
+
+static void print_histogram(const struct metrics *m, unsigned index, struct buf *out) {
+	const struct metrics_def *d = &m->defs[index];
+	const char *labels = d->labels ? d->labels : "", *comma = d->labels ? "," : "";
+	int64_t count = 0;
+	for (unsigned i = 0; i < BUCKETS; i++) {
+		int64_t bound = INT64_C(1) << (BUCKET_FIRST + i);
+		count += slot_sum(m, m->slot[index] + i);
+		buf_printf(out, "%s_bucket{%s%sle=\"", d->name, labels, comma);
+		if (i < BUCKETS - 1)
+			buf_printf(out, "%" PRId64 ".%06" PRId64, bound / 1000000, bound % 1000000);
+		else
+			buf_append_str(out, "+Inf");
+		buf_printf(out, "\"} %" PRId64 "\n", count);
+	}
+	const char *open = d->labels ? "{" : "", *close = d->labels ? "}" : "";
+	int64_t sum = slot_sum(m, m->slot[index] + BUCKETS);
+	buf_printf(out, "%s_sum%s%s%s %" PRId64 ".%06" PRId64 "\n", d->name, open, labels, close, sum / 1000000, sum % 1000000);
+	buf_printf(out, "%s_count%s%s%s %" PRId64 "\n", d->name, open, labels, close, count);
+}
+
+void metrics_print(const struct metrics *m, struct buf *out) {
+	static const char *const kinds[] = {
+		[METRICS_COUNTER] = "counter", [METRICS_GAUGE] = "gauge", [METRICS_HISTOGRAM] = "histogram"};
+	for (unsigned i = 0; i < m->count; i++) {
+		const struct metrics_def *d = &m->defs[i];
+		if (i == 0 || strcmp(d->name, m->defs[i - 1].name) != 0)
+			buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", d->name, d->help, d->name, kinds[d->kind]);
+		if (d->kind == METRICS_HISTOGRAM)
+			print_histogram(m, i, out);
+		else if (d->labels)
+			buf_printf(out, "%s{%s} %" PRId64 "\n", d->name, d->labels, metrics_sum(m, i));
+		else
+			buf_printf(out, "%s %" PRId64 "\n", d->name, metrics_sum(m, i));
+	}
+}

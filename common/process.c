@@ -1,0 +1,552 @@
+/* Master and workers. The master runs a loop of its own and forks between its turns, never inside a callback, so that the child
+ * can give the master's loop back and return through process_run() into a clean stack: main() tears down in every process,
+ * and leak checkers see it.
+ *
+ * Signals come through signalfd(2): blocked before the first fork, they can neither be lost nor run a handler of the master in
+ * a child that has not changed it yet. Workers ignore SIGINT (a terminal sends it to all; the master relays) and take any number of
+ * SIGTERM as one, since a service manager and the master may both send it: "a second one ends at once" is the master's to do.
+ *
+ *   worker:  due -fork-> starting -octet on its pipe-> ready -exit-> waiting (back-off) -timer-> due
+ * Invariants: pid != 0 while starting or ready; `announced` once all have been ready; draining: nothing is forked any more. */
+#include "common/process.h"
+
+#include "common/buf.h"
+#include "common/clock.h"
+#include "common/listener.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/metrics.h"
+#include "common/metrics_http.h"
+#include "common/process_sys.h"
+
+#include <event2/event.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define BACK_OFF_FIRST_US 100000
+#define BACK_OFF_MOST_US 5000000
+#define LIVED_LONG_US 10000000      /* after this the back-off starts over */
+#define DRAIN_GRACE_US 500000
+
+struct worker {
+	struct master *master;
+	unsigned index;
+	pid_t pid;
+	bool due;
+	bool ready;
+	int ready_fd;               /* -1: none */
+	struct event *ready_ev;
+	struct timer restart;
+	int64_t since, back_off;
+};
+
+struct master {
+	const struct process_options *options;
+	const struct process_ops *ops;
+	void *arg;
+	pid_t pid;
+	struct loop *loop;
+	int signal_fd;
+	struct event *signal_ev;
+	struct worker *workers;
+	struct metrics_http *http;
+	struct timer drain_limit;
+	int64_t since;
+	unsigned deaths;
+	bool announced, draining, unclean, reloaded, wrote_pid;
+};
+
+/* The worker's side, after the fork. */
+struct child {
+	const struct process_options *options;
+	const struct process_ops *ops;
+	void *arg;
+	unsigned index;
+	int ready_fd;
+	pid_t master_pid;
+	bool reloaded;
+	struct loop *loop;
+	struct event *signal_ev;
+	int signal_fd;
+	struct timer drain_limit;
+	bool draining;
+};
+
+static char process_title[64]; /* the log keeps it */
+
+static int64_t now_us(void) {
+	return clock_mono_us();
+}
+
+static unsigned worker_count(const struct master *m) {
+	return max_of(m->options->workers, 1u);
+}
+
+static unsigned alive_count(const struct master *m) {
+	unsigned n = 0;
+	for (unsigned i = 0; i < worker_count(m); i++)
+		n += m->workers[i].pid != 0;
+	return n;
+}
+
+static int read_signal(int fd) {
+	struct signalfd_siginfo info;
+	return read(fd, &info, sizeof(info)) == (ssize_t)sizeof(info) ? (int)info.ssi_signo : 0;
+}
+
+static void signal_workers(struct master *m, int signo) {
+	for (unsigned i = 0; i < worker_count(m); i++)
+		if (m->workers[i].pid)
+			kill(m->workers[i].pid, signo);
+}
+
+/* ---- the worker ---- */
+
+static void child_drain_late(void *arg) {
+	(void)arg;
+	/* The master does this from outside; here for a worker whose master is gone. */
+	log_msg(LOG_LEVEL_WARNING, "drain deadline passed", "ending now");
+	_exit(1);
+}
+
+static void child_drain(struct child *c) {
+	if (c->draining)
+		return;
+	c->draining = true;
+	timer_arm(&c->drain_limit, c->options->drain_us + DRAIN_GRACE_US);
+	if (c->ops->drain)
+		c->ops->drain(c->arg);
+	else
+		loop_stop(c->loop);
+}
+
+static void child_on_signal(evutil_socket_t fd, short what, void *arg) {
+	struct child *c = arg;
+	int signo;
+	(void)what;
+	while ((signo = read_signal(fd)) != 0) {
+		if (signo == SIGTERM)
+			child_drain(c);
+		else if (signo == SIGHUP && c->ops->reload && !c->draining)
+			c->ops->reload(c->arg);
+	}
+}
+
+/* Leaves TERM and HUP blocked, for the descriptor. Everything else is as in a fresh process. */
+static void child_signals(struct child *c) {
+	sigset_t mask;
+	signal(SIGINT, SIG_IGN);
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGTERM);
+	sigaddset(&mask, SIGHUP);
+	sigprocmask(SIG_SETMASK, &mask, NULL);
+	c->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+	c->signal_ev = event_new(loop_base(c->loop), c->signal_fd, EV_READ | EV_PERSIST, child_on_signal, c);
+	if (c->signal_fd < 0 || !c->signal_ev || event_add(c->signal_ev, NULL) < 0)
+		abort();
+}
+
+void process_reset_signals(void) {
+	sigset_t none;
+	signal(SIGINT, SIG_DFL);
+	signal(SIGPIPE, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int child_start(struct child *c) {
+	int r = process_drop_user(c->options->user);
+	if (r < 0)
+		return r;
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	/* After the change of user, which clears it; and the master may have died before. */
+	prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+	if (getppid() != c->master_pid)
+		return -ECHILD;
+	r = c->ops->start(c->arg, c->loop, c->index);
+	if (r < 0) {
+		struct log_line line;
+		log_begin(&line, LOG_LEVEL_ERROR, "worker cannot start");
+		log_errno(&line, r);
+		log_end(&line);
+		return r;
+	}
+	if (c->reloaded && c->ops->reload)
+		c->ops->reload(c->arg);
+	return 0;
+}
+
+static void child_ready(struct child *c) {
+	ssize_t n = write(c->ready_fd, "r", 1);
+	(void)n;
+	close(c->ready_fd);
+	c->ready_fd = -1;
+}
+
+static int child_run(struct child *c) {
+	snprintf(process_title, sizeof(process_title), "%s %u", c->options->name, c->index);
+	log_set_process(process_title);
+	metrics_attach(c->options->metrics, c->index);
+	c->loop = loop_new();
+	timer_init(&c->drain_limit, c->loop, child_drain_late, NULL);
+	child_signals(c);
+	int r = child_start(c);
+	if (r == 0) {
+		child_ready(c);
+		loop_run(c->loop);
+		if (c->ops->stop)
+			c->ops->stop(c->arg);
+	} else {
+		close(c->ready_fd);
+	}
+	timer_fini(&c->drain_limit);
+	event_free(c->signal_ev);
+	close(c->signal_fd);
+	loop_free(c->loop);
+	return r == 0 ? 0 : 1;
+}
+
+/* ---- the master ---- */
+
+static void begin_drain(struct master *m) {
+	if (m->draining)
+		return;
+	m->draining = true;
+	process_notify("STOPPING=1");
+	for (unsigned i = 0; i < worker_count(m); i++) {
+		m->workers[i].due = false;
+		timer_disarm(&m->workers[i].restart);
+	}
+	signal_workers(m, SIGTERM);
+	timer_arm(&m->drain_limit, m->options->drain_us);
+}
+
+static void end_now(struct master *m, const char *why) {
+	struct log_line line;
+	log_begin(&line, LOG_LEVEL_WARNING, "workers killed");
+	log_str(&line, "reason", why);
+	log_int(&line, "workers", alive_count(m));
+	log_end(&line);
+	m->unclean = true;
+	signal_workers(m, SIGKILL);
+}
+
+static void on_drain_limit(void *arg) {
+	end_now(arg, "drain deadline passed");
+}
+
+static void on_restart(void *arg) {
+	struct worker *w = arg;
+	w->due = true;
+}
+
+/* All workers have returned from start() for the first time. */
+static void announce(struct master *m) {
+	struct log_line line;
+	m->announced = true;
+	if (m->options->pid_file && *m->options->pid_file) {
+		int r = process_write_pid(m->options->pid_file);
+		m->wrote_pid = r == 0;
+		if (r < 0) {
+			log_begin(&line, LOG_LEVEL_WARNING, "pid file not written");
+			log_str(&line, "path", m->options->pid_file);
+			log_errno(&line, r);
+			log_end(&line);
+		}
+	}
+	if (process_drop_user(m->options->user) < 0) {
+		m->unclean = true;
+		begin_drain(m);
+		return;
+	}
+	process_notify("READY=1");
+	log_begin(&line, LOG_LEVEL_INFO, "ready");
+	log_int(&line, "workers", worker_count(m));
+	log_int(&line, "pid", m->pid);
+	log_int(&line, "took_ms", (now_us() - m->since) / 1000);
+	log_end(&line);
+}
+
+static void forget_pipe(struct worker *w) {
+	if (w->ready_ev)
+		event_free(w->ready_ev);
+	w->ready_ev = NULL;
+	if (w->ready_fd >= 0)
+		close(w->ready_fd);
+	w->ready_fd = -1;
+}
+
+static void on_ready(evutil_socket_t fd, short what, void *arg) {
+	struct worker *w = arg;
+	struct master *m = w->master;
+	char c;
+	(void)what;
+	/* At the end of the pipe the worker is dead, and SIGCHLD tells the rest. */
+	w->ready = read(fd, &c, 1) == 1;
+	forget_pipe(w);
+	if (!w->ready || m->announced || m->draining)
+		return;
+	for (unsigned i = 0; i < worker_count(m); i++)
+		if (!m->workers[i].ready)
+			return;
+	announce(m);
+}
+
+static void log_end_of(const struct worker *w, int status) {
+	struct log_line line;
+	bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+	log_begin(&line, clean ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, WIFSIGNALED(status) ? "worker died" : "worker ended");
+	log_int(&line, "worker", w->index);
+	log_int(&line, "pid", w->pid);
+	if (WIFSIGNALED(status)) {
+		log_int(&line, "signal", WTERMSIG(status));
+		log_str(&line, "reason", strsignal(WTERMSIG(status)));
+	} else {
+		log_int(&line, "status", WEXITSTATUS(status));
+	}
+	log_end(&line);
+}
+
+static void worker_ended(struct worker *w, int status) {
+	struct master *m = w->master;
+	log_end_of(w, status);
+	metrics_reset_gauges(m->options->metrics, w->index);
+	bool was_ready = w->ready, clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+	w->pid = 0;
+	w->ready = false;
+	forget_pipe(w);
+	/* One that had not started yet had nothing in hand. */
+	m->unclean = m->unclean || (m->draining && was_ready && !clean);
+	if (m->draining)
+		return;
+	m->deaths++;
+	if (!m->announced) {
+		m->unclean = true;
+		begin_drain(m);
+		return;
+	}
+	if (was_ready && now_us() - w->since > LIVED_LONG_US)
+		w->back_off = BACK_OFF_FIRST_US;
+	timer_arm(&w->restart, w->back_off);
+	w->back_off = min_of(w->back_off * 2, (int64_t)BACK_OFF_MOST_US);
+}
+
+/* Asks for our workers by pid: other children are not ours to reap. */
+static void reap(struct master *m) {
+	for (unsigned i = 0; i < worker_count(m); i++) {
+		struct worker *w = &m->workers[i];
+		int status;
+		if (w->pid && waitpid(w->pid, &status, WNOHANG) == w->pid)
+			worker_ended(w, status);
+	}
+}
+
+static void on_stop_signal(struct master *m, int signo) {
+	struct log_line line;
+	if (m->draining) {
+		end_now(m, "second signal");
+		return;
+	}
+	log_begin(&line, LOG_LEVEL_INFO, "draining");
+	log_int(&line, "signal", signo);
+	log_end(&line);
+	begin_drain(m);
+}
+
+static void on_signal(evutil_socket_t fd, short what, void *arg) {
+	struct master *m = arg;
+	int signo;
+	(void)what;
+	while ((signo = read_signal(fd)) != 0) {
+		switch (signo) {
+		case SIGCHLD:
+			reap(m);
+			break;
+		case SIGHUP:
+			log_msg(LOG_LEVEL_INFO, "reloading", "signal %d", signo);
+			m->reloaded = true;
+			signal_workers(m, SIGHUP);
+			break;
+		default:
+			on_stop_signal(m, signo);
+			break;
+		}
+	}
+}
+
+static void print_metrics(void *arg, struct buf *out) {
+	const struct master *m = arg;
+	const char *name = m->options->name;
+	metrics_print(m->options->metrics, out);
+	buf_printf(out, "# HELP minutemail_workers Worker processes alive.\n# TYPE minutemail_workers gauge\n"
+	           "minutemail_workers{daemon=\"%s\"} %u\n", name, alive_count(m));
+	buf_printf(out, "# HELP minutemail_worker_deaths_total Worker processes that ended unasked.\n"
+	           "# TYPE minutemail_worker_deaths_total counter\nminutemail_worker_deaths_total{daemon=\"%s\"} %u\n", name, m->deaths);
+}
+
+static int open_metrics(struct master *m) {
+	const char *address = m->options->metrics_listen, *error;
+	struct log_line line;
+	char name[128];
+	if (!address || !*address)
+		return 0;
+	int r = metrics_http_new(m->loop, address, print_metrics, m, &m->http, &error);
+	if (r < 0) {
+		log_begin(&line, LOG_LEVEL_ERROR, "metrics cannot listen");
+		log_str(&line, "error", error);
+		log_end(&line);
+		return r;
+	}
+	listener_name(metrics_http_fd(m->http), name, sizeof(name));
+	log_begin(&line, LOG_LEVEL_INFO, "metrics listening");
+	log_str(&line, "address", name);
+	log_end(&line);
+	return 0;
+}
+
+static void master_signals(struct master *m) {
+	static const int signals[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP};
+	sigset_t mask;
+	sigemptyset(&mask);
+	for (size_t i = 0; i < array_len(signals); i++)
+		sigaddset(&mask, signals[i]);
+	sigprocmask(SIG_SETMASK, &mask, NULL);
+	m->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+	m->signal_ev = event_new(loop_base(m->loop), m->signal_fd, EV_READ | EV_PERSIST, on_signal, m);
+	if (m->signal_fd < 0 || !m->signal_ev || event_add(m->signal_ev, NULL) < 0)
+		abort();
+}
+
+static int master_init(struct master *m) {
+	snprintf(process_title, sizeof(process_title), "%s master", m->options->name);
+	log_set_process(process_title);
+	clock_update();
+	m->pid = getpid();
+	m->since = now_us();
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	m->loop = loop_new();
+	master_signals(m);
+	timer_init(&m->drain_limit, m->loop, on_drain_limit, m);
+	m->workers = xcalloc(worker_count(m), sizeof(*m->workers));
+	for (unsigned i = 0; i < worker_count(m); i++) {
+		struct worker *w = &m->workers[i];
+		*w = (struct worker){.master = m, .index = i, .due = true, .ready_fd = -1, .back_off = BACK_OFF_FIRST_US};
+		timer_init(&w->restart, m->loop, on_restart, w);
+	}
+	return open_metrics(m);
+}
+
+/* Also in a child, after event_reinit(). */
+static void master_fini(struct master *m) {
+	metrics_http_free(m->http);
+	for (unsigned i = 0; i < worker_count(m); i++) {
+		forget_pipe(&m->workers[i]);
+		timer_fini(&m->workers[i].restart);
+	}
+	free(m->workers);
+	timer_fini(&m->drain_limit);
+	event_free(m->signal_ev);
+	close(m->signal_fd);
+	loop_free(m->loop);
+}
+
+enum spawned { SPAWNED_HERE, SPAWNED_CHILD, SPAWNED_NOT };
+
+static enum spawned spawn(struct worker *w, struct child *ret_child) {
+	struct master *m = w->master;
+	int fds[2];
+	w->due = false;
+	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+		return SPAWNED_NOT;
+	clock_update();
+	w->since = now_us();
+	pid_t pid = fork();
+	if (pid < 0) {
+		close(fds[0]);
+		close(fds[1]);
+		return SPAWNED_NOT;
+	}
+	if (pid == 0) {
+		close(fds[0]);
+		*ret_child = (struct child){.options = m->options, .ops = m->ops, .arg = m->arg, .index = w->index,
+		                            .ready_fd = fds[1], .master_pid = m->pid, .reloaded = m->reloaded};
+		return SPAWNED_CHILD;
+	}
+	close(fds[1]);
+	w->pid = pid;
+	w->ready_fd = fds[0];
+	w->ready_ev = event_new(loop_base(m->loop), fds[0], EV_READ, on_ready, w);
+	if (!w->ready_ev || event_add(w->ready_ev, NULL) < 0)
+		abort();
+	return SPAWNED_HERE;
+}
+
+/* Forks what is due. SPAWNED_CHILD: this process is a worker now. */
+static enum spawned spawn_due(struct master *m, struct child *ret_child) {
+	for (unsigned i = 0; i < worker_count(m) && !m->draining; i++) {
+		struct worker *w = &m->workers[i];
+		if (!w->due)
+			continue;
+		switch (spawn(w, ret_child)) {
+		case SPAWNED_CHILD:
+			return SPAWNED_CHILD;
+		case SPAWNED_HERE:
+			break;
+		case SPAWNED_NOT:
+			log_msg(LOG_LEVEL_ERROR, "cannot fork", "worker %u: %s", i, strerror(errno));
+			if (m->announced) {
+				timer_arm(&w->restart, BACK_OFF_MOST_US);
+			} else {
+				m->unclean = true;
+				begin_drain(m);
+			}
+			break;
+		}
+	}
+	return SPAWNED_HERE;
+}
+
+static int master_run(struct master *m) {
+	while (!m->draining || alive_count(m) > 0) {
+		struct child child;
+		if (spawn_due(m, &child) == SPAWNED_CHILD) {
+			/* A polling descriptor of our own first: giving the master's events back would take them from the master. */
+			event_reinit(loop_base(m->loop));
+			master_fini(m);
+			return child_run(&child);
+		}
+		if (!m->draining || alive_count(m) > 0)
+			loop_turn(m->loop);
+	}
+	if (m->wrote_pid)
+		unlink(m->options->pid_file);
+	log_msg(LOG_LEVEL_INFO, "stopped", m->unclean ? "not clean" : "clean");
+	int status = m->unclean ? 1 : 0;
+	master_fini(m);
+	return status;
+}
+
+int process_run(const struct process_options *options, const struct process_ops *ops, void *arg) {
+	struct master m = {.options = options, .ops = ops, .arg = arg};
+	if (master_init(&m) < 0) {
+		master_fini(&m);
+		return 1;
+	}
+	return master_run(&m);
+}
+
+unsigned process_default_workers(void) {
+	cpu_set_t set;
+	long n;
+	if (sched_getaffinity(0, sizeof(set), &set) == 0)
+		n = CPU_COUNT(&set);
+	else
+		n = sysconf(_SC_NPROCESSORS_ONLN); /* more processors than the set holds */
+	return n > 0 ? (unsigned)n : 1;
+}

@@ -1,0 +1,78 @@
+/* Identity, service manager, pid file. Blocking calls, made at start-up and at the end only. */
+#include "common/process_sys.h"
+
+#include "common/log.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static int drop_fault(const char *user, int error) {
+	struct log_line line;
+	log_begin(&line, LOG_LEVEL_ERROR, "cannot change user");
+	log_str(&line, "user", user);
+	log_errno(&line, error);
+	log_end(&line);
+	return -error;
+}
+
+int process_drop_user(const char *user) {
+	if (!user || !*user || geteuid() != 0)
+		return 0;
+	errno = 0;
+	const struct passwd *pw = getpwnam(user);
+	if (!pw)
+		return drop_fault(user, errno ? errno : ENOENT);
+	if (pw->pw_uid == 0)
+		return 0;
+	if (initgroups(user, pw->pw_gid) < 0 || setgid(pw->pw_gid) < 0 || setuid(pw->pw_uid) < 0)
+		return drop_fault(user, errno);
+	/* There must be no way back. */
+	if (setuid(0) == 0 || geteuid() == 0)
+		return drop_fault(user, EPERM);
+	return 0;
+}
+
+void process_notify(const char *state) {
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	if (!path || (path[0] != '/' && path[0] != '@'))
+		return;
+	size_t n = strlen(path);
+	if (n < 2 || n >= sizeof(un.sun_path))
+		return;
+	memcpy(un.sun_path, path, n);
+	if (path[0] == '@')
+		un.sun_path[0] = '\0'; /* the abstract name space: the name has no NUL at its end */
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + (path[0] == '/'));
+	/* A service manager that does not listen must not keep us from our work. */
+	ssize_t sent = sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&un, len);
+	(void)sent;
+	close(fd);
+}
+
+int process_write_pid(const char *path) {
+	char text[24];
+	char *temporary = xasprintf("%s.new", path);
+	int n = snprintf(text, sizeof(text), "%ld\n", (long)getpid()), r = 0;
+	int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		r = -errno;
+	if (r == 0 && write(fd, text, (size_t)n) != n)
+		r = -EIO;
+	if (fd >= 0)
+		close(fd);
+	if (r == 0 && rename(temporary, path) < 0)
+		r = -errno;
+	if (r < 0 && fd >= 0)
+		unlink(temporary);
+	free(temporary);
+	return r;
+}

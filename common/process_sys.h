@@ -1,0 +1,14 @@
+/* What master and workers ask of the system once: identity, the service manager, the pid file. Private to process.c. */
+#ifndef MINUTEMAIL_PROCESS_SYS_H
+#define MINUTEMAIL_PROCESS_SYS_H
+
+#include "common/base.h"
+
+/* Becomes `user` with its groups for good, if this process is root and user is neither NULL nor "". -errno, logged. */
+int process_drop_user(const char *user);
+/* One datagram to $NOTIFY_SOCKET ("READY=1"), if there is one (sd_notify(3)). */
+void process_notify(const char *state);
+/* Our pid, by rename, so that a reader sees all of it or nothing. */
+int process_write_pid(const char *path);
+
+#endif
