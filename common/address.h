@@ -24,8 +24,9 @@ struct address {
 	bool utf8;                               /* an octet over 0x7f was seen */
 	char raw[ADDRESS_MAX + 4];               /* as given, without brackets and source route; NUL-terminated */
 	char local[ADDRESS_LOCAL_MAX + 1];       /* quoted-string undone, case kept */
-	char domain[ADDRESS_DOMAIN_MAX + 1];     /* lower-case A-label form, no trailing dot; "[1.2.3.4]" for a literal */
-	char canonical[ADDRESS_MAX + 1];         /* local: +detail cut, ASCII lower case, NFC; '@'; domain. "" for <> and literals */
+	char domain[ADDRESS_DOMAIN_MAX + 1];     /* lower-case A-label form, no trailing dot; "[1.2.3.4]", "[IPv6:::1]" */
+	char canonical[ADDRESS_MAX + 1];         /* local: +detail cut, ASCII lower case, NFC; '@'; domain. "" for <> and literals,
+	                                          * "postmaster" for <Postmaster> */
 };
 
 /* One path without its angle brackets: "a@b", "\"a b\"@c", "@r1,@r2:u@d" (the route is dropped), "u@[IPv6:…]", "". `utf8`: SMTPUTF8

@@ -43,4 +43,11 @@ void part_id(const struct id *message, unsigned number, struct id *ret);
 /* 0: not an id of this message. */
 unsigned part_number(const struct id *message, const struct id *part);
 
+/* The name a file may be shown and saved under: the last component of a path of either kind, NFC, without controls, direction
+ * marks, zero-width characters or what file systems refuse, no device name, no leading dot, at most 255 octets with its extension
+ * kept. "" (allocated) when nothing is left. `raw` is UTF-8. */
+char *part_safe_name(const char *raw, size_t n);
+/* The name of the number-th part of the type, "attachment-3.png", for those that have none. */
+char *part_made_name(unsigned number, const char *type);
+
 #endif

@@ -1,0 +1,7 @@
+/* The schema this build works with: the number of the highest file in sql/migrations. A daemon refuses any other. */
+#ifndef MINUTEMAIL_SCHEMA_H
+#define MINUTEMAIL_SCHEMA_H
+
+#define SCHEMA_VERSION 3
+
+#endif
