@@ -1,0 +1,43 @@
+-- What smtpd asks: who a recipient is, and rows of finished messages. The role behind it can insert messages and look mailboxes
+-- up; it cannot read a message back, so every statement here keeps to key columns (sql/migrations/0002).
+
+-- Both halves of a RCPT in one round trip: is the domain ours, and the mailbox that is live at $4. Always one row.
+-- name: recipient_find
+select d.ours, m.id, m.expires_at
+from (select exists (select from domains where name = $1::text and status = 'verified') as ours) d
+left join mailboxes m on m.bucket = $2::smallint and m.address = $3::text
+	and (m.expires_at is null or m.expires_at > $4::timestamptz)
+
+-- Where mail for <Postmaster> ends up (RFC 5321 4.5.1): the platform domain that was made first.
+-- name: platform_domain_first
+select name from domains where account_id is null and status = 'verified' order by id limit 1
+
+-- One row a recipient. The arrays are of equal length.
+-- name: messages_insert
+insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, tls, trace, from_address,
+	from_name, to_list, cc_list, reply_to_list, subject, body_text, body_html, size, digest, parts, warnings, injected)
+select *, false
+from unnest($1::smallint[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[],
+	$10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+	$19::bigint[], $20::bytea[], $21::bytea[], $22::text[])
+
+-- The same rows again after a COMMIT whose outcome is unknown. It must write WAL even if the rows are there, so that its own
+-- COMMIT waits for the standbys: DO NOTHING would acknowledge mail that only a lost primary has.
+-- name: messages_insert_again
+insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, tls, trace, from_address,
+	from_name, to_list, cc_list, reply_to_list, subject, body_text, body_html, size, digest, parts, warnings, injected)
+select *, false
+from unnest($1::smallint[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[],
+	$10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+	$19::bigint[], $20::bytea[], $21::bytea[], $22::text[])
+on conflict (bucket, id) do update set id = excluded.id
+
+-- The octets come first because the daemon knows the codec of a chunk only after it has tried to compress it.
+-- name: message_source_insert
+insert into message_source (data, bucket, id, chunk, expiry_hour, codec, size)
+select * from unnest($1::bytea[], $2::smallint[], $3::uuid[], $4::int[], $5::int[], $6::smallint[], $7::int[])
+
+-- name: message_source_insert_again
+insert into message_source (data, bucket, id, chunk, expiry_hour, codec, size)
+select * from unnest($1::bytea[], $2::smallint[], $3::uuid[], $4::int[], $5::int[], $6::smallint[], $7::int[])
+on conflict (bucket, id, chunk, expiry_hour) do update set id = excluded.id
