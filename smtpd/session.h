@@ -1,10 +1,11 @@
-/* The SMTP state machine of one connection. No I/O, no libevent: octets in, reply text out, and what it waits for. The
- * connection (conn) carries out what session_wants() says and reports the outcome by a session_on_ call.
+/* The SMTP state machine of one connection. No I/O, no libevent: octets in, reply text out, and what it waits for.
+ * The connection (conn) carries out what session_wants() says and reports the outcome by a session_on_ call.
  *
- *   GREET -EHLO/HELO-> READY -MAIL-> MAIL -RCPT-> RCPT_WAIT -verdict-> MAIL -DATA-> DATA -dot-> STORE_WAIT -verdict-> READY
- *   any of GREET..MAIL -STARTTLS-> TLS_WAIT -done-> GREET;  MAIL/BDAT <-> BDAT -LAST-> STORE_WAIT;  any -> CLOSING
- *   READY, GREET: no transaction.  *_WAIT: input parked, exactly one answer owed.  CLOSING: only output is left.
- */
+ *   GREET -EHLO/HELO-> READY -MAIL-> MAIL -RCPT-> RCPT_WAIT -verdict-> MAIL -DATA-> DATA -dot-> STORE_WAIT
+ *   STORE_WAIT -verdict-> READY;  MAIL -BDAT-> BDAT -its octets-> MAIL, or with LAST STORE_WAIT
+ *   any of GREET..MAIL -STARTTLS-> TLS_WAIT -done-> GREET;  a line too long -> SKIP -LF-> CLOSING;  any -> CLOSING
+ *   READY, GREET: no transaction.  *_WAIT: input parked, exactly one answer owed.
+ *   CLOSING: only output is left, input is discarded. */
 #ifndef MINUTEMAIL_SESSION_H
 #define MINUTEMAIL_SESSION_H
 
@@ -47,9 +48,11 @@ enum session_store_verdict {
 	SESSION_STORE_LOOP,            /* 554 5.4.6 */
 };
 
-/* Where the octets of a message go. A transaction's body starts with body_start. A failing body_write (-ENOSPC: 452, else 451)
- * is remembered and answered at the end; it is not called again for that message. body_drop: the octets so far are void
- * (RSET, too big, lost). */
+/* Where the octets of a message go. A transaction's body starts with body_start; when that fails (-ENOSPC: 452, else
+ * 451) the message is refused and nothing else is called for it. A failing body_write is remembered and answered at
+ * the end (452 or 451); it is not called again for that message. body_drop: the octets so far are void (RSET, too
+ * big, failed write, session over); called at most once for each body_start, and not after SESSION_WANT_STORE, when
+ * the octets are the connection's. */
 struct session_sink {
 	int (*body_start)(void *arg);
 	int (*body_write)(void *arg, const void *p, size_t n);
@@ -60,8 +63,15 @@ struct session *session_new(const struct session_options *, const struct session
 struct session *session_free(struct session *);
 
 void session_start(struct session *);                       /* queues the banner */
-/* Consumes octets until all are used or something other than input is wanted; returns how many. Never looks past a command that
- * must be answered first, so replies keep their order and PIPELINING works. */
+/* Consumes octets until all are used or something other than input is wanted; returns how many. Never looks past a
+ * command that must be answered first, so replies keep their order and PIPELINING works.
+ *
+ * p holds everything unread, or its first COMMAND_LINE_MAX (command.h) octets at least: the session keeps no line:
+ *   - a command line that is not complete is not consumed (returns less than n, still wants input): call again with
+ *     more after it;
+ *   - above SESSION_OUTPUT_MARK octets of output no command is consumed: call again once the output was moved on;
+ *   - octets behind DATA, STARTTLS or, after HELO, any command are seen as a breach of synchronisation (554 5.5.0). */
+#define SESSION_OUTPUT_MARK (16 * 1024)
 size_t session_input(struct session *, const void *p, size_t n);
 enum session_want session_wants(const struct session *);
 struct buf *session_output(struct session *);               /* reply text; conn consumes it */
@@ -72,21 +82,25 @@ bool session_receiving(const struct session *);             /* inside DATA or BD
 const struct address *session_recipient(const struct session *);   /* SESSION_WANT_RECIPIENT: which */
 /* `tag` identifies the mailbox for "same recipient twice" (its id, 16 octets); ignored unless OK. */
 void session_on_recipient(struct session *, enum session_recipient_verdict, const uint8_t tag[16]);
-/* `queue_id`: printed in the 250; at most 64 characters of [A-Za-z0-9-]. */
+/* `queue_id`: printed in the 250; at most 64 characters of [A-Za-z0-9-]; may be NULL unless OK. The transaction ends
+ * here. */
 void session_on_stored(struct session *, enum session_store_verdict, const char *queue_id);
-void session_on_tls(struct session *, const char *version_cipher);  /* forgets everything said in clear; NULL: failed, close */
+/* Forgets everything said in clear. NULL: the handshake failed, close. */
+void session_on_tls(struct session *, const char *version_cipher);
 
-/* Things the connection decides: each queues its reply and, if it ends the session, moves to CLOSING. */
+/* Things the connection decides: each queues its reply and, if it ends the session, moves to CLOSING. In CLOSING it
+ * does nothing, and an answer owed from before is ignored there. */
 enum session_abort {
 	SESSION_ABORT_IDLE,            /* 421 4.4.2 */
-	SESSION_ABORT_SHUTDOWN,        /* 421 4.3.2; inside DATA/BDAT or *_WAIT it takes effect after the reply owed */
+	SESSION_ABORT_SHUTDOWN,        /* 421 4.3.2; inside DATA, BDAT (its pauses too) or *_WAIT after the reply owed */
 	SESSION_ABORT_OVERLOAD,        /* 421 4.3.2 */
 	SESSION_ABORT_RATE,            /* 421 4.7.0 */
 	SESSION_ABORT_UNSYNCHRONISED,  /* 554 5.5.0 */
 };
 void session_abort(struct session *, enum session_abort);
 
-/* The transaction at SESSION_WANT_STORE, borrowed until session_on_stored(). */
+/* The transaction, complete at SESSION_WANT_STORE (before, only its counts and mail_from), borrowed until
+ * session_on_stored(). */
 struct session_transaction {
 	struct address mail_from;
 	bool smtputf8;
@@ -96,18 +110,19 @@ struct session_transaction {
 	const struct address *recipients;
 	const uint8_t (*tags)[16];     /* parallel to recipients */
 };
-const struct session_transaction *session_transaction(const struct session *);
+const struct session_transaction *session_transaction(const struct session *);   /* NULL: no transaction */
 const char *session_helo(const struct session *);           /* "" before EHLO */
 bool session_esmtp(const struct session *);                 /* EHLO, not HELO */
 const char *session_tls(const struct session *);            /* NULL in clear */
 
 struct session_counts {
 	unsigned commands, errors, junk, recipients_accepted, recipients_refused, messages;
+	unsigned odd;                  /* commands outside the grammar that were let pass */
 	unsigned last_code;            /* of the last reply */
 	const char *stage;             /* "RCPT", "DATA", … for "lost connection after" */
 };
 const struct session_counts *session_counts(const struct session *);
-/* Called for every reply line queued, for metrics; NULL: none. */
+/* Called for every reply queued (a multi-line one counts once), for metrics; NULL: none. */
 void session_on_reply(struct session *, void (*fn)(void *arg, unsigned code), void *arg);
 
 #endif
