@@ -1,5 +1,5 @@
 /* RCPT -> mailbox. Every look-up of one loop turn travels in one pipelined round trip; nothing is cached, so an address created,
- * deleted or expired a moment ago is answered as it is now. Look-ups of the same address under way are shared. */
+ * deleted or expired a moment ago is answered as it is now. */
 #ifndef MINUTEMAIL_RECIPIENT_H
 #define MINUTEMAIL_RECIPIENT_H
 

@@ -1,0 +1,450 @@
+/* One SMTP connection. Not the protocol (session.h), not the bytes on the wire (stream.h): this file only moves octets between
+ * the two, runs the look-up, the parse and the store that the session asks for, and accounts for the result.
+ *
+ * Invariants:
+ *   - at most one of lookup, parse, commit is under way, and exactly while the session wants RECIPIENT or STORE;
+ *   - input is read only while the session wants input and the output is below its mark (conn_update is the one place that
+ *     arms anything);
+ *   - the spool belongs to the transaction: made at body_start, gone at body_drop or after the verdict. */
+#include "smtpd/conn.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/stream.h"
+#include "smtpd/parser.h"
+#include "smtpd/received.h"
+#include "smtpd/recipient.h"
+#include "smtpd/server.h"
+#include "smtpd/smtpd_metrics.h"
+#include "smtpd/store.h"
+
+#include <event2/buffer.h>
+
+#define INPUT_CAP (64 * 1024)
+#define OUTPUT_MARK (16 * 1024)    /* above it a client that does not read its replies is not read either */
+#define LINE_PEEK 4096             /* more than the longest command line, so a whole one is contiguous */
+#define LINGER_US 2000000
+#define RECEIVED_MAX 100           /* RFC 5321 6.3 */
+
+/* An accepted recipient's mailbox; the session keeps the address, we what the store needs. */
+struct accepted {
+	struct id mailbox;
+	int64_t expires_at;
+};
+
+struct conn {
+	struct list link;
+	struct server *server;
+	struct stream *stream;
+	struct session *session;
+	bool eof;
+
+	struct accepted *accepted;
+	unsigned accepted_count, accepted_cap;
+
+	struct spool *spool;
+	struct message *message;
+	struct store_recipient *recipients;
+	struct buf trace;
+	char queue_id[ID_TEXT_SIZE];
+	int64_t dot_us, parsed_us;         /* monotonic */
+	int64_t received_at;
+
+	struct recipient_op *lookup;
+	struct parser_op *parse;
+	struct store_op *commit;
+
+	int64_t opened_us;
+	unsigned messages;
+};
+
+static void conn_run(struct conn *);
+
+/* ---- the end ---- */
+
+static void conn_drop_transaction(struct conn *c) {
+	c->spool = spool_free(c->spool);
+	c->message = message_free(c->message);
+	free(c->recipients);
+	c->recipients = NULL;
+	buf_fini(&c->trace);
+	free(c->accepted);
+	c->accepted = NULL;
+	c->accepted_count = c->accepted_cap = 0;
+}
+
+static void conn_free(void *obj) {
+	free(obj);
+}
+
+static void conn_log_end(const struct conn *c, const char *reason) {
+	const struct session_counts *counts = session_counts(c->session);
+	if (c->messages && !log_enabled(LOG_LEVEL_DEBUG))
+		return; /* each message had its line */
+	struct log_line line;
+	log_begin(&line, LOG_LEVEL_INFO, "session ended");
+	log_str(&line, "reason", reason);
+	log_str(&line, "after", counts->stage);
+	log_str(&line, "helo", session_helo(c->session));
+	log_int(&line, "commands", counts->commands);
+	log_int(&line, "errors", counts->errors);
+	log_int(&line, "refused", counts->recipients_refused);
+	log_int(&line, "messages", c->messages);
+	log_int(&line, "code", counts->last_code);
+	log_int(&line, "ms", (clock_mono_us() - c->opened_us) / 1000);
+	log_end(&line);
+}
+
+/* Everything goes but the memory itself, which the graveyard frees when no callback can be on the stack. */
+static void conn_close(struct conn *c, const char *reason) {
+	c->lookup = recipient_cancel(c->lookup);
+	c->parse = parser_cancel(c->parse);
+	c->commit = store_cancel(c->commit);
+	conn_log_end(c, reason);
+	c->stream = stream_close(c->stream);
+	conn_drop_transaction(c);
+	c->session = session_free(c->session);
+	metrics_add(c->server->metrics, SMTPD_SESSIONS, -1);
+	server_conn_closed(c->server, &c->link);
+	loop_bury(c->server->loop, c, conn_free);
+}
+
+/* ---- where the octets of a message go ---- */
+
+static int sink_start(void *arg) {
+	struct conn *c = arg;
+	c->spool = spool_free(c->spool);
+	if (spool_memory_in_use() > (size_t)c->server->config->spool_memory_max)
+		return -ENOBUFS; /* a fault of ours: 451, the sender's queue keeps the mail */
+	c->spool = spool_new(c->server->config->spool_dir);
+	return 0;
+}
+
+static int sink_write(void *arg, const void *p, size_t n) {
+	struct conn *c = arg;
+	return spool_append(c->spool, p, n);
+}
+
+static void sink_drop(void *arg) {
+	struct conn *c = arg;
+	c->spool = spool_free(c->spool);
+}
+
+static const struct session_sink SINK = {sink_start, sink_write, sink_drop};
+
+/* ---- recipients ---- */
+
+static void remember(struct conn *c, const struct recipient *found) {
+	for (unsigned i = 0; i < c->accepted_count; i++) {
+		if (id_equal(&c->accepted[i].mailbox, &found->mailbox)) {
+			c->accepted[i].expires_at = found->expires_at;
+			return;
+		}
+	}
+	if (c->accepted_count == c->accepted_cap) {
+		c->accepted_cap = c->accepted_cap ? c->accepted_cap * 2 : 2;
+		c->accepted = xrealloc(c->accepted, c->accepted_cap * sizeof(*c->accepted));
+	}
+	c->accepted[c->accepted_count++] = (struct accepted){found->mailbox, found->expires_at};
+}
+
+static int64_t expiry_of(const struct conn *c, const struct id *mailbox) {
+	for (unsigned i = 0; i < c->accepted_count; i++) {
+		if (id_equal(&c->accepted[i].mailbox, mailbox))
+			return c->accepted[i].expires_at;
+	}
+	assert(!"an accepted recipient that was never looked up");
+	return INT64_MAX;
+}
+
+static enum session_recipient_verdict verdict_of(enum recipient_verdict v) {
+	switch (v) {
+	case RECIPIENT_OK:
+		return SESSION_RECIPIENT_OK;
+	case RECIPIENT_UNKNOWN:
+		return SESSION_RECIPIENT_UNKNOWN;
+	case RECIPIENT_FOREIGN_DOMAIN:
+		return SESSION_RECIPIENT_FOREIGN_DOMAIN;
+	case RECIPIENT_UNAVAILABLE:
+		return SESSION_RECIPIENT_UNAVAILABLE;
+	}
+	return SESSION_RECIPIENT_UNAVAILABLE;
+}
+
+static void on_recipient(void *arg, enum recipient_verdict verdict, const struct recipient *found) {
+	struct conn *c = arg;
+	c->lookup = NULL;
+	if (verdict == RECIPIENT_OK) {
+		if (session_transaction(c->session)->recipient_count == 0)
+			c->accepted_count = 0; /* the first of a transaction: what an earlier one remembered is void */
+		remember(c, found);
+	}
+	session_on_recipient(c->session, verdict_of(verdict), found ? found->mailbox.b : NULL);
+	conn_run(c);
+}
+
+/* ---- storing ---- */
+
+static void log_message(const struct conn *c, const char *event, enum log_level level, uint64_t size, unsigned recipients) {
+	struct log_line line;
+	int64_t now = clock_mono_us_now();
+	log_begin(&line, level, event);
+	log_str(&line, "id", c->queue_id);
+	log_str(&line, "helo", session_helo(c->session));
+	log_int(&line, "size", (int64_t)size);
+	log_int(&line, "recipients", recipients);
+	log_int(&line, "parts", c->message ? c->message->parts.count : 0);
+	if (c->message && c->message->warnings.n)
+		log_str(&line, "warning", c->message->warnings.v[0]);
+	log_int(&line, "code", session_counts(c->session)->last_code);
+	log_int(&line, "parse_us", c->parsed_us - c->dot_us);
+	log_int(&line, "us", now - c->dot_us);
+	log_end(&line);
+}
+
+static void finish_message(struct conn *c, enum session_store_verdict verdict) {
+	static const enum smtpd_metric outcome[] = {
+		[SESSION_STORE_OK] = SMTPD_MESSAGES_STORED,
+		[SESSION_STORE_UNAVAILABLE] = SMTPD_MESSAGES_DEFERRED,
+		[SESSION_STORE_FULL] = SMTPD_MESSAGES_DEFERRED,
+		[SESSION_STORE_LOOP] = SMTPD_MESSAGES_REFUSED,
+	};
+	bool stored = verdict == SESSION_STORE_OK;
+	uint64_t size = spool_size(c->spool);
+	unsigned recipients = session_transaction(c->session)->recipient_count;
+	struct metrics *m = c->server->metrics;
+	metrics_add(m, outcome[verdict], 1);
+	metrics_observe_us(m, SMTPD_MESSAGE_TIME, clock_mono_us_now() - c->dot_us);
+	if (stored)
+		metrics_add(m, SMTPD_OCTETS, (int64_t)size);
+	if (c->message && message_warned(c->message, "parse_failed"))
+		metrics_add(m, SMTPD_PARSE_FAILED, 1);
+	session_on_stored(c->session, verdict, c->queue_id);
+	c->messages++;
+	log_message(c, stored ? "message stored" : "message not stored", stored ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, size, recipients);
+	conn_drop_transaction(c);
+	conn_run(c);
+}
+
+static void on_stored(void *arg, enum store_verdict verdict) {
+	struct conn *c = arg;
+	c->commit = NULL;
+	metrics_observe_us(c->server->metrics, SMTPD_STORE_TIME, clock_mono_us_now() - c->parsed_us);
+	switch (verdict) {
+	case STORE_COMMITTED:
+		finish_message(c, SESSION_STORE_OK);
+		break;
+	case STORE_UNAVAILABLE:
+		finish_message(c, SESSION_STORE_UNAVAILABLE);
+		break;
+	case STORE_FULL:
+		finish_message(c, SESSION_STORE_FULL);
+		break;
+	}
+}
+
+/* Ids are made here, before the first attempt, so that a retry names the same rows. */
+static void make_recipients(struct conn *c, const struct session_transaction *tx) {
+	c->recipients = xcalloc(tx->recipient_count, sizeof(*c->recipients));
+	for (unsigned i = 0; i < tx->recipient_count; i++) {
+		struct store_recipient *r = &c->recipients[i];
+		memcpy(r->mailbox.b, tx->tags[i], sizeof(r->mailbox.b));
+		r->expires_at = expiry_of(c, &r->mailbox);
+		r->rcpt_to = tx->recipients[i].raw;
+		id_make_in_bucket(&r->id, c->received_at, id_bucket(&r->mailbox));
+	}
+	id_format(&c->recipients[0].id, c->queue_id);
+}
+
+static void make_trace(struct conn *c, const struct session_transaction *tx) {
+	const struct received r = {
+		.hostname = c->server->config->hostname,
+		.helo = session_helo(c->session),
+		.queue_id = c->queue_id,
+		.mail_from = tx->mail_from.raw,
+		.rcpt_to = tx->recipient_count == 1 ? tx->recipients[0].raw : NULL,
+		.esmtp = session_esmtp(c->session),
+		.utf8 = tx->smtputf8,
+		.tls = session_tls(c->session),
+		.wall_us = c->received_at,
+	};
+	buf_init(&c->trace, 8192);
+	received_append(&c->trace, &r);
+}
+
+static void on_parsed(void *arg, struct message *message) {
+	struct conn *c = arg;
+	const struct session_transaction *tx = session_transaction(c->session);
+	c->parse = NULL;
+	c->message = message;
+	c->parsed_us = clock_mono_us_now();
+	metrics_observe_us(c->server->metrics, SMTPD_PARSE_TIME, c->parsed_us - c->dot_us);
+	if (tx->bare_newline)
+		message_warn(message, "bare_newline");
+	if (tx->bare_cr)
+		message_warn(message, "bare_cr");
+	if (message->received_count > RECEIVED_MAX) {
+		finish_message(c, SESSION_STORE_LOOP);
+		return;
+	}
+	const struct store_request request = {
+		.recipients = c->recipients,
+		.recipient_count = tx->recipient_count,
+		.received_at = c->received_at,
+		.mail_from = tx->mail_from.raw,
+		.helo = session_helo(c->session),
+		.tls = session_tls(c->session),
+		.trace = c->trace.data,
+		.message = message,
+		.spool = c->spool,
+	};
+	c->commit = store_start(c->server->store, &request, on_stored, c);
+}
+
+static void start_message(struct conn *c) {
+	const struct session_transaction *tx = session_transaction(c->session);
+	c->dot_us = c->parsed_us = clock_mono_us_now();
+	c->received_at = clock_wall_us();
+	make_recipients(c, tx);
+	make_trace(c, tx);
+	c->parse = parser_start(c->server->parser, c->spool, on_parsed, c);
+}
+
+/* ---- feeding ---- */
+
+/* Hands unread octets to the session; returns whether it took any. Commands must lie in one piece; a body goes run by run. */
+static bool feed(struct conn *c) {
+	struct evbuffer *in = stream_input(c->stream);
+	size_t n = evbuffer_get_contiguous_space(in);
+	const void *p;
+	if (session_receiving(c->session))
+		p = evbuffer_pullup(in, (ev_ssize_t)n);
+	else {
+		n = min_of(evbuffer_get_length(in), max_of((size_t)LINE_PEEK, n));
+		p = evbuffer_pullup(in, (ev_ssize_t)n);
+	}
+	if (n == 0)
+		return false;
+	size_t used = session_input(c->session, p, n);
+	evbuffer_drain(in, used);
+	return used > 0;
+}
+
+static void flush(struct conn *c) {
+	struct buf *out = session_output(c->session);
+	if (out->len == 0)
+		return;
+	evbuffer_add(stream_output(c->stream), out->data, out->len);
+	buf_reset(out);
+}
+
+static bool should_flush(struct conn *c) {
+	struct evbuffer *in = stream_input(c->stream);
+	size_t n = min_of(evbuffer_get_length(in), (size_t)LINE_PEEK);
+	if (session_output(c->session)->len > OUTPUT_MARK / 2)
+		return true;
+	return session_should_flush(c->session, n ? evbuffer_pullup(in, (ev_ssize_t)n) : NULL, n);
+}
+
+static bool busy(const struct conn *c) {
+	return c->lookup || c->parse || c->commit;
+}
+
+/* The one function that arms anything. */
+static void conn_update(struct conn *c, bool progress) {
+	const struct smtpd_config *config = c->server->config;
+	bool backed_up = stream_output_pending(c->stream) > OUTPUT_MARK;
+	stream_want_read(c->stream, session_wants(c->session) == SESSION_WANT_INPUT && !busy(c) && !backed_up && !c->eof);
+	if (busy(c))
+		stream_set_deadline(c->stream, 0); /* the operation has its own */
+	else if (progress)
+		stream_set_deadline(c->stream, session_receiving(c->session) ? config->data_deadline : config->command_deadline);
+}
+
+/* Goes on until input runs out or the session waits for an answer. */
+static void conn_run(struct conn *c) {
+	bool progress = !busy(c); /* called because an answer or octets came */
+	for (;;) {
+		if (busy(c))
+			break;
+		enum session_want want = session_wants(c->session);
+		if (want == SESSION_WANT_RECIPIENT)
+			c->lookup = recipient_start(c->server->recipients, session_recipient(c->session), on_recipient, c);
+		else if (want == SESSION_WANT_STORE)
+			start_message(c);
+		else if (want == SESSION_WANT_INPUT && stream_output_pending(c->stream) <= OUTPUT_MARK && feed(c))
+			progress = true;
+		else
+			break;
+	}
+	enum session_want want = session_wants(c->session);
+	if (want == SESSION_WANT_CLOSE) {
+		flush(c);
+		c->stream = stream_close_after_write(c->stream, LINGER_US);
+		conn_close(c, "done");
+		return;
+	}
+	if (should_flush(c))
+		flush(c);
+	if (c->eof && want == SESSION_WANT_INPUT && !busy(c) && stream_output_pending(c->stream) <= OUTPUT_MARK) {
+		conn_close(c, "lost connection");
+		return;
+	}
+	conn_update(c, progress);
+}
+
+static void on_event(void *arg, enum stream_event event) {
+	struct conn *c = arg;
+	switch (event) {
+	case STREAM_EOF:
+		c->eof = true;
+		conn_run(c);
+		break;
+	case STREAM_READABLE:
+	case STREAM_DRAINED:
+		conn_run(c);
+		break;
+	case STREAM_DEADLINE:
+		session_abort(c->session, SESSION_ABORT_IDLE);
+		conn_run(c);
+		break;
+	case STREAM_ERROR:
+		conn_close(c, "connection error");
+		break;
+	}
+}
+
+static void on_reply(void *arg, unsigned code) {
+	struct conn *c = arg;
+	unsigned class = code / 100;
+	if (class >= 2 && class <= 5)
+		metrics_add(c->server->metrics, SMTPD_REPLIES_2XX + class - 2, 1);
+}
+
+void conn_start(struct server *server, int fd, const struct sockaddr_storage *peer) {
+	static const struct stream_ops ops = {on_event};
+	(void)peer; /* no client address is stored; per-address limits will look at it here */
+	struct conn *c = xcalloc(1, sizeof(*c));
+	c->server = server;
+	c->opened_us = clock_mono_us();
+	c->stream = stream_new(server->loop, fd, INPUT_CAP, &ops, c);
+	c->session = session_new(&server->session_options, &SINK, c);
+	session_on_reply(c->session, on_reply, c);
+	server_conn_opened(server, &c->link);
+	metrics_add(server->metrics, SMTPD_CONNECTIONS, 1);
+	metrics_add(server->metrics, SMTPD_SESSIONS, 1);
+	session_start(c->session);
+	flush(c);
+	conn_run(c);
+}
+
+void conn_drain(struct list *link) {
+	struct conn *c = list_entry(link, struct conn, link);
+	session_abort(c->session, SESSION_ABORT_SHUTDOWN);
+	conn_run(c);
+}
+
+void conn_kill(struct list *link) {
+	conn_close(list_entry(link, struct conn, link), "stopped");
+}

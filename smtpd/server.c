@@ -1,0 +1,144 @@
+/* One smtpd worker: builds its services in order, accepts, drains, tears down in reverse. */
+#include "smtpd/server.h"
+
+#include "common/listener.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/pg.h"
+#include "common/schema.h"
+#include "smtpd/conn.h"
+#include "smtpd/parser.h"
+#include "smtpd/recipient.h"
+#include "smtpd/smtpd_metrics.h"
+#include "smtpd/store.h"
+#include "smtpd_stmts.h"
+
+#define CONNECT_DEADLINE_US 5000000
+#define QUERY_DEADLINE_US 10000000 /* smtp.md 1.15: any dependency down is a 4xx within 10 s */
+
+static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, socklen_t peer_len) {
+	(void)peer_len;
+	conn_start(arg, fd, peer);
+}
+
+static void set_paused(struct server *s, bool paused) {
+	s->paused = paused;
+	for (unsigned i = 0; i < s->listener_count; i++) {
+		if (paused)
+			listener_pause(s->listeners[i]);
+		else
+			listener_resume(s->listeners[i]);
+	}
+}
+
+void server_conn_opened(struct server *s, struct list *link) {
+	list_append(&s->conns, link);
+	if (++s->conn_count >= (unsigned)s->config->connections_max && !s->paused)
+		set_paused(s, true);
+}
+
+void server_conn_closed(struct server *s, struct list *link) {
+	list_unlink(link);
+	s->conn_count--;
+	if (s->draining) {
+		if (s->conn_count == 0)
+			loop_stop(s->loop);
+	} else if (s->paused && s->conn_count < (unsigned)s->config->connections_max)
+		set_paused(s, false);
+}
+
+static void on_parser_restart(void *arg) {
+	struct server *s = arg;
+	metrics_add(s->metrics, SMTPD_PARSER_RESTARTS, 1);
+}
+
+static struct pg *open_pg(struct server *s, unsigned connections) {
+	const struct pg_options options = {
+		.conninfo = s->config->database,
+		.application_name = "minutemail-smtpd",
+		.stmts = SMTPD_STMTS,
+		.connections = connections,
+		.depth = 256,
+		.queue = 8192,
+		.query_deadline_us = QUERY_DEADLINE_US,
+		.connect_deadline_us = CONNECT_DEADLINE_US,
+		.schema_version = SCHEMA_VERSION,
+	};
+	return pg_new(s->loop, &options);
+}
+
+static void set_session_options(struct server *s) {
+	const struct smtpd_config *config = s->config;
+	s->session_options = (struct session_options){
+		.hostname = config->hostname,
+		.size_max = (uint64_t)config->message_size_max,
+		.recipients_max = (unsigned)config->recipients_max,
+		.transactions_max = (unsigned)config->messages_max,
+		.errors_max = (unsigned)config->errors_max,
+		.junk_max = (unsigned)config->junk_max,
+		.bad_recipients_max = (unsigned)config->bad_recipients_max,
+		.starttls = false,
+		.chunking = false,
+	};
+}
+
+int server_start(struct server *s, struct loop *loop, const struct smtpd_config *config, struct metrics *metrics, const int *fds,
+                 unsigned fd_count) {
+	*s = (struct server){.loop = loop, .config = config, .metrics = metrics};
+	list_init(&s->conns);
+	set_session_options(s);
+	/* The parser's zygote is forked first, while this process holds nothing it should not have. */
+	const struct parser_options parser_options = {
+		.deadline_us = config->parse_deadline,
+		.memory_max = config->parse_memory_max,
+		.source_max = (uint64_t)config->parse_size_max,
+		.on_restart = on_parser_restart,
+		.arg = s,
+	};
+	s->parser = parser_new(loop, &parser_options);
+	if (!s->parser)
+		return -EAGAIN;
+	s->pg_lookup = open_pg(s, 1);
+	s->pg_store = open_pg(s, (unsigned)config->store_connections);
+	s->recipients = recipients_new(loop, s->pg_lookup);
+	const struct store_options store_options = {
+		.connections = (unsigned)config->store_connections,
+		.batch_messages = 64,
+		.batch_octets = 1024 * 1024,
+		.deadline_us = config->store_deadline,
+	};
+	s->store = store_new(loop, s->pg_store, &store_options);
+	s->listeners = xcalloc(fd_count, sizeof(struct listener *));
+	for (unsigned i = 0; i < fd_count; i++)
+		s->listeners[s->listener_count++] = listener_new(loop, fds[i], on_accept, s);
+	return 0;
+}
+
+static void stop_accepting(struct server *s) {
+	for (unsigned i = 0; i < s->listener_count; i++)
+		listener_free(s->listeners[i]);
+	s->listener_count = 0;
+}
+
+void server_drain(struct server *s) {
+	s->draining = true;
+	stop_accepting(s);
+	if (s->conn_count == 0) {
+		loop_stop(s->loop);
+		return;
+	}
+	list_for_each_safe(link, &s->conns)
+		conn_drain(link);
+}
+
+void server_stop(struct server *s) {
+	stop_accepting(s);
+	list_for_each_safe(link, &s->conns)
+		conn_kill(link);
+	free(s->listeners);
+	s->store = store_free(s->store);
+	s->recipients = recipients_free(s->recipients);
+	s->pg_store = pg_free(s->pg_store);
+	s->pg_lookup = pg_free(s->pg_lookup);
+	s->parser = parser_free(s->parser);
+}

@@ -1,0 +1,56 @@
+/* One smtpd worker: its listeners, its sessions and the services they share. */
+#ifndef MINUTEMAIL_SMTPD_SERVER_H
+#define MINUTEMAIL_SMTPD_SERVER_H
+
+#include "common/list.h"
+#include "smtpd/session.h"
+
+struct listener;
+struct loop;
+struct metrics;
+struct parser;
+struct pg;
+struct recipients;
+struct store;
+
+/* The daemon's configuration; main.c has the table that fills it. Durations in microseconds, sizes in octets. */
+struct smtpd_config {
+	char **listen;
+	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *spool_dir;
+	int64_t workers, drain;
+	int64_t message_size_max, recipients_max, messages_max, errors_max, junk_max, bad_recipients_max;
+	int64_t connections_max;      /* of one worker */
+	int64_t command_deadline, data_deadline, store_deadline;
+	int64_t parse_deadline, parse_memory_max, parse_size_max;
+	int64_t spool_memory_max;     /* of one worker */
+	int64_t store_connections;
+};
+
+/* One worker's state; what conn needs of it is borrowed by every connection. */
+struct server {
+	struct loop *loop;
+	const struct smtpd_config *config;
+	struct metrics *metrics;
+	struct session_options session_options;
+	struct parser *parser;
+	struct pg *pg_lookup, *pg_store;  /* apart, so that no look-up waits behind a commit */
+	struct recipients *recipients;
+	struct store *store;
+	struct listener **listeners;
+	unsigned listener_count;
+	struct list conns;
+	unsigned conn_count;
+	bool paused, draining;
+};
+
+/* Builds the worker on `loop`. fds: this worker's listening sockets, borrowed. -errno. */
+int server_start(struct server *, struct loop *, const struct smtpd_config *, struct metrics *, const int *fds, unsigned fd_count);
+/* Accepts nothing new; sessions end after what is in hand; the loop stops when the last is gone. */
+void server_drain(struct server *);
+void server_stop(struct server *);
+
+/* conn reports its birth and death, so that accepting pauses at connections_max and resumes. */
+void server_conn_opened(struct server *, struct list *link);
+void server_conn_closed(struct server *, struct list *link);
+
+#endif

@@ -1,0 +1,27 @@
+/* What smtpd counts; an index of SMTPD_METRICS names one. */
+#ifndef MINUTEMAIL_SMTPD_METRICS_H
+#define MINUTEMAIL_SMTPD_METRICS_H
+
+#include "common/metrics.h"
+
+enum smtpd_metric {
+	SMTPD_CONNECTIONS,        /* counter: accepted */
+	SMTPD_SESSIONS,           /* gauge */
+	SMTPD_REPLIES_2XX,
+	SMTPD_REPLIES_3XX,
+	SMTPD_REPLIES_4XX,
+	SMTPD_REPLIES_5XX,
+	SMTPD_MESSAGES_STORED,
+	SMTPD_MESSAGES_DEFERRED,  /* 4xx at the end of data */
+	SMTPD_MESSAGES_REFUSED,   /* 5xx at the end of data */
+	SMTPD_OCTETS,             /* of stored messages */
+	SMTPD_PARSE_FAILED,
+	SMTPD_PARSER_RESTARTS,
+	SMTPD_PARSE_TIME,         /* histogram: handed to the parser .. record back */
+	SMTPD_STORE_TIME,         /* histogram: handed to the store .. verdict */
+	SMTPD_MESSAGE_TIME,       /* histogram: final dot .. reply */
+	SMTPD_SPOOL_MEMORY,       /* gauge: octets */
+};
+extern const struct metrics_def SMTPD_METRICS[];
+
+#endif

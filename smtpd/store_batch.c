@@ -1,0 +1,268 @@
+/* One batch = one transaction: sent, judged, and sent again until its rows have their verdicts (store_private.h).
+ *
+ * Invariants: a batch is active exactly while its transaction is under way or its pause runs; once in_doubt it stays so, and so do
+ * its halves: whatever may have been committed is only ever written again in the form that writes WAL. */
+#include "common/clock.h"
+#include "common/log.h"
+#include "smtpd/store_private.h"
+#include "smtpd_stmts.h"
+
+#define PAUSE_MIN_US 20000
+#define PAUSE_MAX_US 1000000
+#define KEEP_OCTETS ((size_t)4 * 1024 * 1024) /* of a spare batch's memory */
+
+static void on_pause(void *arg);
+
+/* ---- life ---- */
+
+struct store_batch *store_batch_new(struct store *s) {
+	struct list *l = list_first(&s->spare);
+	struct store_batch *b;
+	if (l) {
+		list_unlink(l);
+		return list_entry(l, struct store_batch, link);
+	}
+	b = xcalloc(1, sizeof(*b));
+	b->store = s;
+	list_init(&b->rows);
+	timer_init(&b->pause, s->loop, on_pause, b);
+	pg_params_init(&b->messages);
+	pg_params_init(&b->sources);
+	return b;
+}
+
+void store_batch_free(struct store_batch *b) {
+	list_unlink(&b->link);
+	timer_fini(&b->pause);
+	pg_params_fini(&b->messages);
+	pg_params_fini(&b->sources);
+	free(b);
+}
+
+void store_batch_add(struct store_batch *b, struct store_row *row) {
+	row->batch = b;
+	list_append(&b->rows, &row->link);
+	b->count++;
+}
+
+static void trim(struct pg_params *p) {
+	if (p->data.cap > KEEP_OCTETS)
+		pg_params_fini(p);
+	else
+		pg_params_reset(p);
+}
+
+/* Its rows are gone. */
+static void over(struct store_batch *b) {
+	struct store *s = b->store;
+	list_unlink(&b->link);
+	s->active_count--;
+	timer_disarm(&b->pause);
+	trim(&b->messages);
+	trim(&b->sources);
+	b->count = 0;
+	b->in_doubt = b->built = false;
+	b->pause_us = 0;
+	list_append(&s->spare, &b->link);
+	store_pump_later(s);
+}
+
+void store_batch_abandon(struct store_batch *b) {
+	struct list *l;
+	if (b->tx)
+		pg_tx_rollback(b->tx);
+	b->tx = NULL;
+	while ((l = list_first(&b->rows)))
+		list_unlink(l);
+	store_batch_free(b);
+}
+
+static void finish_rows(struct store_batch *b, enum store_verdict verdict) {
+	struct list *l;
+	while ((l = list_first(&b->rows)))
+		store_row_finish(list_entry(l, struct store_row, link), verdict);
+	over(b);
+}
+
+/* ---- what the server said ---- */
+
+enum refusal {
+	REFUSAL_DATA,  /* a row's own fault: others may pass without it */
+	REFUSAL_LATER, /* the server's state: the same may pass in a moment */
+	REFUSAL_FULL,  /* disk full */
+};
+
+/* SQLSTATE classes that speak of the server, not of the rows: connection, transaction state and rollback, resources,
+ * object in use, operator intervention, system and internal errors. */
+static enum refusal refusal_of(const char *sqlstate) {
+	static const char later[][3] = {"08", "25", "40", "53", "55", "57", "58", "XX"};
+	if (strcmp(sqlstate, "53100") == 0)
+		return REFUSAL_FULL;
+	for (unsigned i = 0; i < array_len(later); i++)
+		if (strncmp(sqlstate, later[i], 2) == 0)
+			return REFUSAL_LATER;
+	return REFUSAL_DATA;
+}
+
+static void log_refusal(enum log_level level, const char *event, const struct store_row *row, const struct pg_result *r) {
+	char id[ID_TEXT_SIZE];
+	struct log_line line;
+	id_format(&row->recipient->id, id);
+	log_begin(&line, level, event);
+	log_str(&line, "id", id);
+	log_str(&line, "sqlstate", r->sqlstate);
+	log_str(&line, "msg", r->message);
+	log_end(&line);
+}
+
+static void pause_then_again(struct store_batch *b) {
+	b->pause_us = b->pause_us ? min_of(b->pause_us * 2, (int64_t)PAUSE_MAX_US) : PAUSE_MIN_US;
+	timer_arm(&b->pause, b->pause_us);
+}
+
+static void put_again(struct store_batch *b) {
+	struct store *s = b->store;
+	list_prepend(&s->again, &b->link);
+	b->built = false;
+	store_pump_later(s);
+}
+
+static void split(struct store_batch *b) {
+	struct store_batch *tail = store_batch_new(b->store);
+	unsigned half = b->count / 2;
+	tail->in_doubt = b->in_doubt;
+	while (b->count > half) {
+		struct list *l = b->rows.prev;
+		struct store_row *row = list_entry(l, struct store_row, link);
+		list_unlink(l);
+		b->count--;
+		row->batch = tail;
+		list_prepend(&tail->rows, l);
+		tail->count++;
+	}
+	list_unlink(&b->link);
+	b->store->active_count--;
+	put_again(tail);
+	put_again(b);
+}
+
+/* A message that stands alone: its parsed fields are our reading of it and can be left out; its source is what must be kept. */
+static void isolate(struct store_batch *b, const struct pg_result *r) {
+	struct store_row *row = list_entry(list_first(&b->rows), struct store_row, link);
+	if (row->op->dead) {
+		finish_rows(b, STORE_UNAVAILABLE);
+	} else if (row->source_only) {
+		log_refusal(LOG_LEVEL_ERROR, "message refused by the database", row, r);
+		finish_rows(b, STORE_UNAVAILABLE);
+	} else {
+		log_refusal(LOG_LEVEL_WARNING, "message fields refused by the database, storing its source only", row, r);
+		row->source_only = true;
+		list_unlink(&b->link);
+		b->store->active_count--;
+		put_again(b);
+	}
+}
+
+static void on_refused(struct store_batch *b, const struct pg_result *r) {
+	switch (refusal_of(r->sqlstate)) {
+	case REFUSAL_DATA:
+		if (b->count > 1)
+			split(b);
+		else
+			isolate(b, r);
+		break;
+	case REFUSAL_LATER:
+		pause_then_again(b);
+		break;
+	case REFUSAL_FULL:
+		log_msg(LOG_LEVEL_ERROR, "database full", "%s", r->message);
+		finish_rows(b, STORE_FULL);
+		break;
+	}
+}
+
+static void on_commit(void *arg, const struct pg_result *r) {
+	struct store_batch *b = arg;
+	b->tx = NULL;
+	switch (r->status) {
+	case PG_OK:
+		finish_rows(b, STORE_COMMITTED);
+		break;
+	case PG_ERROR:
+		on_refused(b, r);
+		break;
+	case PG_UNAVAILABLE:
+		pause_then_again(b);
+		break;
+	case PG_IN_DOUBT:
+		log_msg(LOG_LEVEL_WARNING, "commit in doubt", "%u messages, sending them again", b->count);
+		b->in_doubt = true;
+		pause_then_again(b);
+		break;
+	}
+}
+
+/* ---- sending ---- */
+
+/* Rows whose request has its answer already are not sent again. */
+static void drop_dead_rows(struct store_batch *b) {
+	list_for_each_safe(l, &b->rows) {
+		struct store_row *row = list_entry(l, struct store_row, link);
+		if (!row->op->dead && row->op->verdict == STORE_COMMITTED)
+			continue;
+		store_row_finish(row, STORE_UNAVAILABLE);
+		b->count--;
+		b->built = false;
+	}
+}
+
+static int64_t last_deadline(const struct store_batch *b) {
+	int64_t at = 0;
+	list_for_each(l, &b->rows)
+		at = max_of(at, list_entry(l, struct store_row, link)->op->deadline);
+	return at;
+}
+
+static bool build(struct store_batch *b) {
+	struct store_op *bad;
+	int r;
+	for (drop_dead_rows(b); b->count && !b->built; drop_dead_rows(b)) {
+		r = store_build(b, &bad);
+		if (r < 0) {
+			struct log_line line;
+			log_begin(&line, LOG_LEVEL_ERROR, "spool unreadable");
+			log_errno(&line, r);
+			log_end(&line);
+			bad->verdict = STORE_UNAVAILABLE;
+			continue;
+		}
+		b->built = true;
+	}
+	return b->count > 0;
+}
+
+static void send(struct store_batch *b) {
+	struct store *s = b->store;
+	if (!build(b)) {
+		over(b);
+		return;
+	}
+	b->tx = pg_tx_begin(s->pg);
+	/* Requests in it are answered at their own deadlines; the connection is given up at the last of them. */
+	pg_tx_set_deadline(b->tx, max_of(last_deadline(b) - clock_mono_us(), (int64_t)1));
+	pg_tx_step(b->tx, b->in_doubt ? &STMT_MESSAGES_INSERT_AGAIN : &STMT_MESSAGES_INSERT, &b->messages, NULL, NULL);
+	if (b->chunks)
+		pg_tx_step(b->tx, b->in_doubt ? &STMT_MESSAGE_SOURCE_INSERT_AGAIN : &STMT_MESSAGE_SOURCE_INSERT, &b->sources, NULL,
+		           NULL);
+	pg_tx_commit(b->tx, on_commit, b);
+}
+
+void store_batch_send(struct store_batch *b) {
+	list_append(&b->store->active, &b->link);
+	b->store->active_count++;
+	send(b);
+}
+
+static void on_pause(void *arg) {
+	send(arg);
+}
