@@ -1,21 +1,22 @@
 /* Key text -> principal, by a cache in the worker and else one query.
  *
- * A change to a key (minutemailctl, later the console) commits and sends NOTIFY minutemail_keys, '<key id or *>'. Each worker
- * LISTENs on one connection of its own, drops what it cached and answers NOTIFY minutemail_keys_ack, '<backend pid> <nonce>'.
- * Whoever changed the key waits for the answer of every live listener (they hold a shared advisory lock, see keys_sync.h) or for
- * AUTH_LEASE_US. A worker uses its cache only while its listening connection has proved alive within the lease: a round trip that
- * began less than AUTH_LEASE_US ago has come back. So a revoked key is dead everywhere before the revocation is reported done. */
+ * A change to a key (minutemailctl, later the console) publishes a notice in its own transaction; each worker hears it on one
+ * connection of its own, drops what it cached and confirms. Whoever changed the key waits for every live worker, or until the lease on
+ * what a silent one has cached (AUTH_LEASE_US) has run out: a worker uses its cache only while its listening connection has proved
+ * alive within the lease. So a revoked key is dead everywhere before the revocation is reported done. The protocol is described in
+ * common/keys_sync.h. */
 #ifndef MINUTEMAIL_AUTH_H
 #define MINUTEMAIL_AUTH_H
 
 #include "apid/principal.h"
+#include "common/keys_sync.h"
 
 struct auth;
 struct auth_op;
 struct loop;
 struct pg;
 
-#define AUTH_LEASE_US 1000000
+#define AUTH_LEASE_US KEYS_LEASE_US
 
 enum auth_verdict {
 	AUTH_OK,

@@ -9,7 +9,7 @@
 #include "common/id.h"
 #include "common/json_out.h"
 
-#include <jansson.h>
+typedef struct json_t json_t;   /* jansson's; read it with json_in.h. <jansson.h> itself cannot be included beside json_out.h */
 
 struct api;          /* the worker's services, api.h */
 struct principal;
@@ -48,13 +48,16 @@ bool request_param_id(struct request *, unsigned i, struct id *ret);  /* not a U
  * request's end. Duplicate members and trailing data are 400 (RFC 8259 4). */
 json_t *request_json(struct request *, bool optional);
 
-/* Answers. Each finishes the request. `body` is taken over (buf_take'n); content type application/json unless said. */
+/* Answers. Each finishes the request; its memory stays until the end of the loop's turn. `body` is taken over (buf_take'n); content type application/json unless said. */
 void respond_json(struct request *, unsigned status, struct buf *body);          /* adds ETag on 200 to GET/HEAD, answers 304 */
 void respond_empty(struct request *, unsigned status);                           /* 204 */
+/* `etag` as it goes out, quotes included. If the client's If-None-Match has it: 304, and true means answered. For GET and HEAD. */
+bool respond_not_modified(struct request *, const char *etag);
 struct respond_header {
 	const char *name, *value;   /* value: no CR, LF, NUL (asserted) */
 };
-/* Extra headers; NULL-terminated rows; copied. `type` NULL: no body headers. */
+/* Extra headers; rows that end with a NULL name, or NULL; copied. One that is sent by default (Cache-Control, Content-Security-Policy,
+ * …) takes its place. `type` NULL: no body headers. */
 void respond_bytes(struct request *, unsigned status, const char *type, const struct respond_header *, struct buf *body);
 
 /* A body that comes in pieces, under back-pressure: after respond_stream_start() the connection calls `more` whenever it has room;
@@ -84,6 +87,9 @@ enum problem {
 	PROBLEM_INTERNAL,               /* 500: detail is never shown */
 	PROBLEM_UNAVAILABLE,            /* 503, Retry-After: 1 */
 	PROBLEM_TIMEOUT,                /* 408 request_timeout */
+	PROBLEM_EXPECTATION_FAILED,     /* 417 */
+	PROBLEM_NOT_IMPLEMENTED,        /* 501 */
+	PROBLEM_HTTP_VERSION,           /* 505 */
 };
 void respond_problem(struct request *, enum problem, const char *detail, ...) printf_like(3, 4);
 

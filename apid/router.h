@@ -24,8 +24,9 @@ extern const struct route ROUTES[];
 
 enum router_result { ROUTER_FOUND, ROUTER_NO_PATH, ROUTER_NO_METHOD };
 #define ROUTER_PARAMS_MAX 4
-/* `path`: as in the request line without the query, still percent-encoded; a segment decodes to a parameter. Paths with empty or
- * dot segments, %00, %2f or %5c match nothing. ret_allow: for 405, "GET, HEAD, POST". */
+/* `path`: as in the request line without the query, still percent-encoded. Parameters come as they stand there, borrowed from it
+ * (request_param() decodes); literal segments match octet for octet. Paths with empty or dot segments, %00, %2f or %5c match
+ * nothing. ret_allow: for 405, "GET, HEAD, POST"; asked for with allow_size > 0. */
 enum router_result router_find(const struct route *rows, enum request_method, struct slice path, const struct route **ret,
                                struct slice ret_params[ROUTER_PARAMS_MAX], char *ret_allow, size_t allow_size);
 

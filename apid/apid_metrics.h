@@ -1,0 +1,38 @@
+/* apid's metrics: an index into the table that metrics_new() gets. */
+#ifndef MINUTEMAIL_APID_METRICS_H
+#define MINUTEMAIL_APID_METRICS_H
+
+#include "common/metrics.h"
+
+enum apid_metric {
+	APID_REQUESTS_2XX,
+	APID_REQUESTS_3XX,
+	APID_REQUESTS_4XX,
+	APID_REQUESTS_5XX,
+	APID_REQUEST_US,             /* histogram: head whole to answer queued */
+	APID_REQUESTS_ABORTED,       /* the client left before its answer */
+	APID_REQUESTS_MALFORMED,     /* refused by the HTTP parser */
+	APID_CONNECTIONS,            /* gauge */
+	APID_CONNECTIONS_TOTAL,
+	APID_CONNECTIONS_EVICTED,    /* idle, closed to make room */
+	APID_CONNECTIONS_TIMED_OUT,  /* head, body, handler or write deadline */
+	APID_BODY_OCTETS_IN,
+	APID_BODY_OCTETS_OUT,
+	APID_BODY_MEMORY,            /* gauge: octets of request bodies held */
+	APID_AUTH_CACHED,            /* keys judged without a query */
+	APID_AUTH_QUERIED,
+	APID_AUTH_REFUSED,
+	APID_DATABASE_UP,            /* gauge: workers whose database connection is up */
+	APID_MAILBOXES_CREATED,
+	APID_MAILS_INJECTED,
+};
+
+extern const struct metrics_def APID_METRICS[];
+
+/* Tests run without metrics: `metrics` may be NULL. */
+static inline void apid_count(struct metrics *metrics, enum apid_metric index, int64_t n) {
+	if (metrics)
+		metrics_add(metrics, index, n);
+}
+
+#endif

@@ -1,0 +1,315 @@
+/* Key text -> principal. Text first (nothing is asked for what cannot be a key), then the cache if its lease holds, else one query,
+ * shared by all who ask for the same key while it is under way. What is refused is not cached: a key made a moment ago works.
+ *
+ * Invariants: the cache holds only principals read since the listening connection came up and since the last notice that named their
+ * key. A look-up's answer enters it only if `generation` is what it was at the start, so an answer that a revocation has overtaken
+ * never does; and whoever asks after a notice does not join a look-up from before it. */
+#include "apid/auth.h"
+
+#include "apid/auth_cache.h"
+#include "apid/auth_listen.h"
+#include "apid/auth_used.h"
+#include "auth_stmts.h"
+#include "common/apikey.h"
+#include "common/clock.h"
+#include "common/list.h"
+#include "common/log.h"
+#include "common/pg.h"
+
+#include <strings.h>
+
+struct lookup {
+	struct list link;          /* auth->lookups */
+	struct auth *auth;
+	struct pg_op *op;
+	struct list askers;
+	uint64_t generation;
+	bool cacheable;            /* notices were heard when it began */
+	uint8_t hash[APIKEY_HASH_LEN];
+};
+
+struct auth_op {
+	struct list link;          /* lookup->askers */
+	auth_done *done;
+	void *arg;
+};
+
+struct auth {
+	struct pg *pg;
+	enum apikey_env environment;
+	const uint8_t *key_secret;
+	struct auth_cache *cache;
+	struct auth_listen *listen;
+	struct auth_used *used;
+	struct list lookups;
+	uint64_t generation;       /* counts notices, and the connection's coming and going */
+};
+
+static void forget(void *arg, const struct id *key) {
+	struct auth *a = arg;
+	a->generation++;
+	auth_cache_forget(a->cache, key);
+}
+
+struct auth *auth_new(struct loop *loop, struct pg *pg, const struct auth_options *options) {
+	struct auth *a = xcalloc(1, sizeof(*a));
+	a->pg = pg;
+	a->environment = strcmp(options->environment, "test") == 0 ? APIKEY_TEST : APIKEY_LIVE;
+	a->key_secret = options->key_secret;
+	list_init(&a->lookups);
+	a->cache = auth_cache_new(options->cache_entries);
+	a->used = auth_used_new(loop, pg);
+	a->listen = auth_listen_new(loop, options->conninfo, forget, a);
+	return a;
+}
+
+static void lookup_free(struct lookup *l) {
+	struct list *e;
+	while ((e = list_first(&l->askers))) {
+		list_unlink(e);
+		free(list_entry(e, struct auth_op, link));
+	}
+	list_unlink(&l->link);
+	pg_op_cancel(l->op);
+	free(l);
+}
+
+struct auth *auth_free(struct auth *a) {
+	struct list *e;
+	if (!a)
+		return NULL;
+	while ((e = list_first(&a->lookups)))
+		lookup_free(list_entry(e, struct lookup, link));
+	auth_listen_free(a->listen);
+	auth_used_free(a->used);
+	auth_cache_free(a->cache);
+	free(a);
+	return NULL;
+}
+
+/* The columns of auth_key, in its order. */
+enum column {
+	KEY_ID, ACCOUNT_ID, USER_ID, KEY_NAME, LAST8, EXPIRES_AT, REVOKED, ACTIVE, SCOPES, OWNER, PLAN, CALLS_PER_DAY,
+	REQUESTS_PER_MINUTE, ACTIVE_MAILBOXES, ARCHIVED_MAILBOXES, DOMAIN_IDS, DOMAIN_NAMES,
+};
+
+static char *text(const struct pg_rows *rows, enum column c) {
+	struct slice s = pg_text(rows, 0, c);
+	return xstrndup(s.p ? s.p : "", s.n);
+}
+
+static int64_t limit(const struct pg_rows *rows, enum column c) {
+	return pg_null(rows, 0, c) ? -1 : pg_int(rows, 0, c);
+}
+
+static void read_domains(const struct pg_rows *rows, struct principal *p) {
+	if (pg_null(rows, 0, DOMAIN_IDS))
+		return;
+	p->domain_count = pg_array_count(rows, 0, DOMAIN_IDS);
+	p->domains = xcalloc(p->domain_count, sizeof(*p->domains));
+	for (unsigned i = 0; i < p->domain_count; i++) {
+		struct slice id = pg_array_elem(rows, 0, DOMAIN_IDS, i), name = pg_array_elem(rows, 0, DOMAIN_NAMES, i);
+		assert(id.n == sizeof(struct id));
+		memcpy(&p->domains[i].id, id.p, sizeof(struct id));
+		p->domains[i].name = xstrndup(name.p, name.n);
+	}
+}
+
+static void read_scopes(const struct pg_rows *rows, struct principal *p) {
+	unsigned n = pg_array_count(rows, 0, SCOPES);
+	p->scopes = xcalloc((size_t)n + 1, sizeof(char *));
+	for (unsigned i = 0; i < n; i++) {
+		struct slice s = pg_array_elem(rows, 0, SCOPES, i);
+		p->scopes[i] = xstrndup(s.p ? s.p : "", s.n);
+	}
+}
+
+static struct principal *read_principal(const struct pg_rows *rows) {
+	struct principal *p = xcalloc(1, sizeof(*p));
+	p->refs = 1;
+	p->key_id = pg_uuid(rows, 0, KEY_ID);
+	p->account_id = pg_uuid(rows, 0, ACCOUNT_ID);
+	p->user_id = pg_uuid(rows, 0, USER_ID);
+	p->key_name = text(rows, KEY_NAME);
+	p->last8 = text(rows, LAST8);
+	p->owner = text(rows, OWNER);
+	p->plan = text(rows, PLAN);
+	p->calls_per_day = limit(rows, CALLS_PER_DAY);
+	p->requests_per_minute = limit(rows, REQUESTS_PER_MINUTE);
+	p->active_mailboxes = limit(rows, ACTIVE_MAILBOXES);
+	p->archived_mailboxes = limit(rows, ARCHIVED_MAILBOXES);
+	p->expires_at = pg_time(rows, 0, EXPIRES_AT);
+	read_domains(rows, p);
+	read_scopes(rows, p);
+	return p;
+}
+
+/* At every use, cached or not. */
+static enum auth_verdict verdict_now(const struct principal *p) {
+	return p->expires_at <= clock_wall_us() ? AUTH_EXPIRED : AUTH_OK;
+}
+
+/* *ret_principal is set, with a reference, for AUTH_OK. */
+static enum auth_verdict judge(const struct pg_result *result, struct principal **ret_principal) {
+	if (result->status != PG_OK) {
+		if (result->status == PG_ERROR)
+			log_msg(LOG_LEVEL_ERROR, "key not looked up", "%s %s", result->sqlstate, result->message);
+		return AUTH_UNAVAILABLE;
+	}
+	if (pg_rows_count(result->rows) == 0)
+		return AUTH_UNKNOWN;
+	if (pg_bool(result->rows, 0, REVOKED))
+		return AUTH_REVOKED;
+	cleanup(principal_unrefp) struct principal *p = read_principal(result->rows);
+	enum auth_verdict verdict = verdict_now(p);
+	if (verdict == AUTH_OK && !pg_bool(result->rows, 0, ACTIVE))
+		verdict = AUTH_SUSPENDED;
+	if (verdict == AUTH_OK)
+		*ret_principal = take_ptr(p);
+	return verdict;
+}
+
+static void on_found(void *arg, const struct pg_result *result) {
+	struct lookup *l = arg;
+	struct auth *a = l->auth;
+	cleanup(principal_unrefp) struct principal *p = NULL;
+	struct list *e;
+	l->op = NULL;
+	enum auth_verdict verdict = judge(result, &p);
+	if (p) {
+		auth_used_note(a->used, &p->key_id);
+		if (l->cacheable && l->generation == a->generation)
+			auth_cache_put(a->cache, l->hash, p);
+	}
+	list_unlink(&l->link); /* nobody joins from here on */
+	while ((e = list_first(&l->askers))) {
+		struct auth_op *op = list_entry(e, struct auth_op, link);
+		auth_done *done = op->done;
+		void *done_arg = op->arg;
+		list_unlink(e);
+		free(op);
+		done(done_arg, verdict, p);
+	}
+	lookup_free(l);
+}
+
+static struct lookup *lookup_start(struct auth *a, const uint8_t hash[APIKEY_HASH_LEN]) {
+	struct lookup *l = xcalloc(1, sizeof(*l));
+	struct pg_params params;
+	l->auth = a;
+	l->generation = a->generation;
+	l->cacheable = auth_listen_up(a->listen);
+	memcpy(l->hash, hash, sizeof(l->hash));
+	list_init(&l->askers);
+	list_append(&a->lookups, &l->link);
+	pg_params_init(&params);
+	pg_param_bytea(&params, hash, APIKEY_HASH_LEN);
+	l->op = pg_query(a->pg, &STMT_AUTH_KEY, &params, on_found, l);
+	pg_params_fini(&params);
+	return l;
+}
+
+static struct lookup *lookup_join(struct auth *a, const uint8_t hash[APIKEY_HASH_LEN]) {
+	list_for_each(e, &a->lookups) {
+		struct lookup *l = list_entry(e, struct lookup, link);
+		if (l->generation == a->generation && memcmp(l->hash, hash, APIKEY_HASH_LEN) == 0)
+			return l;
+	}
+	return lookup_start(a, hash);
+}
+
+static struct slice trim(struct slice s) {
+	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t')) {
+		s.p++;
+		s.n--;
+	}
+	while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+		s.n--;
+	return s;
+}
+
+/* RFC 9110 11.4, RFC 6750 2.1: the scheme in any case, blanks, the key. Another scheme is "no key". */
+static struct slice bearer(struct slice header) {
+	static const size_t n = sizeof("Bearer") - 1;
+	struct slice s = trim(header);
+	if (s.n <= n || strncasecmp(s.p, "Bearer", n) != 0 || (s.p[n] != ' ' && s.p[n] != '\t'))
+		return (struct slice){NULL, 0};
+	return trim(slice_of(s.p + n, s.n - n));
+}
+
+static enum auth_verdict check_text(const struct auth *a, struct slice key) {
+	if (key.n == 0)
+		return AUTH_NO_KEY;
+	switch (apikey_check(key.p, key.n, a->environment)) {
+	case APIKEY_OK:
+		return AUTH_OK;
+	case APIKEY_MALFORMED:
+		return AUTH_MALFORMED;
+	case APIKEY_CHECKSUM:
+		return AUTH_CHECKSUM;
+	case APIKEY_OTHER_ENV:
+		return AUTH_OTHER_ENV;
+	}
+	return AUTH_MALFORMED;
+}
+
+struct auth_op *auth_start(struct auth *a, struct slice header, auth_done *done, void *arg, enum auth_verdict *ret_verdict,
+                           struct principal **ret_principal) {
+	uint8_t hash[APIKEY_HASH_LEN];
+	struct slice key = bearer(header);
+	enum auth_verdict verdict = check_text(a, key);
+	if (verdict != AUTH_OK) {
+		*ret_verdict = verdict;
+		return NULL;
+	}
+	apikey_hash(key.p, a->key_secret, 32, hash);
+	struct principal *p = auth_listen_valid(a->listen) ? auth_cache_find(a->cache, hash) : NULL;
+	if (p) {
+		*ret_verdict = verdict_now(p);
+		if (*ret_verdict == AUTH_OK) {
+			auth_used_note(a->used, &p->key_id);
+			*ret_principal = principal_ref(p);
+		}
+		return NULL;
+	}
+	struct auth_op *op = xcalloc(1, sizeof(*op));
+	op->done = done;
+	op->arg = arg;
+	list_append(&lookup_join(a, hash)->askers, &op->link);
+	return op;
+}
+
+struct auth_op *auth_cancel(struct auth_op *op) {
+	if (!op)
+		return NULL;
+	/* The look-up goes on: its answer is useful to the next request. */
+	list_unlink(&op->link);
+	free(op);
+	return NULL;
+}
+
+const char *auth_verdict_text(enum auth_verdict verdict) {
+	switch (verdict) {
+	case AUTH_OK:
+		return "The API key is valid";
+	case AUTH_NO_KEY:
+		return "Invalid API key: none was sent; send Authorization: Bearer <key>";
+	case AUTH_MALFORMED:
+		return "Invalid API key: it is malformed (a key is mm_sk_live_ or mm_sk_test_ and 53 letters and digits)";
+	case AUTH_CHECKSUM:
+		return "Invalid API key: its checksum is wrong, so it was mistyped or cut";
+	case AUTH_OTHER_ENV:
+		return "Invalid API key: it belongs to the other environment (live or test) than this server";
+	case AUTH_UNKNOWN:
+		return "Invalid API key: it is unknown here or has been deleted or replaced";
+	case AUTH_REVOKED:
+		return "Invalid API key: it has been revoked";
+	case AUTH_EXPIRED:
+		return "Invalid API key: it has expired";
+	case AUTH_SUSPENDED:
+		return "Invalid API key: its owner or account is suspended";
+	case AUTH_UNAVAILABLE:
+		return "The key cannot be checked now; try again";
+	}
+	return "Invalid API key";
+}

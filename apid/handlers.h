@@ -1,0 +1,43 @@
+/* The handlers of the ROUTES table, one declaration per row; each lives in the api_ file named after its resource. A handler runs
+ * once its request's key has been accepted (ROUTE_KEY) and its body is whole; it answers exactly once, now or later (request.h). */
+#ifndef MINUTEMAIL_HANDLERS_H
+#define MINUTEMAIL_HANDLERS_H
+
+struct request;
+
+/* api_health.c */
+void api_health(struct request *);
+void api_ready(struct request *);
+
+/* api_mailboxes.c */
+void api_mailbox_create(struct request *);
+void api_mailbox_list(struct request *);
+void api_mailbox_delete_many(struct request *);
+void api_mailbox_get(struct request *);
+void api_mailbox_patch(struct request *);
+void api_mailbox_delete(struct request *);
+
+/* api_archived.c */
+void api_archived_list(struct request *);
+void api_archived_delete_many(struct request *);
+void api_archived_get(struct request *);
+void api_archived_delete(struct request *);
+void api_archived_reactivate(struct request *);
+
+/* api_mails.c, api_source.c */
+void api_mail_list(struct request *);
+void api_mail_inject(struct request *);
+void api_mail_delete_many(struct request *);
+void api_mail_get(struct request *);
+void api_mail_delete(struct request *);
+void api_mail_raw(struct request *);
+void api_mail_headers(struct request *);
+
+/* api_attachments.c */
+void api_attachment_list(struct request *);
+void api_attachment_add(struct request *);
+void api_attachment_delete_many(struct request *);
+void api_attachment_get(struct request *);
+void api_attachment_delete(struct request *);
+
+#endif

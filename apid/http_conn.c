@@ -1,0 +1,602 @@
+/* The HTTP connections of one worker: the states of http_server.h, and what each of them waits for. No HTTP syntax (http_parse), no
+ * text of an answer (response, problem).
+ *
+ * Invariants: conn_run() is the one function that moves a connection on, and never runs inside itself; conn_arm() the one that sets
+ * deadlines and read interest. A request ends only in conn_run() or when its connection does, so a handler may use its memory for
+ * the rest of its callback. */
+#include "apid/http_server.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+
+#include <event2/buffer.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define INPUT_CAP (64 * 1024)
+#define EVICTABLE_US 1000000   /* a connection younger than this is not idle: its first request may be on its way */
+#define STEPS_MOST 64          /* of one connection in one turn, so that pipelining does not starve the others */
+#define SECOND INT64_C(1000000)
+
+const struct http_limits HTTP_LIMITS = {
+	.connections = 4096,
+	.requests = 10000,
+	.connection_us = 3600 * SECOND,
+	.idle_us = 60 * SECOND,
+	.head_us = 10 * SECOND,
+	.body_us = 30 * SECOND,
+	.handler_us = 60 * SECOND,
+	.write_us = 30 * SECOND,
+	.linger_us = 2 * SECOND,
+	.body_rate = 16 * 1024,
+	.write_rate = 4 * 1024,
+	.body_memory = 256 << 20,
+	.output_low = 64 * 1024,
+	.output_high = 256 * 1024,
+};
+
+static void conn_run(struct http_conn *);
+
+/* ---- opening and closing ---- */
+
+static void tell_full(struct http_server *server, bool full) {
+	if (server->full == full)
+		return;
+	server->full = full;
+	if (full)
+		timer_arm(&server->retry, EVICTABLE_US);
+	else
+		timer_disarm(&server->retry);
+	if (server->options.on_full)
+		server->options.on_full(server->options.arg, full);
+}
+
+/* By now some connection may have been idle long enough to give way. */
+static void on_retry(void *arg) {
+	tell_full(arg, false);
+}
+
+static void tell_drained(struct http_server *server) {
+	if (server->count > 0 || server->drained)
+		return;
+	server->drained = true;
+	if (server->options.on_drained)
+		server->options.on_drained(server->options.arg);
+}
+
+static void conn_free(void *obj) {
+	struct http_conn *c = obj;
+	http_parse_fini(&c->parse);
+	free(c);
+}
+
+/* Detaches everything; the memory goes at the end of the turn. `gently`: what is in the output still goes out. */
+static void conn_close(struct http_conn *c, bool gently) {
+	struct http_server *server = c->server;
+	if (c->state == CONN_CLOSED)
+		return;
+	c->state = CONN_CLOSED;
+	c->auth_op = auth_cancel(c->auth_op);
+	if (c->req && c->req->state == REQUEST_ANSWERED)
+		request_end(c->req);
+	else if (c->req)
+		request_abort(c->req);
+	c->req = NULL;
+	c->stream = gently ? stream_close_after_write(c->stream, server->limits.linger_us) : stream_close(c->stream);
+	deferred_cancel(&c->rerun);
+	list_unlink(&c->idle_link);
+	list_unlink(&c->link);
+	loop_bury(server->api->loop, c, conn_free);
+	server->count--;
+	apid_count(server->api->metrics, APID_CONNECTIONS, -1);
+	if (server->draining)
+		tell_drained(server);
+	else if (server->count < server->limits.connections)
+		tell_full(server, false);
+}
+
+static void on_stream(void *arg, enum stream_event);
+
+static const struct stream_ops STREAM_OPS = {on_stream};
+
+/* Room for one more: at the limit the connection that has been idle longest goes, unless even that one has only just come. A few
+ * more than the limit get in until the listeners are told. */
+static void make_room(struct http_server *server) {
+	if (server->count < server->limits.connections)
+		return;
+	struct list *l = list_first(&server->idle);
+	struct http_conn *oldest = l ? list_entry(l, struct http_conn, idle_link) : NULL;
+	if (!oldest || clock_mono_us() - oldest->since_us < EVICTABLE_US) {
+		tell_full(server, true);
+		return;
+	}
+	apid_count(server->api->metrics, APID_CONNECTIONS_EVICTED, 1);
+	conn_close(oldest, true);
+}
+
+static void conn_arm(struct http_conn *);
+
+void http_server_accept(struct http_server *server, int fd) {
+	make_room(server);
+	if (server->draining) {
+		close(fd);
+		return;
+	}
+	struct http_conn *c = xcalloc(1, sizeof(*c));
+	c->server = server;
+	c->born_us = c->since_us = clock_mono_us();
+	http_parse_init(&c->parse);
+	c->stream = stream_new(server->api->loop, fd, INPUT_CAP, &STREAM_OPS, c);
+	stream_set_output_low(c->stream, server->limits.output_low);
+	list_append(&server->conns, &c->link);
+	list_append(&server->idle, &c->idle_link);
+	server->count++;
+	apid_count(server->api->metrics, APID_CONNECTIONS, 1);
+	apid_count(server->api->metrics, APID_CONNECTIONS_TOTAL, 1);
+	conn_arm(c);
+}
+
+/* ---- state ---- */
+
+static void conn_set_state(struct http_conn *c, enum conn_state state) {
+	assert(c->state != CONN_CLOSED);
+	assert((state == CONN_HEAD || state == CONN_WRITING) == (c->req == NULL));
+	c->state = state;
+	c->since_us = clock_mono_us();
+}
+
+bool http_conn_closes(const struct http_conn *c) {
+	const struct http_limits *limits = &c->server->limits;
+	bool ended = c->eof && evbuffer_get_length(stream_input(c->stream)) == 0;
+	return c->close_after || ended || c->server->draining || c->requests >= limits->requests ||
+	       clock_mono_us() - c->born_us >= limits->connection_us;
+}
+
+static int64_t conn_limit_us(const struct http_conn *c) {
+	const struct http_limits *limits = &c->server->limits;
+	size_t pending = stream_output_pending(c->stream);
+	int64_t writing = limits->write_us + (int64_t)pending * SECOND / limits->write_rate;
+	switch (c->state) {
+	case CONN_HEAD:
+		return c->head_begun ? limits->head_us : limits->idle_us;
+	case CONN_BODY:
+		return limits->body_us + (int64_t)c->req->body.len * SECOND / limits->body_rate;
+	case CONN_AUTH:
+	case CONN_HANDLING:
+		return limits->handler_us;
+	case CONN_STREAMING:
+		return pending > 0 ? writing : limits->handler_us;
+	case CONN_WRITING:
+		return writing;
+	case CONN_CLOSED:
+		break;
+	}
+	return limits->idle_us;
+}
+
+/* Reading goes on while a handler works, up to the stream's cap: a client that leaves is noticed. */
+static void conn_arm(struct http_conn *c) {
+	if (c->state == CONN_CLOSED)
+		return;
+	stream_want_read(c->stream, !c->eof);
+	stream_set_deadline(c->stream, max_of(c->since_us + conn_limit_us(c) - clock_mono_us(), 1));
+}
+
+/* ---- from head to handler ---- */
+
+/* Body memory is promised before it is taken: what a Content-Length says, or for chunks what the route allows. */
+static bool conn_claim_body(struct request *req, size_t n) {
+	struct http_server *server = req->conn->server;
+	if (n > server->limits.body_memory - min_of(server->body_memory, server->limits.body_memory))
+		return false;
+	server->body_memory += n;
+	req->body_counted = n;
+	apid_count(server->api->metrics, APID_BODY_MEMORY, (int64_t)n);
+	return true;
+}
+
+/* RFC 9110 10.1.1. A client that did not wait for it has sent octets already. */
+static void conn_continue(struct http_conn *c) {
+	static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+	if (c->parse.head.expect_continue && evbuffer_get_length(stream_input(c->stream)) == 0)
+		evbuffer_add(stream_output(c->stream), text, sizeof(text) - 1);
+}
+
+/* The key was good, or none was needed. */
+static void conn_begin_body(struct http_conn *c) {
+	struct request *req = c->req;
+	const struct http_head *head = &c->parse.head;
+	size_t max = req->route->body_max;
+	conn_set_state(c, CONN_BODY);
+	if (!http_head_has_body(head)) {
+		c->close_after = !head->keep_alive;
+	} else if (head->content_length > 0 && (uint64_t)head->content_length > max) {
+		respond_problem(req, PROBLEM_PAYLOAD_TOO_LARGE, "the body is larger than the %zu octets that this route takes", max);
+		return;
+	} else if (!conn_claim_body(req, head->chunked ? max : (size_t)head->content_length)) {
+		respond_problem(req, PROBLEM_UNAVAILABLE, "too many large requests at once");
+		return;
+	} else {
+		conn_continue(c);
+	}
+	buf_init(&req->body, max);
+	http_parse_body(&c->parse, &req->body);
+}
+
+static void conn_judge_key(struct http_conn *c, enum auth_verdict verdict) {
+	struct metrics *metrics = c->server->api->metrics;
+	switch (verdict) {
+	case AUTH_OK:
+		conn_begin_body(c);
+		return;
+	case AUTH_UNAVAILABLE:
+		respond_problem(c->req, PROBLEM_UNAVAILABLE, "the database is not reachable");
+		return;
+	case AUTH_NO_KEY:
+	case AUTH_MALFORMED:
+	case AUTH_CHECKSUM:
+	case AUTH_OTHER_ENV:
+	case AUTH_UNKNOWN:
+	case AUTH_REVOKED:
+	case AUTH_EXPIRED:
+	case AUTH_SUSPENDED:
+		break;
+	}
+	apid_count(metrics, APID_AUTH_REFUSED, 1);
+	respond_problem(c->req, PROBLEM_UNAUTHORIZED, "%s", auth_verdict_text(verdict));
+}
+
+static void on_auth(void *arg, enum auth_verdict verdict, struct principal *principal) {
+	struct http_conn *c = arg;
+	c->auth_op = NULL;
+	c->req->principal = principal ? principal_ref(principal) : NULL;
+	conn_judge_key(c, verdict);
+	conn_run(c);
+}
+
+static void conn_begin_auth(struct http_conn *c) {
+	struct api *api = c->server->api;
+	enum auth_verdict verdict = AUTH_UNAVAILABLE;
+	struct principal *principal = NULL;
+	conn_set_state(c, CONN_AUTH);
+	c->auth_op = auth_start(api->auth, http_head_field(&c->parse.head, "authorization"), on_auth, c, &verdict, &principal);
+	apid_count(api->metrics, c->auth_op ? APID_AUTH_QUERIED : APID_AUTH_CACHED, 1);
+	if (c->auth_op)
+		return;
+	c->req->principal = principal;
+	conn_judge_key(c, verdict);
+}
+
+static void conn_new_request(struct http_conn *c) {
+	list_unlink(&c->idle_link);
+	c->requests++;
+	c->req = request_new(c);
+}
+
+static void conn_begin_request(struct http_conn *c) {
+	const struct http_head *head = &c->parse.head;
+	conn_new_request(c);
+	struct request *req = c->req;
+	conn_set_state(c, CONN_HANDLING);
+	/* An answer before the body was read leaves octets of it behind it. */
+	c->close_after = !head->keep_alive || http_head_has_body(head);
+	req->head_only = head->method == METHOD_HEAD;
+	request_set_id(req);
+	switch (router_find(c->server->options.routes, head->method, head->path, &req->route, req->params, req->allow,
+	                    sizeof(req->allow))) {
+	case ROUTER_NO_PATH:
+		respond_problem(req, PROBLEM_NOT_FOUND, "there is nothing at this path");
+		return;
+	case ROUTER_NO_METHOD:
+		respond_problem(req, PROBLEM_METHOD_NOT_ALLOWED, "this path takes %s", req->allow);
+		return;
+	case ROUTER_FOUND:
+		break;
+	}
+	if (req->route->access == ROUTE_KEY)
+		conn_begin_auth(c);
+	else
+		conn_begin_body(c);
+}
+
+/* What cannot be read: answered, and the connection ends, because where the next request begins is unknown. */
+static void conn_refuse(struct http_conn *c) {
+	c->close_after = true;
+	if (!c->req) {
+		apid_count(c->server->api->metrics, APID_REQUESTS_MALFORMED, 1);
+		conn_new_request(c);
+		conn_set_state(c, CONN_HANDLING);
+	}
+	problem_for_parse_error(c->req, &c->parse.error);
+}
+
+/* ---- steps: each returns whether another one may follow at once ---- */
+
+/* Feeds what is there until the parser has something. */
+static enum http_parse_result conn_feed(struct http_conn *c) {
+	struct evbuffer *in = stream_input(c->stream);
+	for (;;) {
+		struct evbuffer_iovec piece = {0};
+		size_t used = 0;
+		if (evbuffer_peek(in, -1, NULL, &piece, 1) < 1)
+			piece.iov_len = 0;
+		enum http_parse_result r = http_parse_feed(&c->parse, piece.iov_base, piece.iov_len, &used);
+		evbuffer_drain(in, used);
+		if (r != HTTP_PARSE_MORE || used == 0)
+			return r;
+	}
+}
+
+static bool step_head(struct http_conn *c) {
+	enum http_parse_result r = conn_feed(c);
+	if (r == HTTP_PARSE_HEAD) {
+		conn_begin_request(c);
+		return true;
+	}
+	if (r == HTTP_PARSE_ERROR) {
+		conn_refuse(c);
+		return true;
+	}
+	if (c->eof) { /* between requests, or half a head: nobody waits for an answer */
+		conn_close(c, true);
+		return false;
+	}
+	if (!c->head_begun && http_parse_begun(&c->parse)) {
+		c->head_begun = true;
+		c->since_us = clock_mono_us();
+		list_unlink(&c->idle_link);
+	}
+	return false;
+}
+
+static bool step_body(struct http_conn *c) {
+	struct request *req = c->req;
+	if (req->state == REQUEST_ANSWERED) { /* refused before it was read */
+		conn_set_state(c, CONN_HANDLING);
+		return true;
+	}
+	switch (conn_feed(c)) {
+	case HTTP_PARSE_DONE:
+		c->close_after = !c->parse.head.keep_alive;
+		apid_count(c->server->api->metrics, APID_BODY_OCTETS_IN, (int64_t)req->body.len);
+		conn_set_state(c, CONN_HANDLING);
+		req->route->handler(req);
+		return true;
+	case HTTP_PARSE_ERROR:
+		conn_refuse(c);
+		return true;
+	case HTTP_PARSE_MORE:
+	case HTTP_PARSE_HEAD:
+		break;
+	}
+	if (c->eof) {
+		c->close_after = true;
+		respond_problem(req, PROBLEM_BAD_REQUEST, "the body ends before its announced length");
+		return true;
+	}
+	return false;
+}
+
+/* The answer is in the output, all of it. */
+static bool conn_finish_request(struct http_conn *c) {
+	bool closes = http_conn_closes(c), cut = c->req->cut;
+	request_end(c->req);
+	c->req = NULL;
+	if (cut || closes) {
+		conn_close(c, !cut);
+		return false;
+	}
+	http_parse_reset(&c->parse);
+	c->head_begun = false;
+	conn_set_state(c, stream_output_pending(c->stream) > c->server->limits.output_high ? CONN_WRITING : CONN_HEAD);
+	list_append(&c->server->idle, &c->idle_link);
+	return true;
+}
+
+static bool step_handling(struct http_conn *c) {
+	if (c->req->state == REQUEST_ANSWERED)
+		return conn_finish_request(c);
+	if (c->req->state == REQUEST_STREAM) {
+		conn_set_state(c, CONN_STREAMING);
+		return true;
+	}
+	return false;
+}
+
+static bool step_streaming(struct http_conn *c) {
+	struct request *req = c->req;
+	if (req->state == REQUEST_ANSWERED)
+		return conn_finish_request(c);
+	if (req->stream.asked || stream_output_pending(c->stream) > c->server->limits.output_low)
+		return false;
+	c->since_us = clock_mono_us();
+	req->stream.asked = true;
+	req->stream.more(req->stream.arg);
+	return true;
+}
+
+static bool step_writing(struct http_conn *c) {
+	if (stream_output_pending(c->stream) > c->server->limits.output_low)
+		return false;
+	conn_set_state(c, CONN_HEAD);
+	return true;
+}
+
+static bool conn_step(struct http_conn *c) {
+	switch (c->state) {
+	case CONN_HEAD:
+		return step_head(c);
+	case CONN_AUTH:
+		if (c->auth_op)
+			return false;
+		conn_set_state(c, CONN_HANDLING); /* refused */
+		return true;
+	case CONN_BODY:
+		return step_body(c);
+	case CONN_HANDLING:
+		return step_handling(c);
+	case CONN_STREAMING:
+		return step_streaming(c);
+	case CONN_WRITING:
+		return step_writing(c);
+	case CONN_CLOSED:
+		break;
+	}
+	return false;
+}
+
+static void on_rerun(void *arg) {
+	conn_run(arg);
+}
+
+static void conn_run(struct http_conn *c) {
+	if (c->running || c->state == CONN_CLOSED)
+		return;
+	c->running = true;
+	unsigned steps = 0;
+	while (steps < STEPS_MOST && conn_step(c))
+		steps++;
+	c->running = false;
+	if (c->state == CONN_CLOSED)
+		return;
+	conn_arm(c);
+	if (steps == STEPS_MOST)
+		loop_defer(c->server->api->loop, &c->rerun, on_rerun, c);
+}
+
+void http_conn_answered(struct http_conn *c) {
+	if (!c->running && c->state != CONN_CLOSED)
+		loop_defer(c->server->api->loop, &c->rerun, on_rerun, c);
+}
+
+/* ---- events ---- */
+
+static void log_timeout(const struct http_conn *c, const char *doing) {
+	struct log_line line;
+	if (!log_enabled(LOG_LEVEL_INFO))
+		return;
+	log_begin(&line, LOG_LEVEL_INFO, "connection timed out");
+	log_str(&line, "doing", doing);
+	if (c->req)
+		log_str(&line, "request", c->req->id);
+	log_end(&line);
+}
+
+/* Says 408 and closes; the request may not exist yet. */
+static void conn_too_slow(struct http_conn *c, const char *what) {
+	log_timeout(c, what);
+	c->close_after = true;
+	if (!c->req) {
+		conn_new_request(c);
+		conn_set_state(c, CONN_HANDLING);
+	}
+	respond_problem(c->req, PROBLEM_TIMEOUT, "%s took too long", what);
+	conn_run(c);
+}
+
+static void on_deadline(struct http_conn *c) {
+	if (c->state == CONN_HEAD && !c->head_begun) {
+		conn_close(c, true);
+		return;
+	}
+	apid_count(c->server->api->metrics, APID_CONNECTIONS_TIMED_OUT, 1);
+	switch (c->state) {
+	case CONN_HEAD:
+		conn_too_slow(c, "the request's head");
+		return;
+	case CONN_BODY:
+		conn_too_slow(c, "the request's body");
+		return;
+	case CONN_AUTH:
+	case CONN_HANDLING: {
+		/* The handler's operations have deadlines of their own, shorter ones: this is our bug, and must not cost the client a wait. */
+		log_msg(LOG_LEVEL_ERROR, "handler did not answer", "request %s", c->req->id);
+		conn_close(c, false);
+		return;
+	}
+	case CONN_STREAMING:
+	case CONN_WRITING:
+		log_timeout(c, "writing the answer");
+		conn_close(c, false);
+		return;
+	case CONN_CLOSED:
+		return;
+	}
+}
+
+static void on_stream(void *arg, enum stream_event event) {
+	struct http_conn *c = arg;
+	switch (event) {
+	case STREAM_READABLE:
+		if (c->state == CONN_HEAD || c->state == CONN_BODY)
+			conn_run(c);
+		return;
+	case STREAM_DRAINED:
+		conn_run(c);
+		return;
+	case STREAM_EOF:
+		c->eof = true;
+		conn_run(c);
+		return;
+	case STREAM_DEADLINE:
+		on_deadline(c);
+		return;
+	case STREAM_ERROR:
+		conn_close(c, false);
+		return;
+	}
+}
+
+/* ---- the server ---- */
+
+struct http_server *http_server_new(const struct http_options *options) {
+	struct http_server *server = xcalloc(1, sizeof(*server));
+	uint32_t prefix = 0;
+	server->options = *options;
+	server->limits = *options->limits;
+	server->api = options->api;
+	timer_init(&server->retry, options->api->loop, on_retry, server);
+	list_init(&server->conns);
+	list_init(&server->idle);
+	list_init(&server->spare);
+	buf_init(&server->head, 32 * 1024);
+	randombytes_buf(&prefix, sizeof(prefix));
+	snprintf(server->id_prefix, sizeof(server->id_prefix), "%08x-", prefix);
+	server->date_second = -1;
+	return server;
+}
+
+void http_server_drain(struct http_server *server) {
+	if (server->draining)
+		return;
+	server->draining = true;
+	list_for_each_safe(l, &server->conns) {
+		struct http_conn *c = list_entry(l, struct http_conn, link);
+		if (c->state == CONN_HEAD && !c->head_begun)
+			conn_close(c, true);
+	}
+	tell_drained(server);
+}
+
+struct http_server *http_server_free(struct http_server *server) {
+	struct list *l;
+	if (!server)
+		return NULL;
+	server->options.on_full = NULL;
+	server->options.on_drained = NULL;
+	while ((l = list_first(&server->conns)))
+		conn_close(list_entry(l, struct http_conn, link), false);
+	while ((l = list_first(&server->spare))) {
+		list_unlink(l);
+		free(list_entry(l, struct request, link));
+	}
+	timer_fini(&server->retry);
+	buf_fini(&server->head);
+	free(server);
+	return NULL;
+}
+
+unsigned http_server_connections(const struct http_server *server) {
+	return server->count;
+}

@@ -1,0 +1,199 @@
+/* Mail and attachment objects onto json_out. Deleted parts are never shown. */
+#include "apid/mail_json.h"
+
+#include "apid/api_common.h"
+
+static const struct {
+	const char *name;
+	enum mail_field bit;
+} FIELDS[] = {
+	{"id", MAIL_ID},
+	{"mailboxId", MAIL_MAILBOX_ID},
+	{"sender", MAIL_SENDER},
+	{"from", MAIL_FROM},
+	{"fromName", MAIL_FROM_NAME},
+	{"to", MAIL_TO},
+	{"cc", MAIL_CC},
+	{"replyTo", MAIL_REPLY_TO},
+	{"subject", MAIL_SUBJECT},
+	{"body", MAIL_BODY},
+	{"bodyText", MAIL_BODY_TEXT},
+	{"bodyHtml", MAIL_BODY_HTML},
+	{"hasAttachments", MAIL_HAS_ATTACHMENTS},
+	{"attachments", MAIL_ATTACHMENTS},
+	{"sizeBytes", MAIL_SIZE_BYTES},
+	{"receivedAt", MAIL_RECEIVED_AT},
+	{"expiresAt", MAIL_EXPIRES_AT},
+	{"envelope", MAIL_ENVELOPE},
+	{"warnings", MAIL_WARNINGS},
+};
+
+static unsigned field_bit(struct slice name) {
+	for (size_t i = 0; i < array_len(FIELDS); i++)
+		if (slice_eq(name, slice_str(FIELDS[i].name)))
+			return FIELDS[i].bit;
+	return 0;
+}
+
+bool mail_fields_parse(struct slice list, unsigned *ret, struct slice *ret_unknown) {
+	unsigned fields = 0;
+	if (!list.p) {
+		*ret = MAIL_ALL;
+		return true;
+	}
+	for (size_t start = 0; start <= list.n;) {
+		const char *comma = start < list.n ? memchr(list.p + start, ',', list.n - start) : NULL;
+		size_t end = comma ? (size_t)(comma - list.p) : list.n;
+		struct slice name = slice_of(list.p + start, end - start);
+		unsigned bit = field_bit(name);
+		if (!bit) {
+			*ret_unknown = name;
+			return false;
+		}
+		fields |= bit;
+		start = end + 1;
+	}
+	*ret = fields;
+	return true;
+}
+
+void mail_view_read(const struct pg_rows *rows, unsigned row, const struct id *mailbox, const struct part_table *parts,
+                    struct mail_view *ret) {
+	*ret = (struct mail_view){
+		.mailbox_id = *mailbox,
+		.expires_at = pg_time(rows, row, 0),
+		.id = pg_uuid(rows, row, MAIL_COLUMN_ID),
+		.received_at = pg_time(rows, row, 2),
+		.mail_from = pg_text(rows, row, 3),
+		.rcpt_to = pg_text(rows, row, 4),
+		.helo = pg_text(rows, row, 5),
+		.tls = pg_text(rows, row, 6),
+		.from_address = pg_text(rows, row, 7),
+		.from_name = pg_text(rows, row, 8),
+		.to = pg_text(rows, row, 9),
+		.cc = pg_text(rows, row, 10),
+		.reply_to = pg_text(rows, row, 11),
+		.subject = pg_text(rows, row, 12),
+		.body_text = pg_text(rows, row, 13),
+		.body_html = pg_text(rows, row, 14),
+		.size = pg_int(rows, row, 15),
+		.warnings = pg_text(rows, row, 17),
+		.parts = parts,
+	};
+}
+
+/* ---- Attachments ---- */
+
+void attachment_write_open(struct json_out *j, const struct id *mail, const struct part *part, const struct attachment_owner *whose) {
+	struct id id;
+	part_id(mail, part->number, &id);
+	json_object(j);
+	json_member_id(j, "id", &id);
+	json_member_cstring(j, "filename", part->name);
+	json_member_cstring(j, "name", part->name);
+	json_member_cstring(j, "contentType", part->type);
+	json_member_int(j, "sizeBytes", (int64_t)part->size);
+	json_member_bool(j, "inline", part->flags & PART_INLINE);
+	json_member_cstring(j, "contentId", part->content_id);
+	if (whose) {
+		json_member_time(j, "expiresAt", whose->expires_at);
+		json_member_id(j, "mailId", &whose->mail_id);
+		json_member_id(j, "mailboxId", &whose->mailbox_id);
+		json_member_time(j, "createdAt", whose->received_at);
+	}
+}
+
+static void write_attachments(struct json_out *j, const struct mail_view *m) {
+	json_key(j, "attachments");
+	json_array(j);
+	for (unsigned i = 0; i < m->parts->count; i++) {
+		if (m->parts->parts[i].flags & PART_DELETED)
+			continue;
+		attachment_write_open(j, &m->id, &m->parts->parts[i], NULL);
+		json_object_end(j);
+	}
+	json_array_end(j);
+}
+
+static bool has_attachments(const struct part_table *parts) {
+	for (unsigned i = 0; i < parts->count; i++)
+		if (!(parts->parts[i].flags & PART_DELETED))
+			return true;
+	return false;
+}
+
+/* ---- Mails ---- */
+
+static void member_slice(struct json_out *j, const char *key, struct slice s) {
+	json_member_string(j, key, s.p, s.n);
+}
+
+static void member_raw(struct json_out *j, const char *key, struct slice json) {
+	json_key(j, key);
+	json_raw(j, json.p, json.n);
+}
+
+static void write_people(struct json_out *j, const struct mail_view *m, unsigned fields) {
+	struct slice sender = m->from_address.p ? m->from_address : m->mail_from;
+	if (fields & MAIL_SENDER)
+		member_slice(j, "sender", sender);
+	if (fields & MAIL_FROM)
+		member_slice(j, "from", sender);
+	if (fields & MAIL_FROM_NAME)
+		member_slice(j, "fromName", m->from_name);
+	if (fields & MAIL_TO)
+		member_raw(j, "to", m->to);
+	if (fields & MAIL_CC)
+		member_raw(j, "cc", m->cc);
+	if (fields & MAIL_REPLY_TO)
+		member_raw(j, "replyTo", m->reply_to);
+}
+
+/* Subject and body are strings in MinuteMail's answers whatever the mail has, so a client may rely on that. */
+static void write_content(struct json_out *j, const struct mail_view *m, unsigned fields) {
+	const struct slice empty = {"", 0};
+	struct slice body = m->body_text.p ? m->body_text : m->body_html.p ? m->body_html : empty;
+	if (fields & MAIL_SUBJECT)
+		member_slice(j, "subject", m->subject.p ? m->subject : empty);
+	if (fields & MAIL_BODY)
+		member_slice(j, "body", body);
+	if (fields & MAIL_BODY_TEXT)
+		member_slice(j, "bodyText", m->body_text);
+	if (fields & MAIL_BODY_HTML)
+		member_slice(j, "bodyHtml", m->body_html);
+}
+
+static void write_envelope(struct json_out *j, const struct mail_view *m) {
+	json_key(j, "envelope");
+	json_object(j);
+	member_slice(j, "mailFrom", m->mail_from);
+	member_slice(j, "rcptTo", m->rcpt_to);
+	member_slice(j, "helo", m->helo);
+	member_slice(j, "tls", m->tls);
+	json_object_end(j);
+}
+
+void mail_write(struct json_out *j, const struct mail_view *m, unsigned fields) {
+	json_object(j);
+	if (fields & MAIL_ID)
+		json_member_id(j, "id", &m->id);
+	if (fields & MAIL_MAILBOX_ID)
+		json_member_id(j, "mailboxId", &m->mailbox_id);
+	write_people(j, m, fields);
+	write_content(j, m, fields);
+	if (fields & MAIL_HAS_ATTACHMENTS)
+		json_member_bool(j, "hasAttachments", has_attachments(m->parts));
+	if (fields & MAIL_ATTACHMENTS)
+		write_attachments(j, m);
+	if (fields & MAIL_SIZE_BYTES)
+		json_member_int(j, "sizeBytes", m->size);
+	if (fields & MAIL_RECEIVED_AT)
+		json_member_time(j, "receivedAt", m->received_at);
+	if (fields & MAIL_EXPIRES_AT)
+		json_member_time(j, "expiresAt", m->expires_at);
+	if (fields & MAIL_ENVELOPE)
+		write_envelope(j, m);
+	if (fields & MAIL_WARNINGS)
+		member_raw(j, "warnings", m->warnings);
+	json_object_end(j);
+}

@@ -1,0 +1,199 @@
+/* apid: flags, configuration, listening sockets, then master and workers. */
+#include "apid/apid_metrics.h"
+#include "apid/server.h"
+#include "common/apikey.h"
+#include "common/config.h"
+#include "common/listener.h"
+#include "common/log.h"
+#include "common/process.h"
+
+#include <sodium.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define SECOND 1000000LL
+#define MINUTE (60 * SECOND)
+#define MIB (1024 * 1024LL)
+#define KEY(name, type, member, ...) {name, type, offsetof(struct apid_config, member), __VA_ARGS__}
+
+static const struct config_key KEYS[] = {
+	KEY("apid_listen", CONFIG_LIST, listen, "127.0.0.1:8025", 0, 0, false,
+	    "addresses to answer HTTP on: 127.0.0.1:8025, [::1]:8025, *:80, unix:/path"),
+	KEY("apid_database", CONFIG_STRING, database, "dbname=minutemail user=minutemail_apid", 0, 0, false,
+	    "libpq connection string or URI; several hosts allowed"),
+	KEY("apid_workers", CONFIG_INT, workers, "0", 0, 256, false, "worker processes; 0: one per core"),
+	KEY("hostname", CONFIG_STRING, hostname, NULL, 0, 0, false, "our name in the mails that the API makes; default: the host's"),
+	KEY("user", CONFIG_STRING, user, NULL, 0, 0, false, "unprivileged user to become when started as root"),
+	KEY("log_level", CONFIG_STRING, log_level, "info", 0, 0, true, "debug, info, warning or error"),
+	KEY("drain", CONFIG_DURATION, drain, "10s", 0, 3600 * SECOND, false, "how long answers in hand may take after SIGTERM"),
+	KEY("apid_metrics_listen", CONFIG_STRING, metrics_listen, NULL, 0, 0, false, "address of GET /metrics; empty: none"),
+	KEY("apid_pid_file", CONFIG_STRING, pid_file, NULL, 0, 0, false, "written once all workers are up; empty: none"),
+	KEY("key_secret", CONFIG_SECRET, key_secret, NULL, 0, 0, false, "64 hex digits that API keys are hashed with (openssl rand -hex 32)"),
+	KEY("environment", CONFIG_STRING, environment, "live", 0, 0, false, "live or test: which kind of keys is taken"),
+	KEY("apid_database_connections", CONFIG_INT, database_connections, "2", 1, 64, false,
+	    "database connections of one worker, beside one for changes to keys"),
+	KEY("apid_connections_max", CONFIG_INT, connections_max, "4096", 16, 1000000, false,
+	    "HTTP connections of one worker; at the limit the longest idle one gives way"),
+	KEY("apid_key_cache", CONFIG_INT, key_cache, "10000", 1, 1000000, false, "API keys that one worker remembers"),
+	KEY("mailbox_lifetime_default", CONFIG_DURATION, mailbox_lifetime_default, "15m", MINUTE, 3650 * 24 * 60 * MINUTE, false,
+	    "how long a mailbox lives when its creator does not say"),
+	KEY("mailbox_lifetime_max", CONFIG_DURATION, mailbox_lifetime_max, "60m", MINUTE, 3650 * 24 * 60 * MINUTE, false,
+	    "the longest that a creator may say, except for ever"),
+	KEY("source_max", CONFIG_SIZE, source_max, "25M", 1024, 512 * MIB, false, "octets of a mail made through the API"),
+	{NULL, CONFIG_STRING, 0, NULL, 0, 0, false, NULL},
+};
+
+struct apid {
+	struct apid_config config;
+	struct metrics *metrics;
+	unsigned workers, addresses, index; /* index: which worker this process is */
+	int *fds;                           /* addresses × workers */
+	struct server server;
+};
+
+/* ---- a worker ---- */
+
+static int worker_start(void *arg, struct loop *loop, unsigned index) {
+	struct apid *d = arg;
+	int *mine = xcalloc(d->addresses, sizeof(int));
+	d->index = index;
+	for (unsigned i = 0; i < d->addresses * d->workers; i++) {
+		if (i % d->workers == index) {
+			mine[i / d->workers] = d->fds[i];
+		} else { /* the master keeps it for its own worker */
+			close(d->fds[i]);
+			d->fds[i] = -1;
+		}
+	}
+	int r = server_start(&d->server, loop, &d->config, d->metrics, mine, d->addresses, index);
+	free(mine);
+	return r;
+}
+
+static void worker_drain(void *arg) {
+	server_drain(&((struct apid *)arg)->server);
+}
+
+static void apply_log_level(const struct apid_config *config) {
+	enum log_level level;
+	if (log_level_parse(config->log_level, &level))
+		log_set_level(level);
+}
+
+static void worker_reload(void *arg) {
+	struct apid *d = arg;
+	if (config_reload(KEYS, &d->config) == 0)
+		apply_log_level(&d->config);
+}
+
+static void worker_stop(void *arg) {
+	struct apid *d = arg;
+	server_stop(&d->server);
+	for (unsigned a = 0; a < d->addresses; a++) {
+		close(d->fds[a * d->workers + d->index]);
+		d->fds[a * d->workers + d->index] = -1;
+	}
+}
+
+/* ---- start-up ---- */
+
+static int open_sockets(struct apid *d) {
+	while (d->config.listen[d->addresses])
+		d->addresses++;
+	d->fds = xmalloc(max_of((size_t)d->addresses * d->workers, 1) * sizeof(int));
+	memset(d->fds, -1, (size_t)d->addresses * d->workers * sizeof(int));
+	for (unsigned a = 0; a < d->addresses; a++) {
+		const char *error;
+		char name[128];
+		struct log_line line;
+		int r = listener_open(d->config.listen[a], d->workers, &d->fds[a * d->workers], &error);
+		if (r < 0) {
+			log_msg(LOG_LEVEL_ERROR, "cannot listen", "%s: %s", d->config.listen[a], error);
+			return r;
+		}
+		listener_name(d->fds[a * d->workers], name, sizeof(name));
+		log_begin(&line, LOG_LEVEL_INFO, "listening");
+		log_str(&line, "address", name);
+		log_end(&line);
+	}
+	return 0;
+}
+
+static void default_hostname(struct apid_config *config) {
+	char name[256] = "localhost";
+	if (*config->hostname)
+		return;
+	if (gethostname(name, sizeof(name) - 1) < 0)
+		log_msg(LOG_LEVEL_WARNING, "no host name", "using %s", name);
+	free(config->hostname);
+	config->hostname = xstrdup(name);
+}
+
+static bool refuse(const char *text) {
+	fprintf(stderr, "apid: %s\n", text);
+	return false;
+}
+
+/* What a row of the table cannot say. */
+static bool check(struct apid_config *config) {
+	enum log_level level;
+	if (!log_level_parse(config->log_level, &level))
+		return refuse("log_level must be debug, info, warning or error");
+	if (strcmp(config->environment, "live") != 0 && strcmp(config->environment, "test") != 0)
+		return refuse("environment must be live or test");
+	if (!config->listen[0])
+		return refuse("apid_listen is empty");
+	if (config->mailbox_lifetime_default > config->mailbox_lifetime_max)
+		return refuse("mailbox_lifetime_default is over mailbox_lifetime_max");
+	if (apikey_secret_parse(config->key_secret, config->secret) < 0)
+		return refuse("key_secret must be 64 hex digits: set MINUTEMAIL_KEY_SECRET_FILE to a file made by openssl rand -hex 32");
+	return true;
+}
+
+static int run(struct apid *d) {
+	d->workers = d->config.workers ? (unsigned)d->config.workers : process_default_workers();
+	d->metrics = metrics_new(APID_METRICS, d->workers);
+	if (open_sockets(d) < 0)
+		return 1;
+	const struct process_options options = {
+		.name = "apid",
+		.workers = d->workers,
+		.user = d->config.user,
+		.drain_us = d->config.drain,
+		.metrics_listen = d->config.metrics_listen,
+		.metrics = d->metrics,
+		.pid_file = d->config.pid_file,
+	};
+	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop};
+	return process_run(&options, &ops, d);
+}
+
+int main(int argc, char **argv) {
+	struct apid d = {0};
+	int status = 2;
+	log_init("apid", LOG_LEVEL_INFO);
+	if (sodium_init() < 0)
+		return 1;
+	switch (config_load(KEYS, &d.config, argc, argv, "apid: answers MinuteMail's HTTP API from PostgreSQL", NULL)) {
+	case CONFIG_OK:
+		apply_log_level(&d.config);
+		default_hostname(&d.config);
+		if (check(&d.config))
+			status = run(&d);
+		break;
+	case CONFIG_EXIT_OK:
+		status = 0;
+		break;
+	case CONFIG_BAD:
+		break;
+	}
+	for (unsigned i = 0; d.fds && i < d.addresses * d.workers; i++) {
+		if (d.fds[i] >= 0)
+			close(d.fds[i]);
+	}
+	free(d.fds);
+	metrics_free(d.metrics);
+	config_fini(KEYS, &d.config);
+	sodium_memzero(d.config.secret, sizeof(d.config.secret));
+	return status;
+}

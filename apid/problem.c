@@ -1,0 +1,96 @@
+/* The catalogue of errors (api.md 2, RFC 9457) and the one answer that all of them share. */
+#include "apid/http_server.h"
+
+#include "common/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#define DETAIL_MAX 600
+
+struct problem_row {
+	unsigned status;
+	const char *error, *title;
+};
+
+static const struct problem_row PROBLEMS[] = {
+	[PROBLEM_BAD_REQUEST] = {400, "bad_request", "Bad request"},
+	[PROBLEM_UNAUTHORIZED] = {401, "unauthorized", "Unauthorized"},
+	[PROBLEM_FORBIDDEN] = {403, "forbidden", "Forbidden"},
+	[PROBLEM_NOT_FOUND] = {404, "not_found", "Not found"},
+	[PROBLEM_METHOD_NOT_ALLOWED] = {405, "method_not_allowed", "Method not allowed"},
+	[PROBLEM_CONFLICT] = {409, "conflict", "Conflict"},
+	[PROBLEM_PAYLOAD_TOO_LARGE] = {413, "payload_too_large", "Payload too large"},
+	[PROBLEM_URI_TOO_LONG] = {414, "uri_too_long", "URI too long"},
+	[PROBLEM_UNSUPPORTED_MEDIA_TYPE] = {415, "unsupported_media_type", "Unsupported media type"},
+	[PROBLEM_RANGE_NOT_SATISFIABLE] = {416, "range_not_satisfiable", "Range not satisfiable"},
+	[PROBLEM_HEADER_TOO_LARGE] = {431, "header_too_large", "Request header fields too large"},
+	[PROBLEM_RATE_LIMIT] = {429, "rate_limit_exceeded", "Too many requests"},
+	[PROBLEM_QUOTA] = {429, "quota_exceeded", "Quota exceeded"},
+	[PROBLEM_INTERNAL] = {500, "internal_error", "Internal error"},
+	[PROBLEM_UNAVAILABLE] = {503, "unavailable", "Service unavailable"},
+	[PROBLEM_TIMEOUT] = {408, "request_timeout", "Request timeout"},
+	[PROBLEM_EXPECTATION_FAILED] = {417, "expectation_failed", "Expectation failed"},
+	[PROBLEM_NOT_IMPLEMENTED] = {501, "not_implemented", "Not implemented"},
+	[PROBLEM_HTTP_VERSION] = {505, "http_version_not_supported", "HTTP version not supported"},
+};
+
+/* The headers that a status brings with it. */
+static unsigned extra_headers(const struct request *req, enum problem problem, struct respond_header extra[2]) {
+	unsigned n = 0;
+	if (problem == PROBLEM_UNAUTHORIZED)
+		extra[n++] = (struct respond_header){"WWW-Authenticate", "Bearer"};
+	else if (problem == PROBLEM_METHOD_NOT_ALLOWED && req->allow[0])
+		extra[n++] = (struct respond_header){"Allow", req->allow};
+	else if (problem == PROBLEM_UNAVAILABLE)
+		extra[n++] = (struct respond_header){"Retry-After", "1"};
+	extra[n] = (struct respond_header){NULL, NULL};
+	return n;
+}
+
+static void write_problem(const struct request *req, const struct problem_row *row, const char *detail, struct buf *out) {
+	struct json_out json;
+	json_out_init(&json, out);
+	json_object(&json);
+	json_member_cstring(&json, "type", "about:blank");
+	json_member_cstring(&json, "title", row->title);
+	json_member_int(&json, "status", row->status);
+	json_member_cstring(&json, "detail", detail);
+	json_member_cstring(&json, "error", row->error);
+	json_member_cstring(&json, "code", row->error);
+	json_member_cstring(&json, "message", detail);
+	json_member_cstring(&json, "requestId", req->id);
+	json_object_end(&json);
+}
+
+void respond_problem(struct request *req, enum problem problem, const char *detail, ...) {
+	const struct problem_row *row = &PROBLEMS[problem];
+	char text[DETAIL_MAX];
+	struct respond_header extra[2];
+	struct buf body;
+	text[0] = '\0';
+	if (detail) {
+		va_list ap;
+		va_start(ap, detail);
+		vsnprintf(text, sizeof(text), detail, ap);
+		va_end(ap);
+	}
+	if (problem == PROBLEM_INTERNAL) {
+		log_msg(LOG_LEVEL_ERROR, "internal error", "request %s: %s", req->id, text);
+		snprintf(text, sizeof(text), "The server failed; its log has the request id.");
+	}
+	buf_init(&body, 16 * 1024);
+	write_problem(req, row, text[0] ? text : row->title, &body);
+	extra_headers(req, problem, extra);
+	respond_bytes(req, row->status, "application/problem+json", extra, &body);
+}
+
+void problem_for_parse_error(struct request *req, const struct http_error *error) {
+	for (size_t i = 0; i < array_len(PROBLEMS); i++) {
+		if (PROBLEMS[i].status == error->status) {
+			respond_problem(req, (enum problem)i, "%s", error->text);
+			return;
+		}
+	}
+	respond_problem(req, PROBLEM_BAD_REQUEST, "%s", error->text);
+}

@@ -1,0 +1,145 @@
+/* One apid worker: builds its services in order, accepts, drains, tears down in reverse. */
+#include "apid/server.h"
+
+#include "apid/apid_metrics.h"
+#include "apid/auth.h"
+#include "apid/http_conn.h"
+#include "apid/janitor.h"
+#include "apid/router.h"
+#include "common/listener.h"
+#include "common/loop.h"
+#include "common/pg.h"
+#include "common/schema.h"
+#include "apid_stmts.h"
+#include "auth_stmts.h"
+
+#define CONNECT_DEADLINE_US 5000000
+#define QUERY_DEADLINE_US 10000000
+
+static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, socklen_t peer_len) {
+	struct server *s = arg;
+	http_server_accept(s->http, fd);
+}
+
+static void on_full(void *arg, bool full) {
+	struct server *s = arg;
+	for (unsigned i = 0; i < s->listener_count; i++) {
+		if (full)
+			listener_pause(s->listeners[i]);
+		else
+			listener_resume(s->listeners[i]);
+	}
+}
+
+static void on_drained(void *arg) {
+	struct server *s = arg;
+	loop_stop(s->loop);
+}
+
+static void on_database(void *arg, bool up) {
+	struct server *s = arg;
+	metrics_set(s->api.metrics, APID_DATABASE_UP, up);
+}
+
+/* The handlers' statements and those that auth runs on the shared connections. */
+static const struct pg_stmt **all_stmts(void) {
+	const struct pg_stmt *const *parts[] = {APID_STMTS, AUTH_STMTS};
+	size_t n = 0;
+	for (size_t i = 0; i < array_len(parts); i++) {
+		for (const struct pg_stmt *const *s = parts[i]; *s; s++)
+			n++;
+	}
+	const struct pg_stmt **all = xcalloc(n + 1, sizeof(*all));
+	n = 0;
+	for (size_t i = 0; i < array_len(parts); i++) {
+		for (const struct pg_stmt *const *s = parts[i]; *s; s++)
+			all[n++] = *s;
+	}
+	return all;
+}
+
+static struct pg *open_pg(struct server *s) {
+	const struct pg_options options = {
+		.conninfo = s->config->database,
+		.application_name = "minutemail-apid",
+		.stmts = s->stmts,
+		.connections = (unsigned)s->config->database_connections,
+		.depth = 64,
+		.queue = 4096,
+		.query_deadline_us = QUERY_DEADLINE_US,
+		.connect_deadline_us = CONNECT_DEADLINE_US,
+		.schema_version = SCHEMA_VERSION,
+	};
+	return pg_new(s->loop, &options);
+}
+
+static void start_services(struct server *s, unsigned index) {
+	const struct apid_config *config = s->config;
+	const struct auth_options auth = {
+		.conninfo = config->database,
+		.environment = config->environment,
+		.key_secret = config->secret,
+		.cache_entries = (unsigned)config->key_cache,
+	};
+	s->stmts = all_stmts();
+	s->api.pg = open_pg(s);
+	pg_on_state(s->api.pg, on_database, s);
+	s->api.auth = auth_new(s->loop, s->api.pg, &auth);
+	if (index == 0) {
+		const struct janitor_options janitor = {
+			.conninfo = config->database,
+			.mailbox_lifetime_max_us = config->mailbox_lifetime_max,
+		};
+		s->janitor = janitor_new(s->loop, &janitor);
+	}
+}
+
+int server_start(struct server *s, struct loop *loop, const struct apid_config *config, struct metrics *metrics, const int *fds,
+                 unsigned fd_count, unsigned index) {
+	*s = (struct server){.loop = loop, .config = config};
+	s->api_config = (struct api_config){
+		.hostname = config->hostname,
+		.mailbox_lifetime_default_us = config->mailbox_lifetime_default,
+		.mailbox_lifetime_max_us = config->mailbox_lifetime_max,
+		.source_max = config->source_max,
+	};
+	s->api = (struct api){.loop = loop, .metrics = metrics, .config = &s->api_config};
+	start_services(s, index);
+	struct http_limits limits = HTTP_LIMITS;
+	limits.connections = (unsigned)config->connections_max;
+	const struct http_options http = {
+		.api = &s->api,
+		.routes = ROUTES,
+		.limits = &limits,
+		.on_full = on_full,
+		.on_drained = on_drained,
+		.arg = s,
+	};
+	s->http = http_server_new(&http);
+	s->listeners = xcalloc(fd_count, sizeof(struct listener *));
+	for (unsigned i = 0; i < fd_count; i++)
+		s->listeners[s->listener_count++] = listener_new(loop, fds[i], on_accept, s);
+	return 0;
+}
+
+static void stop_accepting(struct server *s) {
+	for (unsigned i = 0; i < s->listener_count; i++)
+		listener_free(s->listeners[i]);
+	s->listener_count = 0;
+}
+
+void server_drain(struct server *s) {
+	s->api.draining = true;
+	stop_accepting(s);
+	http_server_drain(s->http);
+}
+
+void server_stop(struct server *s) {
+	stop_accepting(s);
+	free(s->listeners);
+	s->http = http_server_free(s->http);
+	s->janitor = janitor_free(s->janitor);
+	s->api.auth = auth_free(s->api.auth);
+	s->api.pg = pg_free(s->api.pg);
+	free(s->stmts);
+}
