@@ -1,0 +1,139 @@
+"""What the benches share: building their C programs, the messages they send, and counting CPU time by process.
+
+Figures of one run may be compared with each other; figures of two runs only if nothing else was running."""
+
+import base64
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+TICK = os.sysconf("SC_CLK_TCK")
+WORDS = ("the of and to in is that for it as was with be by on not he his but at are this have from or had an they which one you were "
+         "all her she there would their we him been has when who will no more if out so up said what its about than into them can only "
+         "other time new some could these two may first then do any like my now over such our man me even most made after also did many "
+         "account password confirm address click link order invoice number delivery welcome please team service mailbox").split()
+
+
+def tools():
+    """The directory with smtp_load, ceiling and digests; built here unless the environment names one."""
+    given = os.environ.get("MINUTEMAIL_BENCH_TOOLS")
+    if given:
+        return pathlib.Path(given)
+    names = ["tests/bench/smtp_load", "tests/bench/ceiling", "tests/bench/digests"]
+    script = (f'set -euo pipefail; program=tests/bench; root={str(ROOT)!r}; . "$root/deploy/lib.sh"; '
+              'install_packages "${BUILD_PACKAGES[@]}" "$(llhttp_package)" "${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; '
+              '[ -f "$root/build-bench/build.ninja" ] || meson setup "$root/build-bench" "$root" --buildtype=release >&2; '
+              f'ninja -C "$root/build-bench" {" ".join(names)} >&2')
+    subprocess.run(["bash", "-c", script], check=True, stdin=subprocess.DEVNULL)
+    return ROOT / "build-bench" / "tests" / "bench"
+
+
+def install(*lists):
+    """Installs package lists of deploy/lib.sh by name."""
+    arrays = " ".join(f'"${{{name}[@]}}"' for name in lists)
+    subprocess.run(["bash", "-c", f'set -euo pipefail; program=tests/bench; root={str(ROOT)!r}; . "$root/deploy/lib.sh"; '
+                    f'install_packages {arrays}'], check=True, stdin=subprocess.DEVNULL)
+
+
+def prose(generator, octets):
+    """Lines of words: as compressible as mail is."""
+    lines, line, total = [], "", 0
+    while total < octets:
+        word = generator.choice(WORDS)
+        if len(line) + len(word) > 70:
+            lines.append(line)
+            total += len(line) + 2
+            line = ""
+        line += (" " if line else "") + word
+    return "\r\n".join(lines) + "\r\n"
+
+
+def two_parts(size, seed=1):
+    """text/plain and text/html, about `size` octets together, with the mark that smtp_load makes each message unique by."""
+    generator = random.Random(seed)
+    text = prose(generator, size * 4 // 10)
+    html = "<html><body>\r\n" + "".join(f"<p>{line}</p>\r\n" for line in prose(generator, size * 4 // 10).split("\r\n")) + "</body></html>\r\n"
+    return ("From: Load <load@example.org>\r\nTo: someone@example.org\r\nSubject: Message @SEQUENCE@@@ of the load\r\n"
+            "Message-ID: <@SEQUENCE@@@@load.example.org>\r\nDate: Tue, 24 Nov 2026 12:00:00 +0000\r\nMIME-Version: 1.0\r\n"
+            "Content-Type: multipart/alternative; boundary=\"parts\"\r\n\r\n--parts\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+            f"{text}\r\n--parts\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{html}\r\n--parts--\r\n").encode()
+
+
+def with_attachment(size, seed=2):
+    """A short text and a base64 attachment that does not compress, about `size` octets together."""
+    octets = random.Random(seed).randbytes(size * 57 // 78)
+    coded = base64.b64encode(octets)
+    body = b"".join(coded[i:i + 76] + b"\r\n" for i in range(0, len(coded), 76))
+    return (b"From: Load <load@example.org>\r\nTo: someone@example.org\r\nSubject: Message @SEQUENCE@@@ of the load\r\nMIME-Version: 1.0\r\n"
+            b"Content-Type: multipart/mixed; boundary=\"parts\"\r\n\r\n--parts\r\nContent-Type: text/plain\r\n\r\nSee the file.\r\n"
+            b"--parts\r\nContent-Type: application/octet-stream; name=\"data.bin\"\r\nContent-Disposition: attachment; filename=\"data.bin\"\r\n"
+            b"Content-Transfer-Encoding: base64\r\n\r\n" + body + b"--parts--\r\n")
+
+
+class Cpu:
+    """User and system time of a process tree in microseconds, split by role, as a difference between two looks."""
+
+    def __init__(self, system):
+        self.system = system
+
+    def look(self):
+        parents, times, names = {}, {}, {}
+        for entry in pathlib.Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                stat = (entry / "stat").read_text()
+                names[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            fields = stat.rpartition(")")[2].split()
+            parents[int(entry.name)] = int(fields[1])
+            # Its own time, and that of children that have ended and been waited for.
+            times[int(entry.name)] = sum(int(fields[i]) for i in (11, 12, 13, 14)) * 1_000_000 // TICK
+        roles = {}
+        for pid in times:
+            role = self.role(pid, parents, names)
+            if role:
+                roles[role] = roles.get(role, 0) + times[pid]
+        return roles
+
+    def role(self, pid, parents, names):
+        """smtpd: master and workers; parser: what the workers fork; postgres: sessions of our roles, and the rest apart."""
+        chain = [pid]
+        while chain[-1] in parents:
+            chain.append(parents[chain[-1]])
+        for name, root in self.system.info["pids"].items():
+            if root not in chain:
+                continue
+            depth = chain.index(root)
+            if name == "smtpd":
+                return "smtpd" if depth <= 1 else "parser"
+            if name == "postgres":
+                return "postgres sessions" if "minutemail" in names[pid].split("postgres:")[-1] and depth else "postgres other"
+            return name
+        return None
+
+    def measure(self, work):
+        """Runs work(); returns its result and microseconds by role."""
+        before = self.look()
+        result = work()
+        after = self.look()
+        return result, {role: after[role] - before.get(role, 0) for role in after}
+
+
+def per_unit(cpu, units):
+    return {role: round(used / max(units, 1), 1) for role, used in sorted(cpu.items())}
+
+
+def run_json(*words, **options):
+    """A C program of ours; its one line of JSON."""
+    done = subprocess.run([str(word) for word in words], stdout=subprocess.PIPE, text=True, timeout=900, **options)
+    if not done.stdout.strip():
+        raise RuntimeError(f"{words[0]} printed nothing (status {done.returncode})")
+    return json.loads(done.stdout)

@@ -1,0 +1,173 @@
+/* A whole session: the first octets choose options and the world's answers, the rest is what the client sends, in
+ * pieces of the world's choosing. Checked at every step: what the session wants, the order of calls on the sink, and
+ * that every reply is a well-formed line. */
+#include "smtpd/command.h"
+#include "smtpd/reply.h"
+#include "smtpd/session.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
+
+struct world {
+	uint64_t random;
+	bool body;           /* between body_start and drop or hand-over */
+	bool write_failed;
+	uint64_t octets;
+	unsigned replies;
+	bool handshake_failed;
+};
+
+static void require(bool ok) {
+	if (!ok)
+		abort();
+}
+
+/* xorshift64: the same input gives the same run. */
+static unsigned pick(struct world *w, unsigned bound) {
+	w->random ^= w->random << 13;
+	w->random ^= w->random >> 7;
+	w->random ^= w->random << 17;
+	return (unsigned)(w->random >> 33) % bound;
+}
+
+static int body_start(void *arg) {
+	struct world *w = arg;
+	require(!w->body);
+	if (pick(w, 16) == 0)
+		return pick(w, 2) ? -ENOSPC : -EIO;
+	w->body = true;
+	w->write_failed = false;
+	w->octets = 0;
+	return 0;
+}
+
+static int body_write(void *arg, const void *p, size_t n) {
+	struct world *w = arg;
+	require(w->body && !w->write_failed && p && n > 0);
+	if (pick(w, 64) == 0) {
+		w->write_failed = true;
+		return -ENOSPC;
+	}
+	w->octets += n;
+	return 0;
+}
+
+static void body_drop(void *arg) {
+	struct world *w = arg;
+	require(w->body);
+	w->body = false;
+}
+
+static void on_reply(void *arg, unsigned code) {
+	struct world *w = arg;
+	require(code >= 200 && code <= 599);
+	w->replies++;
+}
+
+/* Whole lines "ddd text" or "ddd-text", printable, at most 512 octets. */
+static void check_output(struct session *s) {
+	struct buf *out = session_output(s);
+	require(!out->overflow);
+	for (size_t at = 0; at < out->len;) {
+		const char *line = out->data + at, *lf = memchr(line, '\n', out->len - at);
+		require(lf != NULL && lf - line >= 5 && lf[-1] == '\r');
+		size_t n = (size_t)(lf - line) + 1;
+		require(n <= REPLY_LINE_MAX);
+		require(line[0] >= '2' && line[0] <= '5' && (line[3] == ' ' || line[3] == '-'));
+		for (size_t i = 0; i < n - 2; i++)
+			require(line[i] >= 0x20 && line[i] < 0x7f);
+		at += n;
+	}
+}
+
+static void answer_recipient(struct world *w, struct session *s) {
+	const struct address *to = session_recipient(s);
+	uint8_t tag[16] = {(uint8_t)pick(w, 4)};
+	require(to != NULL && (to->kind == ADDRESS_DOMAIN || to->kind == ADDRESS_POSTMASTER));
+	unsigned v = pick(w, 8);
+	session_on_recipient(s, v < 5 ? SESSION_RECIPIENT_OK : (enum session_recipient_verdict)(v - 4), tag);
+}
+
+static void answer_store(struct world *w, struct session *s) {
+	const struct session_transaction *tx = session_transaction(s);
+	require(w->body && tx->size == w->octets && tx->recipient_count > 0);
+	for (unsigned i = 1; i < tx->recipient_count; i++)
+		require(memcmp(tx->tags[i - 1], tx->tags[i], sizeof(tx->tags[i])) != 0);
+	w->body = false;
+	unsigned v = pick(w, 8);
+	session_on_stored(s, v < 5 ? SESSION_STORE_OK : (enum session_store_verdict)(v - 4), "0190-q");
+}
+
+/* Answers until the session wants input or is over. */
+static void answer(struct world *w, struct session *s) {
+	for (;;) {
+		switch (session_wants(s)) {
+		case SESSION_WANT_INPUT:
+		case SESSION_WANT_CLOSE:
+			return;
+		case SESSION_WANT_RECIPIENT:
+			answer_recipient(w, s);
+			break;
+		case SESSION_WANT_STORE:
+			answer_store(w, s);
+			break;
+		case SESSION_WANT_TLS:
+			w->handshake_failed = pick(w, 4) == 0;
+			session_on_tls(s, w->handshake_failed ? NULL : "TLSv1.3 TLS_AES_128_GCM_SHA256");
+			break;
+		}
+		if (pick(w, 256) == 0)
+			session_abort(s, (enum session_abort)pick(w, 5));
+	}
+}
+
+static void feed(struct world *w, struct session *s, const uint8_t *p, size_t n) {
+	size_t have = 0; /* octets of p that have arrived */
+	while (n > 0 && session_wants(s) == SESSION_WANT_INPUT) {
+		size_t more = 1 + pick(w, pick(w, 4) ? 64 : 4096);
+		have = min_of(n, have + more);
+		size_t used = session_input(s, p, have);
+		require(used <= have);
+		check_output(s);
+		session_should_flush(s, p + used, have - used);
+		if (pick(w, 4))
+			buf_reset(session_output(s));
+		/* A session that wants input and took none has an incomplete line, or more output than it likes. */
+		if (used == 0 && session_wants(s) == SESSION_WANT_INPUT && !session_receiving(s))
+			require(have < COMMAND_LINE_MAX || session_output(s)->len > SESSION_OUTPUT_MARK);
+		bool backed_up = session_output(s)->len > SESSION_OUTPUT_MARK;
+		if (used == 0 && have == n && !backed_up && session_wants(s) == SESSION_WANT_INPUT)
+			break;
+		if (backed_up)
+			buf_reset(session_output(s));
+		p += used;
+		n -= used;
+		have -= used;
+		answer(w, s);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
+	static const struct session_sink sink = {body_start, body_write, body_drop};
+	if (n < 4)
+		return 0;
+	struct world w = {.random = 0x9e3779b97f4a7c15u ^ ((uint64_t)p[0] << 8 | p[1])};
+	const struct session_options options = {
+		.hostname = "mx.example.org",
+		.size_max = (uint64_t)p[2] * 16,
+		.recipients_max = 1 + p[3] % 8,
+		.transactions_max = p[3] & 16 ? 3 : 0,
+		.errors_max = p[3] & 32 ? 5 : 0,
+		.junk_max = p[3] & 32 ? 5 : 0,
+		.bad_recipients_max = p[3] & 32 ? 3 : 0,
+		.starttls = p[3] & 64,
+		.chunking = p[3] & 128,
+	};
+	struct session *s = session_new(&options, &sink, &w);
+	session_on_reply(s, on_reply, &w);
+	session_start(s);
+	feed(&w, s, p + 4, n - 4);
+	check_output(s);
+	session_free(s);
+	require(!w.body);
+	return 0;
+}

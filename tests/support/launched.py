@@ -1,0 +1,214 @@
+"""Both daemons and a PostgreSQL of their own, started the way users do: ./deploy/run on free ports and a temporary directory. System
+tests, the crash bench and the other benches all measure what this starts."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+
+import psycopg2
+
+from client import Api, wait_until
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+RUN = ROOT / "deploy" / "run"
+
+
+def free_ports(n):
+    sockets = [socket.socket() for _ in range(n)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def build_is_sanitized():
+    return os.environ.get("MINUTEMAIL_RUN_BUILD", "").rstrip("/").endswith("asan")
+
+
+def process_state(pid):
+    """The state letter of a process, or None if it has ended."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    state = stat.rpartition(")")[2].split()[0]
+    return None if state == "Z" else state
+
+
+def children(pid):
+    """The direct children of a process."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == pid and fields[0] != "Z":
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+class System:
+    def __init__(self, domains=(), environment=None):
+        self.directory = tempfile.mkdtemp(prefix="minutemail-test-")
+        os.chmod(self.directory, 0o755)  # the service user passes through it
+        self.data = os.path.join(self.directory, "data")
+        self.smtp_port, self.http_port = free_ports(2)
+        self.domains = list(domains)
+        self.environment = dict(os.environ, **(environment or {}))
+        self.info = None
+        self.started = []
+
+    def arguments(self, *more):
+        words = [str(RUN), "--data", self.data, "--smtp", str(self.smtp_port), "--http", str(self.http_port)]
+        for domain in self.domains:
+            words += ["--domain", domain]
+        return words + list(more)
+
+    def run(self, *more, timeout=600):
+        return subprocess.run(self.arguments(*more), env=self.sanitizer_environment(), stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout)
+
+    def sanitizer_environment(self):
+        environment = dict(self.environment)
+        if build_is_sanitized():
+            log = os.path.join(self.data, "log", "sanitizer")
+            environment["ASAN_OPTIONS"] = f"log_path={log}:halt_on_error=1:abort_on_error=1:allocator_may_return_null=1"
+            environment["UBSAN_OPTIONS"] = f"log_path={log}:halt_on_error=1:print_stacktrace=1"
+        return environment
+
+    def start(self):
+        done = self.run("--detach", "--json")
+        assert done.returncode == 0, done.stderr + self.logs()
+        self.info = json.loads(done.stdout.splitlines()[-1])
+        self.api = Api(self.info["http"].removeprefix("http://"), self.info["key"])
+        return self
+
+    def stop(self):
+        done = self.run("--stop")
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def remove(self):
+        """Ends everything and says what the sanitizers found."""
+        try:
+            self.stop()
+            reports = sorted(pathlib.Path(self.info["data"] if self.info else self.data, "log").glob("sanitizer.*"))
+            assert not reports, "\n".join(report.read_text()[:6000] for report in reports)
+        finally:
+            if not os.environ.get("MINUTEMAIL_TEST_KEEP"):
+                shutil.rmtree(self.directory, ignore_errors=True)
+
+    def logs(self, lines=30):
+        text = ""
+        for log in sorted(pathlib.Path(self.data, "log").glob("*")):
+            text += f"\n--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+        return text
+
+    def log(self, name):
+        return pathlib.Path(self.info["data"], "log", name + ".log").read_text(errors="replace")
+
+    @property
+    def smtp(self):
+        return self.info["smtp"]
+
+    @property
+    def domain(self):
+        return self.info["domain"]
+
+    def pid(self, name):
+        return self.info["pids"][name]
+
+    def workers(self, name):
+        return children(self.pid(name))
+
+    @property
+    def sockets(self):
+        """Where the Unix sockets are: PostgreSQL's and those of the metrics."""
+        return pathlib.Path(self.info["data"], "socket_dir").read_text().strip()
+
+    def connect_as(self, role):
+        connection = psycopg2.connect(host=self.sockets, port=5432, dbname="minutemail", user=role)
+        connection.autocommit = True
+        return connection
+
+    def sql(self, query, *values, role="postgres"):
+        connection = self.connect_as(role)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(query, values)
+                return cursor.fetchall() if cursor.description else None
+        finally:
+            connection.close()
+
+    def ctl(self, *words, check=True):
+        """minutemailctl, on this system's database; JSON if it printed some."""
+        build = os.environ.get("MINUTEMAIL_RUN_BUILD", str(ROOT / "build-release"))
+        environment = dict(self.sanitizer_environment(),
+                           MINUTEMAIL_CTL_DATABASE=f"host={self.sockets} port=5432 dbname=minutemail user=postgres",
+                           MINUTEMAIL_KEY_SECRET_FILE=os.path.join(self.info["data"], "key_secret"),
+                           MINUTEMAIL_MIGRATIONS=str(ROOT / "sql" / "migrations"))
+        done = subprocess.run([os.path.join(build, "deploy", "minutemailctl"), *words, "--json"], env=environment,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+        if check:
+            assert done.returncode == 0, (words, done.stdout, done.stderr)
+            return json.loads(done.stdout) if done.stdout.strip() else None
+        return done
+
+    def expire(self, mailbox, seconds):
+        """Lets a mailbox end `seconds` from the database's now; the API's shortest life is a minute."""
+        self.sql("update mailboxes set expires_at = now() + %s * interval '1 second' where id = %s", seconds, mailbox["id"])
+        self.sql("update account_mailboxes set expires_at = now() + %s * interval '1 second' where mailbox_id = %s", seconds,
+                 mailbox["id"])
+
+    def remember(self, name):
+        """How to start this process again: its words, its user and its environment."""
+        process = pathlib.Path(f"/proc/{self.pid(name)}")
+        environment = dict(word.split("=", 1) for word in process.joinpath("environ").read_text().split("\0") if "=" in word)
+        data = os.stat(os.path.join(self.info["data"], "postgres"))
+        return process.joinpath("cmdline").read_text().split("\0")[:-1], environment, (data.st_uid, data.st_gid)
+
+    def start_again(self, name, how):
+        """Starts one of the three as the launcher did, and tells the launcher's list of processes."""
+        words, environment, (uid, gid) = how
+        switch = dict(user=uid, group=gid, extra_groups=[]) if os.getuid() == 0 and name == "postgres" else {}
+        with open(os.path.join(self.info["data"], "log", name + ".log"), "ab") as log:
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment,
+                                       start_new_session=True, **switch)
+        self.started.append(process)
+        old, new = self.info["pids"][name], process.pid
+        self.info["pids"][name] = new
+        start = pathlib.Path(f"/proc/{new}/stat").read_text().rpartition(")")[2].split()[19]
+        pids = pathlib.Path(self.info["data"], "pids")
+        pids.write_text("".join(f"{name} {new} {start}\n" if line.split()[1] == str(old) else line + "\n"
+                                for line in pids.read_text().splitlines()))
+
+    def postgres_stop(self):
+        """A fast shutdown, as an operator's restart would do; remembers how to start it again."""
+        self.postgres_how = self.remember("postgres")
+        os.kill(self.pid("postgres"), signal.SIGINT)
+        wait_until(lambda: process_state(self.pid("postgres")) is None, 60)
+
+    def postgres_start(self):
+        self.start_again("postgres", self.postgres_how)
+        wait_until(self.postgres_up, 60)
+
+    def postgres_up(self):
+        try:
+            return self.sql("select 1")
+        except psycopg2.OperationalError:
+            return None
+
+    def ready(self):
+        try:
+            return self.api.get("/ready", key=None).status == 200
+        except OSError:
+            return False

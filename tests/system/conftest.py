@@ -1,0 +1,56 @@
+"""`system` is one system for the whole session; tests share it and make mailboxes of their own. `victim` is a second one, for the
+tests that stop, kill and restart things. Both are started by ./deploy/run (tests/support/launched.py)."""
+
+import pathlib
+import sys
+import time
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from client import Api  # noqa: E402
+from launched import System  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def system():
+    running = System(domains=["minutemail.cc", "second.example"])
+    try:
+        yield running.start()
+    finally:
+        running.remove()
+
+
+@pytest.fixture(scope="session")
+def victim():
+    running = System(environment={"MINUTEMAIL_DRAIN": "10s"})
+    try:
+        yield running.start()
+    finally:
+        running.remove()
+
+
+@pytest.fixture
+def api(system):
+    return system.api
+
+
+@pytest.fixture
+def box(api):
+    return api.mailbox()
+
+
+@pytest.fixture(scope="session")
+def stranger(system):
+    """A second account with a user and a key of its own."""
+    stamp = str(time.time_ns())
+    system.ctl("account", "create", "stranger-" + stamp, "--plan", "unlimited")
+    email = f"stranger-{stamp}@{system.domain}"
+    system.ctl("user", "create", email, "--account", "stranger-" + stamp, "--role", "owner")
+    made = system.ctl("key", "create", "--name", "stranger", "--user", email, "--domain", "minutemail.cc,second.example")
+    return Api(system.info["http"].removeprefix("http://"), made["key"])
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: over a few seconds; left out of --quick and of the sanitized pass")
+    config.addinivalue_line("markers", "plain_only: measures or limits that sanitizers distort")

@@ -1,0 +1,198 @@
+"""deploy/run itself: what it prints, what it refuses, and that the three commands it shows work as pasted."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import stat
+import subprocess
+
+import pytest
+
+from client import Api
+from launched import RUN, System, free_ports, process_state
+
+
+def run(*words, **options):
+    return subprocess.run([str(RUN), *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, **options)
+
+
+def test_json(system):
+    info = system.info
+    assert set(info) == {"smtp", "http", "key", "domain", "data", "pids"}
+    assert info["smtp"] == f"127.0.0.1:{system.smtp_port}" and info["http"] == f"http://127.0.0.1:{system.http_port}"
+    assert info["domain"] == "minutemail.cc"
+    assert set(info["pids"]) == {"smtpd", "apid", "postgres"}
+    assert all(process_state(pid) for pid in info["pids"].values())
+
+
+def test_files_are_private(system):
+    for name in ("key", "key_secret"):
+        path = pathlib.Path(system.info["data"], name)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(pathlib.Path(system.info["data"]).stat().st_mode) == 0o700
+    assert pathlib.Path(system.info["data"], "key").read_text().strip() == system.info["key"]
+
+
+def test_nothing_runs_as_root(system):
+    for name in ("smtpd", "apid", "postgres"):
+        for pid in (system.pid(name), *system.workers(name)):
+            uids = re.search(r"^Uid:\s+(\d+)\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M).groups()
+            assert uids != ("0", "0"), f"{name} {pid} runs as root"
+
+
+def test_only_loopback_is_listened_on(system):
+    """Of our processes only the two daemons listen on TCP, on 127.0.0.1."""
+    listening = set()
+    for table in ("tcp", "tcp6"):
+        for line in pathlib.Path(f"/proc/{system.pid('smtpd')}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                address, port = fields[1].split(":")
+                listening.add((address, int(port, 16)))
+    ours = {entry for entry in listening if entry[1] in (system.smtp_port, system.http_port)}
+    assert {address for address, _ in ours} == {"0100007F"}
+
+
+def test_second_start_on_the_same_data_is_refused(system):
+    done = run("--data", system.data, "--smtp", str(free_ports(1)[0]), "--http", str(free_ports(1)[0]))
+    assert done.returncode == 1 and "already running" in done.stderr and "--stop" in done.stderr and done.stdout == ""
+
+
+def test_port_taken(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = run("--data", str(tmp_path / "data"), "--smtp", port)
+        assert done.returncode == 1 and port in done.stderr and "--smtp" in done.stderr
+        done = run("--data", str(tmp_path / "data"), "--smtp", str(free_ports(1)[0]), "--http", port)
+        assert done.returncode == 1 and port in done.stderr and "--http" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("words, says", [
+    (["--what"], "--what"), (["--smtp"], "value"), (["--smtp", "0"], "port"), (["--http", "65536"], "port"), (["--http", "x"], "port"),
+    (["--smtp", "2000", "--http", "2000"], "same"), (["--domain", "no spaces"], "domain"), (["--domain", "-"], "domain"),
+])
+def test_bad_options(words, says):
+    done = run(*words)
+    assert done.returncode == 1 and says in done.stderr and done.stdout == ""
+
+
+def test_foreign_directory_is_left_alone(tmp_path):
+    (tmp_path / "precious").write_text("x")
+    for words in ([], ["--reset"], ["--reset", "--stop"]):
+        done = run("--data", str(tmp_path), *words)
+        assert done.returncode == 1 and "was not made by this program" in done.stderr
+    assert (tmp_path / "precious").read_text() == "x"
+
+
+def test_stop_without_anything_running(tmp_path):
+    done = run("--data", str(tmp_path / "none"), "--stop")
+    assert done.returncode == 1 and "no such directory" in done.stderr
+
+
+def test_help():
+    done = run("--help")
+    assert done.returncode == 0
+    for option in ("--data", "--smtp", "--http", "--domain", "--detach", "--json", "--stop", "--reset"):
+        assert option in done.stdout
+
+
+def pasted(output):
+    lines = output.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("BOX="))
+    return lines[first:first + 3]
+
+
+def test_foreground_three_commands_and_interrupt():
+    """Without --detach: shows three commands, which work as pasted into one shell (bash or dash), and ends at Ctrl-C."""
+    one = System()
+    log = open(one.directory + "/stderr", "w+", encoding="utf-8")
+    process = subprocess.Popen(one.arguments(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
+                               env=one.sanitizer_environment(), start_new_session=True)
+    try:
+        shown = []
+        while not shown or "Ctrl-C" not in shown[-1]:
+            line = process.stdout.readline()
+            assert line, log.seek(0) or log.read()
+            shown.append(line)
+        commands = pasted("".join(shown))
+        for shell in ("bash", "sh"):
+            done = subprocess.run([shell, "-e"], input="\n".join(commands) + "\n", capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0 and not done.stderr, done
+            created, listed = done.stdout.splitlines()
+            mail, = json.loads(listed)["items"]
+            assert mail["mailboxId"] == json.loads(created)["id"]
+            assert mail["subject"] == "Hello" and "It works." in mail["bodyText"]
+        pids = [int(line.split()[1]) for line in pathlib.Path(one.data, "pids").read_text().splitlines()]
+        assert len(pids) == 3
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 0
+        assert all(process_state(pid) is None for pid in pids)
+    finally:
+        process.kill()
+        process.stdout.close()
+        log.close()
+        one.remove()
+
+
+def test_foreground_ends_when_a_child_dies():
+    one = System()
+    process = subprocess.Popen(one.arguments("--json"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, env=one.sanitizer_environment(), start_new_session=True)
+    try:
+        pids = json.loads(process.stdout.readline())["pids"]
+        os.kill(pids["apid"], signal.SIGKILL)
+        assert process.wait(60) == 1
+        assert "apid has ended" in process.stderr.read()
+        assert all(process_state(pid) is None for pid in pids.values())
+    finally:
+        process.kill()
+        process.communicate()
+        one.remove()
+
+
+def test_reset_and_changed_key(tmp_path):
+    one = System()
+    try:
+        first = one.start().info
+        one.ctl("key", "revoke", *[key["id"] for key in listed_keys(one)])
+        one.stop()
+        second = one.start().info
+        assert second["key"] != first["key"]  # the kept one was dead: a new one, and it works
+        assert one.api.get("/v1/mailboxes").status == 200
+        box = one.api.mailbox()
+        one.stop()
+        done = one.run("--reset", "--detach", "--json")
+        assert done.returncode == 0, done.stderr
+        one.info = json.loads(done.stdout.splitlines()[-1])
+        fresh = Api(one.info["http"].removeprefix("http://"), one.info["key"])
+        assert fresh.get(f"/v1/mailboxes/{box['id']}").status == 404
+        one.stop()
+        assert run("--data", one.data, "--stop", "--reset").returncode == 0
+        assert not os.path.exists(one.data)
+        one.info = None
+    finally:
+        if os.path.exists(one.data):
+            one.remove()
+
+
+def listed_keys(one):
+    listed = one.ctl("key", "list")
+    return listed["items"] if isinstance(listed, dict) else listed
+
+
+def test_long_and_odd_data_paths():
+    """A Unix socket's path has 107 octets; a connection string quotes badly."""
+    one = System()
+    one.data = os.path.join(one.directory, "a directory, with 'quotes' and blanks " + "x" * 100, "data")
+    try:
+        one.start()
+        assert one.api.get("/v1/mailboxes").status == 200
+        assert len(one.sockets) < 90
+    finally:
+        one.remove()

@@ -1,0 +1,60 @@
+"""The two database roles have the rights their daemon needs and no other; migrations are applied once."""
+
+import psycopg2
+import pytest
+
+import messages
+from client import deliver
+
+
+@pytest.mark.parametrize("role, statement", [
+    ("minutemail_smtpd", "select subject from messages"),
+    ("minutemail_smtpd", "select body_text from messages limit 1"),
+    ("minutemail_smtpd", "select data from message_source"),
+    ("minutemail_smtpd", "delete from messages"),
+    ("minutemail_smtpd", "delete from message_source"),
+    ("minutemail_smtpd", "update messages set subject = 'x'"),
+    ("minutemail_smtpd", "select hash from api_keys"),
+    ("minutemail_smtpd", "select * from users"),
+    ("minutemail_smtpd", "insert into mailboxes select * from mailboxes"),
+    ("minutemail_smtpd", "create table x (y int)"),
+    ("minutemail_apid", "create table x (y int)"),
+    ("minutemail_apid", "drop table messages"),
+    ("minutemail_apid", "alter table messages add x int"),
+    ("minutemail_apid", "truncate messages"),
+    ("minutemail_apid", "select password_hash from users"),
+    ("minutemail_apid", "insert into api_keys select * from api_keys"),
+    ("minutemail_apid", "update api_keys set revoked_at = null"),
+    ("minutemail_apid", "update plans set calls_per_day = null"),
+    ("minutemail_apid", "delete from accounts"),
+])
+def test_what_a_role_may_not(system, role, statement):
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        system.sql(statement, role=role)
+
+
+@pytest.mark.parametrize("role", ["minutemail_smtpd", "minutemail_apid"])
+def test_roles_are_ordinary(system, role):
+    assert system.sql("select rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls from pg_roles where rolname = %s",
+                      role) == [(False,) * 5]
+
+
+def test_daemons_use_their_roles(system, api, box):
+    assert deliver(system.smtp, messages.plain(), box["address"])[0] == 250
+    api.only_mail(box)
+    seen = {row[0] for row in system.sql("select distinct usename from pg_stat_activity where datname = 'minutemail' and "
+                                         "backend_type = 'client backend' and pid <> pg_backend_pid()")}
+    assert {"minutemail_smtpd", "minutemail_apid"} <= seen
+    assert "postgres" not in seen
+
+
+def test_durability_settings(system):
+    for setting, value in (("fsync", "on"), ("full_page_writes", "on"), ("synchronous_commit", "on"), ("data_checksums", "on"),
+                           ("listen_addresses", "")):
+        assert system.sql(f"show {setting}") == [(value,)]
+
+
+def test_migrate_again_changes_nothing(system):
+    before = system.sql("select * from schema_migrations order by 1")
+    system.ctl("migrate")
+    assert system.sql("select * from schema_migrations order by 1") == before and before

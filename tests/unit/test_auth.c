@@ -1,0 +1,686 @@
+/* apid/auth and common/keys_sync on a real PostgreSQL: what a key's text, its record and its owner make of a request; the cache, and
+ * that a change is never reported done while a worker could still act on what was before. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+
+#include <cmocka.h>
+
+#include "apid/auth.h"
+#include "apid/auth_cache.h"
+#include "auth_stmts.h"
+#include "common/apikey.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/pg.h"
+#include "tests/support/pg_fixture.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define ACCOUNT "00000000-0000-7000-8000-0000000000a1"
+#define USER "00000000-0000-7000-8000-0000000000b1"
+#define PLATFORM_2 "00000000-0000-7000-8000-0000000000d2"
+#define PLATFORM_1 "00000000-0000-7000-8000-0000000000d1"
+#define CUSTOM "00000000-0000-7000-8000-0000000000c1"
+#define PENDING "00000000-0000-7000-8000-0000000000c2"
+
+static struct pg_fixture *db;
+static struct loop *loop;
+static struct pg *pg[2];
+static struct auth *auths[2];
+static char *conninfo;
+static uint8_t secret[32];
+
+/* ---- a worker or two ---- */
+
+static void nothing(void *arg) {
+	(void)arg;
+}
+
+static void turns_us(int64_t us) {
+	struct timer t;
+	timer_init(&t, loop, nothing, NULL);
+	timer_arm(&t, us);
+	while (timer_armed(&t))
+		loop_turn(loop);
+	timer_fini(&t);
+}
+
+struct seen {
+	bool done;
+	unsigned count;
+	enum auth_verdict verdict;
+	struct principal *principal;
+};
+
+static void on_auth(void *arg, enum auth_verdict verdict, struct principal *p) {
+	struct seen *s = arg;
+	s->done = true;
+	s->count++;
+	s->verdict = verdict;
+	assert_true((p != NULL) == (verdict == AUTH_OK));
+	s->principal = p ? principal_ref(p) : NULL;
+}
+
+static struct auth_op *start(unsigned worker, const char *key, struct seen *s) {
+	char *header = xasprintf("Bearer %s", key);
+	enum auth_verdict verdict = AUTH_UNAVAILABLE;
+	struct principal *p = NULL;
+	*s = (struct seen){0};
+	struct auth_op *op = auth_start(auths[worker], slice_str(header), on_auth, s, &verdict, &p);
+	free(header);
+	if (!op)
+		*s = (struct seen){true, 0, verdict, p};
+	return op;
+}
+
+static void wait_for(struct seen *s) {
+	for (int i = 0; i < 1000 && !s->done; i++)
+		turns_us(5000);
+	assert_true(s->done);
+}
+
+/* The verdict; *ret_cached: without a look-up. */
+static enum auth_verdict ask(unsigned worker, const char *key, bool *ret_cached) {
+	struct seen s;
+	*ret_cached = start(worker, key, &s) == NULL;
+	wait_for(&s);
+	principal_unref(s.principal);
+	return s.verdict;
+}
+
+/* Until the worker answers this good key from its cache. */
+static void warm(unsigned worker, const char *key) {
+	bool cached = false;
+	for (int i = 0; i < 200 && !cached; i++) {
+		assert_int_equal(ask(worker, key, &cached), AUTH_OK);
+		turns_us(5000);
+	}
+	assert_true(cached);
+}
+
+static void workers_start(void) {
+	const struct auth_options options = {conninfo, "live", secret, 4};
+	const struct pg_options pg_options = {
+		.conninfo = conninfo,
+		.application_name = "test",
+		.stmts = AUTH_STMTS,
+		.connections = 1,
+		.query_deadline_us = 5000000,
+		.connect_deadline_us = 5000000,
+	};
+	for (unsigned i = 0; i < 2; i++) {
+		pg[i] = pg_new(loop, &pg_options);
+		auths[i] = auth_new(loop, pg[i], &options);
+	}
+}
+
+static void workers_stop(void) {
+	for (unsigned i = 0; i < 2; i++) {
+		auths[i] = auth_free(auths[i]);
+		pg[i] = pg_free(pg[i]);
+	}
+	loop_turn(loop);
+}
+
+/* ---- keys ---- */
+
+struct key {
+	char text[APIKEY_LEN + 1];
+	char id[ID_TEXT_SIZE];
+};
+
+static void make_key(struct key *k, const char *name) {
+	uint8_t hash[APIKEY_HASH_LEN];
+	char hex[2 * APIKEY_HASH_LEN + 1], last[APIKEY_LAST_LEN + 1];
+	struct id id;
+	apikey_generate(APIKEY_LIVE, k->text);
+	apikey_hash(k->text, secret, sizeof(secret), hash);
+	apikey_last(k->text, last);
+	for (unsigned i = 0; i < APIKEY_HASH_LEN; i++)
+		snprintf(hex + 2 * i, 3, "%02x", hash[i]);
+	id_make(&id, 1795533314000000);
+	id_format(&id, k->id);
+	pg_fixture_exec(db,
+	                "insert into api_keys (id, account_id, user_id, name, hash, last8, environment, scopes, created_at) values"
+	                " ('%s', '" ACCOUNT "', '" USER "', '%s', '\\x%s', '%s', 'live', '{team}', now())",
+	                k->id, name, hex, last);
+	pg_fixture_exec(db,
+	                "insert into api_key_domains values ('%s', '" CUSTOM "'), ('%s', '" PLATFORM_2 "'), ('%s', '" PLATFORM_1 "'),"
+	                " ('%s', '" PENDING "')",
+	                k->id, k->id, k->id, k->id);
+}
+
+/* ---- the changer, beside the loop ---- */
+
+struct change {
+	pthread_t thread;
+	const char *sql;
+	const char *key;        /* NULL: all */
+	char *conninfo;
+	volatile bool done;
+	enum keys_sync_result result;
+	int64_t took_us;        /* from the commit */
+};
+
+static void must(PGconn *c, const char *sql) {
+	PGresult *res = PQexec(c, sql);
+	if (PQresultStatus(res) != PGRES_COMMAND_OK) {
+		fprintf(stderr, "%s: %s", sql, PQerrorMessage(c));
+		abort();
+	}
+	PQclear(res);
+}
+
+static void *run_change(void *arg) {
+	struct change *c = arg;
+	PGconn *pq = PQconnectdb(c->conninfo);
+	struct keys_sync ks;
+	struct id id;
+	bool one = c->key && id_parse(c->key, 36, &id);
+	if (keys_sync_start(&ks, pq) < 0)
+		abort();
+	must(pq, "begin");
+	must(pq, c->sql);
+	if (keys_sync_publish(&ks, one ? &id : NULL) < 0)
+		abort();
+	must(pq, "commit");
+	int64_t t0 = clock_mono_us_now();
+	c->result = keys_sync_wait(&ks);
+	c->took_us = clock_mono_us_now() - t0;
+	PQfinish(pq);
+	c->done = true;
+	return NULL;
+}
+
+static void change_start(struct change *c, const char *sql, const char *key) {
+	*c = (struct change){.sql = sql, .key = key, .conninfo = xstrdup(pg_fixture_conninfo(db, NULL))};
+	assert_int_equal(pthread_create(&c->thread, NULL, run_change, c), 0);
+}
+
+static void change_join(struct change *c) {
+	pthread_join(c->thread, NULL);
+	free(c->conninfo);
+}
+
+/* ---- rows ---- */
+
+static void test_header(void **state) {
+	static const char good[] = "mm_sk_live_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGv";
+	static const struct {
+		const char *format;
+		const char *key;
+		bool asked;             /* a look-up is made */
+		enum auth_verdict verdict;
+	} rows[] = {
+		{"Bearer %s", good, true, AUTH_UNKNOWN},
+		{"bearer %s", good, true, AUTH_UNKNOWN},
+		{"BEARER   %s", good, true, AUTH_UNKNOWN},
+		{" \tBearer\t%s \t", good, true, AUTH_UNKNOWN},
+		{"%s", good, false, AUTH_NO_KEY},
+		{"Basic %s", good, false, AUTH_NO_KEY},
+		{"Bearer%s", good, false, AUTH_NO_KEY},
+		{"Bearer %s", "", false, AUTH_NO_KEY},
+		{"%s", "", false, AUTH_NO_KEY},
+		{"%s", "Bearer", false, AUTH_NO_KEY},
+		{"Bearer x%s", good, false, AUTH_MALFORMED},
+		{"Bearer %s %s", good, false, AUTH_MALFORMED},
+		{"Bearer %s", "mm_sk_live_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGw", false, AUTH_CHECKSUM},
+		{"Bearer %s", "mm_sk_test_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU0ZWQBF", false, AUTH_OTHER_ENV},
+	};
+	for (size_t i = 0; i < array_len(rows); i++) {
+		char header[300];
+		struct seen s = {0};
+		enum auth_verdict verdict = AUTH_OK;
+		struct principal *p = NULL;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+		int n = snprintf(header, sizeof(header), rows[i].format, rows[i].key, "x");
+#pragma GCC diagnostic pop
+		struct auth_op *op = auth_start(auths[0], slice_of(header, (size_t)n), on_auth, &s, &verdict, &p);
+		if ((op != NULL) != rows[i].asked)
+			fail_msg("row %zu: %s", i, header);
+		assert_null(p);
+		if (op) {
+			wait_for(&s);
+			verdict = s.verdict;
+		}
+		if (verdict != rows[i].verdict)
+			fail_msg("row %zu: %s: %d", i, header, verdict);
+		assert_true(strstr(auth_verdict_text(verdict), "Invalid API key") != NULL);
+	}
+	enum auth_verdict verdict = AUTH_OK;
+	struct principal *p = NULL;
+	assert_null(auth_start(auths[0], (struct slice){NULL, 0}, on_auth, NULL, &verdict, &p));
+	assert_int_equal(verdict, AUTH_NO_KEY);
+}
+
+static void test_principal(void **state) {
+	struct key k;
+	struct seen s;
+	char id[ID_TEXT_SIZE];
+	make_key(&k, "first");
+	assert_non_null(start(0, k.text, &s));
+	wait_for(&s);
+	assert_int_equal(s.verdict, AUTH_OK);
+	const struct principal *p = s.principal;
+	id_format(&p->key_id, id);
+	assert_string_equal(id, k.id);
+	id_format(&p->user_id, id);
+	assert_string_equal(id, USER);
+	id_format(&p->account_id, id);
+	assert_string_equal(id, ACCOUNT);
+	assert_string_equal(p->key_name, "first");
+	assert_string_equal(p->last8, k.text + 56);
+	assert_string_equal(p->owner, "me@one.example");
+	assert_string_equal(p->plan, "team");
+	assert_int_equal(p->calls_per_day, 50000);
+	assert_int_equal(p->archived_mailboxes, 1000);
+	assert_true(p->expires_at == INT64_MAX);
+	assert_string_equal(p->scopes[0], "team");
+	assert_null(p->scopes[1]);
+	/* the platform's first, the account's after it, pending ones not at all */
+	assert_int_equal(p->domain_count, 3);
+	assert_string_equal(p->domains[0].name, "one.example");
+	assert_string_equal(p->domains[1].name, "two.example");
+	assert_string_equal(p->domains[2].name, "custom.example");
+	id_format(&p->domains[2].id, id);
+	assert_string_equal(id, CUSTOM);
+	assert_ptr_equal(principal_domain(p, "two.example"), &p->domains[1]);
+	assert_null(principal_domain(p, "pending.example"));
+	principal_unref(s.principal);
+}
+
+static void test_no_limit_no_domain(void **state) {
+	struct key k;
+	struct seen s;
+	make_key(&k, "bare");
+	pg_fixture_exec(db, "delete from api_key_domains where key_id = '%s'", k.id);
+	pg_fixture_exec(db, "update accounts set plan = 'unlimited'");
+	start(0, k.text, &s);
+	wait_for(&s);
+	pg_fixture_exec(db, "update accounts set plan = 'team'");
+	assert_int_equal(s.verdict, AUTH_OK);
+	assert_int_equal(s.principal->domain_count, 0);
+	assert_null(principal_domain(s.principal, "one.example"));
+	assert_int_equal(s.principal->calls_per_day, -1);
+	assert_int_equal(s.principal->active_mailboxes, -1);
+	principal_unref(s.principal);
+}
+
+/* ---- cache ---- */
+
+static void test_cached(void **state) {
+	struct key k;
+	struct seen s;
+	make_key(&k, "cached");
+	warm(0, k.text);
+	assert_null(start(0, k.text, &s));
+	assert_int_equal(s.verdict, AUTH_OK);
+	assert_string_equal(s.principal->key_name, "cached");
+	principal_unref(s.principal);
+}
+
+static void test_shared_lookup(void **state) {
+	struct key k;
+	struct seen a, b, c;
+	make_key(&k, "shared");
+	assert_non_null(start(0, k.text, &a));
+	struct auth_op *op = start(0, k.text, &b);
+	assert_non_null(op);
+	assert_non_null(start(0, k.text, &c));
+	assert_null(auth_cancel(op));
+	wait_for(&a);
+	assert_true(c.done); /* the same answer, in the same turn */
+	assert_ptr_equal(a.principal, c.principal);
+	turns_us(20000);
+	assert_int_equal(a.count, 1);
+	assert_int_equal(b.count, 0);
+	principal_unref(a.principal);
+	principal_unref(c.principal);
+}
+
+static void test_expires_in_cache(void **state) {
+	struct key k;
+	bool cached;
+	make_key(&k, "soon");
+	pg_fixture_exec(db, "update api_keys set expires_at = clock_timestamp() + interval '400 ms' where id = '%s'", k.id);
+	warm(0, k.text);
+	turns_us(450000);
+	assert_int_equal(ask(0, k.text, &cached), AUTH_EXPIRED);
+	assert_true(cached);
+}
+
+static void test_cache_bound(void **state) {
+	struct auth_cache *c = auth_cache_new(3);
+	uint8_t hash[5][APIKEY_HASH_LEN] = {{1}, {2}, {1, 0, 0, 0, 9}, {4}, {5}}; /* the third shares a chain with the first */
+	struct principal *p[5];
+	for (unsigned i = 0; i < 5; i++) {
+		p[i] = xcalloc(1, sizeof(*p[i]));
+		p[i]->refs = 1;
+		p[i]->key_id.b[0] = (uint8_t)i;
+		auth_cache_put(c, hash[i], p[i]);
+		assert_ptr_equal(auth_cache_find(c, hash[0]), p[0]); /* used, so it stays */
+	}
+	assert_int_equal(auth_cache_count(c), 3);
+	assert_null(auth_cache_find(c, hash[1]));
+	assert_null(auth_cache_find(c, hash[2]));
+	assert_int_equal(p[1]->refs, 1);
+	assert_int_equal(p[4]->refs, 2);
+	auth_cache_put(c, hash[4], p[4]);
+	assert_int_equal(auth_cache_count(c), 3);
+	auth_cache_forget(c, &p[4]->key_id);
+	assert_null(auth_cache_find(c, hash[4]));
+	assert_non_null(auth_cache_find(c, hash[3]));
+	auth_cache_forget(c, NULL);
+	assert_int_equal(auth_cache_count(c), 0);
+	auth_cache_free(c);
+	for (unsigned i = 0; i < 5; i++)
+		principal_unref(p[i]);
+}
+
+/* ---- changes ---- */
+
+static void revoke_and_ask(const char *name, bool one) {
+	struct key k, other;
+	struct change c;
+	struct seen s;
+	bool cached;
+	make_key(&k, name);
+	make_key(&other, "bystander");
+	for (unsigned w = 0; w < 2; w++) {
+		warm(w, k.text);
+		warm(w, other.text);
+	}
+	char *sql = xasprintf("update api_keys set revoked_at = now() where id = '%s'", k.id);
+	change_start(&c, sql, one ? k.id : NULL);
+	while (!c.done)
+		turns_us(1000);
+	change_join(&c);
+	free(sql);
+	assert_int_equal(c.result, KEYS_SYNC_CONFIRMED);
+	assert_true(c.took_us < KEYS_LEASE_US / 2);
+	for (unsigned w = 0; w < 2; w++) {
+		/* the very next request */
+		struct auth_op *op = start(w, k.text, &s);
+		assert_non_null(op);
+		wait_for(&s);
+		assert_int_equal(s.verdict, AUTH_REVOKED);
+		assert_int_equal(ask(w, other.text, &cached), AUTH_OK);
+		assert_int_equal(cached, one);
+	}
+}
+
+static void test_revoke_one(void **state) {
+	revoke_and_ask("revoked", true);
+}
+
+static void test_revoke_all(void **state) {
+	revoke_and_ask("revoked with all", false);
+}
+
+/* A worker that hangs: the changer waits until its lease has run out, and then it does not use its cache. */
+static void test_silent_worker(void **state) {
+	struct key k;
+	struct change c;
+	struct seen s;
+	make_key(&k, "silent");
+	warm(0, k.text);
+	warm(1, k.text);
+	char *sql = xasprintf("update api_keys set revoked_at = now() where id = '%s'", k.id);
+	change_start(&c, sql, k.id);
+	change_join(&c); /* no turn of the loop meanwhile */
+	free(sql);
+	assert_int_equal(c.result, KEYS_SYNC_LEASE);
+	assert_true(c.took_us >= KEYS_LEASE_US);
+	clock_update(); /* as the turn does in which it wakes */
+	assert_non_null(start(0, k.text, &s));
+	wait_for(&s);
+	assert_int_equal(s.verdict, AUTH_REVOKED);
+}
+
+/* Nothing is cached while nobody listens, and what was is gone afterwards. */
+static void test_listener_down(void **state) {
+	struct key k;
+	struct seen s;
+	make_key(&k, "before");
+	warm(0, k.text);
+	pg_fixture_exec(db, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'apid keys'");
+	turns_us(10000); /* the connection is noticed gone, and not back before 25 ms */
+	assert_non_null(start(0, k.text, &s));
+	wait_for(&s);
+	assert_int_equal(s.verdict, AUTH_OK);
+	principal_unref(s.principal);
+	/* changed while the notice cannot be heard */
+	pg_fixture_exec(db, "update api_keys set name = 'after' where id = '%s'", k.id);
+	warm(0, k.text);
+	assert_null(start(0, k.text, &s));
+	assert_string_equal(s.principal->key_name, "after");
+	principal_unref(s.principal);
+}
+
+/* On a connection that no transaction of the fixture holds up. */
+static void notify_all(void) {
+	PGconn *other = PQconnectdb(pg_fixture_conninfo(db, NULL));
+	PGresult *res = PQexec(other, "select pg_notify('minutemail_keys', 'ab *')");
+	assert_int_equal(PQresultStatus(res), PGRES_TUPLES_OK);
+	PQclear(res);
+	PQfinish(other);
+	turns_us(50000);
+}
+
+/* A look-up that the server holds up, and a notice that overtakes it; the lease is proved. */
+static void overtaken(struct key *k, const char *name, struct seen *early) {
+	make_key(k, name);
+	warm(0, k->text);
+	notify_all();
+	pg_fixture_exec(db, "begin");
+	pg_fixture_exec(db, "lock table api_keys in access exclusive mode");
+	assert_non_null(start(0, k->text, early));
+	turns_us(20000);
+	assert_false(early->done);
+	notify_all();
+}
+
+/* Its answer does not enter the cache. */
+static void test_overtaken_lookup(void **state) {
+	struct key k;
+	struct seen early;
+	bool cached;
+	overtaken(&k, "overtaken", &early);
+	pg_fixture_exec(db, "rollback");
+	wait_for(&early);
+	assert_int_equal(early.verdict, AUTH_OK);
+	principal_unref(early.principal);
+	assert_int_equal(ask(0, k.text, &cached), AUTH_OK);
+	assert_false(cached);
+	assert_int_equal(ask(0, k.text, &cached), AUTH_OK);
+	assert_true(cached);
+}
+
+/* Who asks after the notice has a look-up of its own, and that one is remembered. */
+static void test_overtaken_not_joined(void **state) {
+	struct key k;
+	struct seen early, late;
+	bool cached;
+	overtaken(&k, "not joined", &early);
+	assert_null(auth_cancel(start(0, k.text, &late)));
+	pg_fixture_exec(db, "rollback");
+	wait_for(&early);
+	principal_unref(early.principal);
+	turns_us(50000);
+	assert_int_equal(ask(0, k.text, &cached), AUTH_OK);
+	assert_true(cached);
+}
+
+static void test_verdicts(void **state) {
+	static const struct {
+		const char *sql, *undo;
+		enum auth_verdict verdict;
+	} rows[] = {
+		{"update api_keys set revoked_at = now()", "update api_keys set revoked_at = null", AUTH_REVOKED},
+		{"update api_keys set expires_at = now()", "update api_keys set expires_at = null", AUTH_EXPIRED},
+		{"update users set state = 'suspended'", "update users set state = 'active'", AUTH_SUSPENDED},
+		{"update accounts set state = 'suspended'", "update accounts set state = 'active'", AUTH_SUSPENDED},
+		{"select", "delete from api_keys", AUTH_OK},
+		{"select", "select", AUTH_UNKNOWN},
+	};
+	struct key k;
+	bool cached;
+	make_key(&k, "verdicts");
+	for (size_t i = 0; i < array_len(rows); i++) {
+		pg_fixture_exec(db, "%s", rows[i].sql);
+		assert_int_equal(ask(0, k.text, &cached), rows[i].verdict);
+		assert_false(cached); /* refusals are not remembered */
+		pg_fixture_exec(db, "%s", rows[i].undo);
+		notify_all();
+	}
+}
+
+static void test_odd_notice(void **state) {
+	struct key k;
+	bool cached;
+	make_key(&k, "odd notice");
+	warm(0, k.text);
+	pg_fixture_exec(db, "select pg_notify('minutemail_keys', 'what is this')");
+	turns_us(50000);
+	ask(0, k.text, &cached);
+	assert_false(cached);
+}
+
+static void test_nobody_listens(void **state) {
+	struct change c;
+	workers_stop();
+	turns_us(100000);
+	change_start(&c, "delete from api_keys where false", NULL);
+	change_join(&c);
+	assert_int_equal(c.result, KEYS_SYNC_CONFIRMED);
+	assert_true(c.took_us < KEYS_LEASE_US / 2);
+	workers_start();
+}
+
+static void test_payload(void **state) {
+	static const struct {
+		const char *text;
+		bool ok, all;
+	} rows[] = {
+		{"0123456789abcdef *", true, true},
+		{"a 01890a5d-ac96-774b-bcce-b302099a8057", true, false},
+		{"", false, false},
+		{" *", false, false},
+		{"a", false, false},
+		{"a ", false, false},
+		{"a **", false, false},
+		{"a * ", false, false},
+		{"A *", false, false},
+		{"a'b *", false, false},
+		{"a 01890a5d-ac96-774b-bcce-b302099a805", false, false},
+		{"0123456789abcdef0123456789abcdef0 *", false, false},
+	};
+	for (size_t i = 0; i < array_len(rows); i++) {
+		struct slice nonce;
+		struct id key;
+		bool all = !rows[i].all;
+		assert_int_equal(keys_sync_parse(rows[i].text, &nonce, &all, &key), rows[i].ok);
+		if (rows[i].ok)
+			assert_int_equal(all, rows[i].all);
+	}
+}
+
+/* ---- the rest ---- */
+
+static void test_last_used(void **state) {
+	struct key k;
+	bool cached;
+	make_key(&k, "used");
+	assert_int_equal(ask(0, k.text, &cached), AUTH_OK);
+	assert_int_equal(pg_fixture_int(db, "select count(last_used_at) from api_keys where id = '%s'", k.id), 0);
+	turns_us(1200000);
+	char *first = xstrdup(pg_fixture_value(db, "select last_used_at from api_keys where id = '%s'", k.id));
+	assert_string_not_equal(first, "");
+	assert_string_equal(pg_fixture_value(db, "select now() - last_used_at < '5s' from api_keys where id = '%s'", k.id), "t");
+	assert_int_equal(ask(0, k.text, &cached), AUTH_OK);
+	turns_us(1200000);
+	assert_string_equal(pg_fixture_value(db, "select last_used_at from api_keys where id = '%s'", k.id), first);
+	free(first);
+}
+
+static void test_freed_under_way(void **state) {
+	struct key k;
+	struct seen s;
+	make_key(&k, "freed");
+	assert_non_null(start(0, k.text, &s));
+	workers_stop();
+	turns_us(20000);
+	assert_false(s.done);
+	workers_start();
+	warm(0, k.text);
+}
+
+static void test_database_away(void **state) {
+	struct key k;
+	bool cached;
+	make_key(&k, "away");
+	warm(0, k.text);
+	pg_fixture_stop(db, true);
+	turns_us(100000);
+	assert_int_equal(ask(0, k.text, &cached), AUTH_UNAVAILABLE);
+	assert_false(cached);
+	pg_fixture_start(db);
+	for (int i = 0; i < 500 && ask(0, k.text, &cached) != AUTH_OK; i++)
+		turns_us(20000);
+	warm(0, k.text);
+}
+
+static void drop_line(void *arg, enum log_level level, const char *line, size_t n) {
+	(void)arg;
+	(void)level;
+	(void)line;
+	(void)n;
+}
+
+static int setup(void **state) {
+	log_init("test", LOG_LEVEL_ERROR);
+	log_set_sink(drop_line, NULL);
+	for (uint8_t i = 0; i < sizeof(secret); i++)
+		secret[i] = i;
+	db = pg_fixture_new(NULL);
+	pg_fixture_exec(db, "insert into accounts values ('" ACCOUNT "', 'a', 'team', 'active', now())");
+	pg_fixture_exec(db, "insert into users values ('" USER "', '" ACCOUNT "', 'me@one.example', null, 'owner', 'active', now())");
+	pg_fixture_exec(db, "insert into domains values ('" PLATFORM_1 "', null, 'one.example', 'verified', null, now()),"
+	                    " ('" PLATFORM_2 "', null, 'two.example', 'verified', null, now()),"
+	                    " ('" CUSTOM "', '" ACCOUNT "', 'custom.example', 'verified', null, now()),"
+	                    " ('" PENDING "', '" ACCOUNT "', 'pending.example', 'pending', null, now())");
+	conninfo = xstrdup(pg_fixture_conninfo(db, "minutemail_apid"));
+	loop = loop_new();
+	workers_start();
+	return 0;
+}
+
+static int teardown(void **state) {
+	workers_stop();
+	loop_free(loop);
+	free(conninfo);
+	pg_fixture_free(db);
+	return 0;
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_header),           cmocka_unit_test(test_principal),
+		cmocka_unit_test(test_no_limit_no_domain), cmocka_unit_test(test_cached),
+		cmocka_unit_test(test_shared_lookup),    cmocka_unit_test(test_expires_in_cache),
+		cmocka_unit_test(test_cache_bound),      cmocka_unit_test(test_revoke_one),
+		cmocka_unit_test(test_revoke_all),       cmocka_unit_test(test_silent_worker),
+		cmocka_unit_test(test_listener_down),    cmocka_unit_test(test_overtaken_lookup),
+		cmocka_unit_test(test_overtaken_not_joined),  cmocka_unit_test(test_odd_notice),
+		cmocka_unit_test(test_nobody_listens),   cmocka_unit_test(test_payload),
+		cmocka_unit_test(test_last_used),        cmocka_unit_test(test_freed_under_way),
+		cmocka_unit_test(test_database_away),    cmocka_unit_test(test_verdicts),
+	};
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

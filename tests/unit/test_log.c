@@ -1,0 +1,109 @@
+/* log: escaping, quoting, levels and cut lines. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+
+static char got[4096];
+static unsigned lines;
+
+static void sink(void *arg, enum log_level level, const char *line, size_t n) {
+	(void)arg;
+	(void)level;
+	assert_true(n < sizeof(got));
+	memcpy(got, line, n);
+	got[n] = '\0';
+	lines++;
+}
+
+#define HEAD "time=2026-11-24T15:15:14.123Z level=info process=\"test 1\" event="
+
+struct row {
+	const char *name, *value;
+	size_t n;
+	const char *want;
+};
+
+#define V(s) s, sizeof(s) - 1
+static const struct row rows[] = {
+	{"plain", V("a.b@c.example:25/x"), "a.b@c.example:25/x"},
+	{"empty", V(""), "\"\""},
+	{"blank", V("a b"), "\"a b\""},
+	{"equals", V("a=b"), "\"a=b\""},
+	{"quote and backslash", V("a\"b\\"), "\"a\\\"b\\\\\""},
+	{"line ends", V("a\r\nlevel=error"), "\"a\\r\\nlevel=error\""},
+	{"NUL and controls", V("\0\x1b[2J\x7f"), "\"\\x00\\x1b[2J\\x7f\""},
+	{"8-bit", V("\xc3\xa9"), "\"\\xc3\\xa9\""},
+};
+
+static void test_values(void **state) {
+	for (size_t i = 0; i < array_len(rows); i++) {
+		struct log_line l;
+		char want[512] = HEAD "x key=";
+		strcat(want, rows[i].want);
+		log_begin(&l, LOG_LEVEL_INFO, "x");
+		log_slice(&l, "key", slice_of(rows[i].value, rows[i].n));
+		log_end(&l);
+		assert_string_equal(got, want);
+	}
+}
+
+static void test_pairs(void **state) {
+	struct log_line l;
+	log_begin(&l, LOG_LEVEL_INFO, "message stored");
+	log_str(&l, "absent", NULL);
+	log_int(&l, "least", INT64_MIN);
+	log_errno(&l, -ENOENT);
+	log_end(&l);
+	assert_string_equal(got, HEAD "\"message stored\" least=-9223372036854775808 error=\"No such file or directory\"");
+	log_msg(LOG_LEVEL_INFO, "said", "%d apples", 3);
+	assert_string_equal(got, HEAD "said msg=\"3 apples\"");
+}
+
+static void test_levels(void **state) {
+	lines = 0;
+	log_msg(LOG_LEVEL_DEBUG, "quiet", "x");
+	assert_int_equal(lines, 0);
+	assert_false(log_enabled(LOG_LEVEL_DEBUG));
+	log_set_level(LOG_LEVEL_DEBUG);
+	log_msg(LOG_LEVEL_DEBUG, "quiet", "x");
+	assert_int_equal(lines, 1);
+	log_set_level(LOG_LEVEL_INFO);
+}
+
+/* Every length up to past the end, plain and with four octets an octet: the line must always end whole. */
+static void test_cut(void **state) {
+	static char value[3000];
+	static const char fills[] = {'a', ' ', '\n', '\x01'};
+	for (size_t f = 0; f < sizeof(fills); f++) {
+		memset(value, fills[f], sizeof(value));
+		for (size_t n = 0; n < sizeof(value); n += n < 400 || (n > 1800 && n < 2100) ? 1 : 97) {
+			struct log_line l;
+			log_begin(&l, LOG_LEVEL_INFO, "x");
+			log_slice(&l, "a", slice_of(value, n));
+			log_str(&l, "b", "tail");
+			log_end(&l);
+			size_t len = strlen(got);
+			assert_true(len < sizeof(l.text));
+			bool whole = strcmp(got + len - 7, " b=tail") == 0, cut = strcmp(got + len - 9, " cut=true") == 0;
+			assert_true(whole != cut);
+			const char *from = strstr(got, " a=");
+			if (from && fills[f] != 'a' && cut && !strstr(got, " b="))
+				assert_true(got[len - 10] == '"' && from[3] == '"');
+		}
+	}
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_values), cmocka_unit_test(test_pairs), cmocka_unit_test(test_levels), cmocka_unit_test(test_cut)};
+	clock_set(1795533314123456);
+	log_init("test 1", LOG_LEVEL_INFO);
+	log_set_sink(sink, NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

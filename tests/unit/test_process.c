@@ -1,0 +1,385 @@
+/* process: a real master with two workers in a forked child. Both report through one pipe, log lines included; the tests wait
+ * for lines there, so nothing is slept for. The child ends through exit(), so leak checkers judge master and workers alike. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/metrics.h"
+#include "common/process.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum behaviour { GOOD, FAILS_TO_START, FAILS_LATER, NEVER_DRAINS };
+
+static const struct metrics_def defs[] = {
+	{"mm_open", METRICS_GAUGE, "Open.", NULL}, {"mm_starts_total", METRICS_COUNTER, "Starts.", NULL}, {NULL, METRICS_GAUGE, NULL, NULL}};
+
+struct run {
+	pid_t master;
+	int fd;                 /* our end of the pipe */
+	char text[16384];       /* all that was said */
+	size_t len, at;         /* at: behind the line found last */
+	enum behaviour behaviour;
+	int out;                /* the other end, in master and workers */
+	struct loop *loop;
+	struct metrics *metrics;
+	unsigned index;
+	struct process_options options;
+};
+
+static char dir[64];
+
+static void sink(void *arg, enum log_level level, const char *line, size_t n) {
+	struct run *r = arg;
+	(void)level;
+	dprintf(r->out, "%.*s\n", (int)n, line);
+}
+
+static int on_start(void *arg, struct loop *loop, unsigned index) {
+	struct run *r = arg;
+	r->loop = loop;
+	r->index = index;
+	bool first = metrics_sum(r->metrics, 1) < 2;
+	dprintf(r->out, "start %u pid=%ld uid=%u nnp=%d\n", index, (long)getpid(), (unsigned)getuid(),
+	        prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
+	metrics_add(r->metrics, 1, 1);
+	metrics_set(r->metrics, 0, 10);
+	if ((r->behaviour == FAILS_TO_START && index == 1) || (r->behaviour == FAILS_LATER && !first))
+		return -ENOTCONN;
+	return 0;
+}
+
+static void on_drain(void *arg) {
+	struct run *r = arg;
+	dprintf(r->out, "drain %u\n", r->index);
+	if (r->behaviour != NEVER_DRAINS)
+		loop_stop(r->loop);
+}
+
+static void on_reload(void *arg) {
+	struct run *r = arg;
+	dprintf(r->out, "reload %u\n", r->index);
+}
+
+static void on_stop(void *arg) {
+	struct run *r = arg;
+	dprintf(r->out, "stop %u\n", r->index);
+}
+
+static const struct process_ops ops = {on_start, on_drain, on_reload, on_stop};
+
+static void launch(struct run *r) {
+	int fds[2];
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	r->options.name = "test";
+	r->options.workers = 2;
+	if (!r->options.drain_us)
+		r->options.drain_us = 20000000;
+	fflush(NULL);
+	r->master = fork();
+	if (r->master == 0) {
+		close(fds[0]);
+		r->out = fds[1];
+		log_init("test", LOG_LEVEL_INFO);
+		log_set_sink(sink, r);
+		r->options.metrics = r->metrics = metrics_new(defs, 2);
+		int status = process_run(&r->options, &ops, r);
+		metrics_free(r->metrics);
+		prctl(PR_SET_DUMPABLE, 1); /* or no leak checker may look at a process that changed its user */
+		exit(status);
+	}
+	close(fds[1]);
+	r->fd = fds[0];
+}
+
+/* Reads more; false: everybody who could say something is gone. */
+static bool hear(struct run *r) {
+	struct pollfd p = {.fd = r->fd, .events = POLLIN};
+	if (poll(&p, 1, 20000) != 1)
+		fail_msg("nothing more was said after:\n%s", r->text);
+	ssize_t n = read(r->fd, r->text + r->len, sizeof(r->text) - 1 - r->len);
+	assert_true(n >= 0);
+	r->len += (size_t)n;
+	r->text[r->len] = '\0';
+	return n > 0;
+}
+
+/* Waits for `what` behind what was found last; returns where it is. */
+static const char *expect(struct run *r, const char *what) {
+	const char *found;
+	while (!(found = strstr(r->text + r->at, what)))
+		if (!hear(r))
+			fail_msg("\"%s\" was never said in:\n%s", what, r->text + r->at);
+	r->at = (size_t)(found - r->text) + strlen(what);
+	return found;
+}
+
+/* Both, in any order. */
+static void expect_both(struct run *r, const char *a, const char *b) {
+	size_t at = r->at, end;
+	expect(r, a);
+	end = r->at;
+	r->at = at;
+	expect(r, b);
+	r->at = max_of(end, r->at);
+}
+
+static pid_t pid_in(const char *line) {
+	const char *p = strstr(line, "pid=");
+	assert_non_null(p);
+	while (!strchr(p, '\n'))
+		return 0;
+	return (pid_t)strtol(p + 4, NULL, 10);
+}
+
+static pid_t worker_pid(struct run *r, const char *start) {
+	pid_t pid;
+	const char *line = expect(r, start);
+	while ((pid = pid_in(line)) == 0)
+		assert_true(hear(r));
+	return pid;
+}
+
+static void finish(struct run *r, int want) {
+	int status;
+	assert_int_equal(waitpid(r->master, &status, 0), r->master);
+	while (hear(r))
+		;
+	close(r->fd);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != want)
+		fail_msg("status %x instead of %d:\n%s", status, want, r->text);
+	assert_null(strstr(r->text, "Sanitizer"));
+}
+
+static unsigned count(const struct run *r, const char *what) {
+	unsigned n = 0;
+	for (const char *p = r->text; (p = strstr(p, what)); p++)
+		n++;
+	return n;
+}
+
+static void test_ready_and_stop(void **state) {
+	struct run r = {0};
+	char pid_file[96], notify[96], text[64];
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	snprintf(pid_file, sizeof(pid_file), "%s/pid", dir);
+	snprintf(notify, sizeof(notify), "%s/notify", dir);
+	snprintf(un.sun_path, sizeof(un.sun_path), "%s", notify);
+	int s = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(s, (struct sockaddr *)&un, sizeof(un)), 0);
+	setenv("NOTIFY_SOCKET", notify, 1);
+	r.options.pid_file = pid_file;
+	launch(&r);
+	expect_both(&r, "start 0", "start 1");
+	expect(&r, "event=ready workers=2");
+	assert_int_equal(recv(s, text, sizeof(text), 0), 7);
+	assert_memory_equal(text, "READY=1", 7);
+	FILE *f = fopen(pid_file, "r");
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof(text), f));
+	fclose(f);
+	assert_int_equal(strtol(text, NULL, 10), r.master);
+	kill(r.master, SIGTERM);
+	expect_both(&r, "stop 0", "stop 1");
+	finish(&r, 0);
+	assert_int_equal(recv(s, text, sizeof(text), 0), 10);
+	assert_memory_equal(text, "STOPPING=1", 10);
+	assert_int_equal(access(pid_file, F_OK), -1);
+	assert_int_equal(count(&r, "nnp=1"), 2);
+	unsetenv("NOTIFY_SOCKET");
+	close(s);
+	unlink(notify);
+}
+
+/* What the master's metrics listener says. */
+static void scrape(struct run *r, char *ret, size_t size) {
+	const char *line = strstr(r->text, "address=127.0.0.1:");
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	size_t len = 0;
+	ssize_t n;
+	assert_non_null(line);
+	in.sin_port = htons((uint16_t)strtol(line + 18, NULL, 10));
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	assert_true(write(fd, "GET /metrics HTTP/1.1\r\n\r\n", 25) == 25);
+	while ((n = read(fd, ret + len, size - 1 - len)) > 0)
+		len += (size_t)n;
+	ret[len] = '\0';
+	close(fd);
+}
+
+static void test_restart(void **state) {
+	struct run r = {.options = {.metrics_listen = "127.0.0.1:0"}};
+	char text[4096];
+	launch(&r);
+	pid_t first = worker_pid(&r, "start 1 ");
+	expect(&r, "event=ready");
+	scrape(&r, text, sizeof(text));
+	assert_non_null(strstr(text, "mm_open 20\n"));
+	assert_non_null(strstr(text, "minutemail_workers{daemon=\"test\"} 2\n"));
+	assert_non_null(strstr(text, "minutemail_worker_deaths_total{daemon=\"test\"} 0\n"));
+	kill(first, SIGKILL);
+	expect(&r, "event=\"worker died\" worker=1");
+	expect(&r, "signal=9");
+	pid_t second = worker_pid(&r, "start 1 ");
+	assert_true(second != first);
+	scrape(&r, text, sizeof(text));
+	assert_non_null(strstr(text, "mm_open 20\n"));
+	assert_non_null(strstr(text, "mm_starts_total 3\n"));
+	assert_non_null(strstr(text, "minutemail_worker_deaths_total{daemon=\"test\"} 1\n"));
+	/* A worker that is told to go goes, and is replaced too; it drains once however often it is told. */
+	kill(second, SIGTERM);
+	kill(second, SIGTERM);
+	expect(&r, "drain 1");
+	expect(&r, "stop 1");
+	assert_true(worker_pid(&r, "start 1 ") != second);
+	assert_int_equal(count(&r, "drain 1"), 1);
+	assert_int_equal(count(&r, "event=ready"), 1);
+	kill(r.master, SIGINT);
+	finish(&r, 0);
+	assert_int_equal(count(&r, "start 0"), 1);
+}
+
+static void test_fails_to_start(void **state) {
+	struct run r = {.behaviour = FAILS_TO_START};
+	launch(&r);
+	expect(&r, "event=\"worker cannot start\" error=\"Transport endpoint is not connected\"");
+	finish(&r, 1);
+	assert_int_equal(count(&r, "start 1"), 1);
+	assert_int_equal(count(&r, "event=ready"), 0);
+	assert_int_equal(count(&r, "stop 0"), 1);
+}
+
+/* Later on it is retried, ever more slowly; and stopping meanwhile is clean. */
+static void test_fails_later(void **state) {
+	struct run r = {.behaviour = FAILS_LATER};
+	launch(&r);
+	pid_t pid = worker_pid(&r, "start 0 ");
+	expect(&r, "event=ready");
+	kill(pid, SIGKILL);
+	expect(&r, "start 0 ");
+	int64_t before = clock_mono_us_now();
+	expect(&r, "start 0 ");
+	expect(&r, "start 0 ");
+	assert_true(clock_mono_us_now() - before >= 550000); /* 200 ms and 400 ms, less the timers' coarseness */
+	kill(r.master, SIGTERM);
+	finish(&r, 0);
+}
+
+static void test_drain_deadline(void **state) {
+	struct run r = {.behaviour = NEVER_DRAINS, .options = {.drain_us = 200000}};
+	launch(&r);
+	expect(&r, "event=ready");
+	kill(r.master, SIGTERM);
+	expect_both(&r, "drain 0", "drain 1");
+	expect(&r, "event=\"workers killed\" reason=\"drain deadline passed\" workers=2");
+	finish(&r, 1);
+}
+
+static void test_second_signal(void **state) {
+	struct run r = {.behaviour = NEVER_DRAINS, .options = {.drain_us = 60000000}};
+	launch(&r);
+	expect(&r, "event=ready");
+	kill(r.master, SIGTERM);
+	expect_both(&r, "drain 0", "drain 1");
+	kill(r.master, SIGTERM);
+	expect(&r, "event=\"workers killed\" reason=\"second signal\"");
+	finish(&r, 1);
+}
+
+static void test_reload(void **state) {
+	struct run r = {0};
+	launch(&r);
+	pid_t pid = worker_pid(&r, "start 0 ");
+	expect(&r, "event=ready");
+	kill(r.master, SIGHUP);
+	expect_both(&r, "reload 0", "reload 1");
+	kill(pid, SIGKILL);
+	expect(&r, "start 0");
+	expect(&r, "reload 0"); /* the master's memory still has the old configuration */
+	kill(r.master, SIGTERM);
+	finish(&r, 0);
+}
+
+static void test_master_killed(void **state) {
+	struct run r = {0};
+	int status;
+	launch(&r);
+	expect(&r, "event=ready");
+	kill(r.master, SIGKILL);
+	expect_both(&r, "stop 0", "stop 1");
+	while (hear(&r)) /* until the last worker has let go of the pipe */
+		;
+	assert_int_equal(waitpid(r.master, &status, 0), r.master);
+	close(r.fd);
+}
+
+static void test_user(void **state) {
+	struct run r = {.options = {.user = "nobody"}};
+	char want[64];
+	const struct passwd *pw = getpwnam("nobody");
+	if (geteuid() != 0 || !pw)
+		skip();
+	snprintf(want, sizeof(want), "uid=%u ", (unsigned)pw->pw_uid);
+	launch(&r);
+	pid_t pid = worker_pid(&r, "start 0 ");
+	expect(&r, "event=ready");
+	kill(pid, SIGKILL);
+	expect(&r, "start 0 "); /* by a master that is nobody itself by now */
+	kill(r.master, SIGTERM);
+	finish(&r, 0);
+	assert_int_equal(count(&r, want), 3);
+}
+
+static void test_bad_user(void **state) {
+	struct run r = {.options = {.user = "no-such-user-here"}};
+	if (geteuid() != 0)
+		skip();
+	launch(&r);
+	expect(&r, "event=\"cannot change user\" user=no-such-user-here");
+	finish(&r, 1);
+}
+
+static void test_metrics_taken(void **state) {
+	struct run r = {.options = {.metrics_listen = "nowhere"}};
+	launch(&r);
+	expect(&r, "event=\"metrics cannot listen\"");
+	finish(&r, 1);
+	assert_int_equal(count(&r, "start"), 0);
+	assert_true(process_default_workers() >= 1);
+}
+
+static int make_dir(void **state) {
+	strcpy(dir, "/tmp/test_process.XXXXXX");
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state) {
+	return rmdir(dir);
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_ready_and_stop), cmocka_unit_test(test_restart),        cmocka_unit_test(test_fails_to_start),
+		cmocka_unit_test(test_fails_later),    cmocka_unit_test(test_drain_deadline), cmocka_unit_test(test_second_signal),
+		cmocka_unit_test(test_reload),         cmocka_unit_test(test_master_killed),  cmocka_unit_test(test_user),
+		cmocka_unit_test(test_bad_user),       cmocka_unit_test(test_metrics_taken),
+	};
+	return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}

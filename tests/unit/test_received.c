@@ -1,0 +1,63 @@
+/* Trace fields (RFC 5321 4.4; RFC 3848; RFC 6531 4.3; RFC 8314 4.3). */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+
+#include <cmocka.h>
+
+#include "smtpd/received.h"
+
+static const int64_t at = 1795533314000000; /* Tue, 24 Nov 2026 15:15:14 UTC */
+#define DATE "\tTue, 24 Nov 2026 15:15:14 +0000\r\n"
+
+static const struct {
+	const char *name;
+	struct received r;
+	const char *out;
+} rows[] = {
+	{"one recipient",
+	 {"mx.example.org", "client.example", "0190-1", "a@b.example", "c@example.org", .esmtp = true, .wall_us = at},
+	 "Return-Path: <a@b.example>\r\nReceived: from client.example\r\n\tby mx.example.org with ESMTP id 0190-1\r\n"
+	 "\tfor <c@example.org>;\r\n" DATE},
+	{"several recipients are not told of each other (7.2)",
+	 {"mx.example.org", "client.example", "0190-1", "a@b.example", NULL, .esmtp = true, .wall_us = at},
+	 "Return-Path: <a@b.example>\r\nReceived: from client.example\r\n"
+	 "\tby mx.example.org with ESMTP id 0190-1;\r\n" DATE},
+	{"null sender, HELO, a literal",
+	 {"mx.example.org", "[192.0.2.1]", "0190-1", "", NULL, .wall_us = at},
+	 "Return-Path: <>\r\nReceived: from [192.0.2.1]\r\n\tby mx.example.org with SMTP id 0190-1;\r\n" DATE},
+	{"TLS",
+	 {"mx.example.org", "c", "0190-1", "", NULL, .esmtp = true, .tls = "TLSv1.3 TLS_AES_256_GCM_SHA384", .wall_us = at},
+	 "Return-Path: <>\r\nReceived: from c\r\n\tby mx.example.org with ESMTPS id 0190-1\r\n"
+	 "\ttls TLS_AES_256_GCM_SHA384 (TLSv1.3);\r\n" DATE},
+	{"SMTPUTF8",
+	 {"mx.example.org", "c", "0190-1", "\320\277@b", "\320\270@d", .esmtp = true, .utf8 = true, .wall_us = at},
+	 "Return-Path: <\320\277@b>\r\nReceived: from c\r\n\tby mx.example.org with UTF8SMTP id 0190-1\r\n"
+	 "\tfor <\320\270@d>;\r\n" DATE},
+	{"SMTPUTF8 and TLS",
+	 {"mx.example.org", "c", "0190-1", "", NULL, .esmtp = true, .utf8 = true, .tls = "X", .wall_us = at},
+	 "Return-Path: <>\r\nReceived: from c\r\n\tby mx.example.org with UTF8SMTPS id 0190-1\r\n\ttls X;\r\n" DATE},
+	{"nothing a client says can add a field or a clause",
+	 {"mx.example.org", "a (b);\r\nX: y\001<\"\\>\377", "0190-1", "a\r\nb\t@c", NULL, .esmtp = true, .wall_us = at},
+	 "Return-Path: <ab@c>\r\nReceived: from a?b??X:y?????\r\n\tby mx.example.org with ESMTP id 0190-1;\r\n" DATE},
+	{"no name",
+	 {"mx.example.org", "", "0190-1", "", NULL, .wall_us = at},
+	 "Return-Path: <>\r\nReceived: from unknown\r\n\tby mx.example.org with SMTP id 0190-1;\r\n" DATE},
+};
+
+static void test_rows(void **state) {
+	for (size_t i = 0; i < array_len(rows); i++) {
+		struct buf b;
+		buf_init(&b, 8192);
+		received_append(&b, &rows[i].r);
+		if (strcmp(b.data, rows[i].out) != 0)
+			fail_msg("%s:\n%s", rows[i].name, b.data);
+		buf_fini(&b);
+	}
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows)};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
