@@ -1,5 +1,6 @@
-/* The archived-mailboxes routes (api.md 5): mailboxes whose time has passed and that were recoverable. An archived mailbox reserves
- * its address; its mails are gone. Not the archiving: that is a condition on the row (sql/migrations/0001_mail.sql). */
+/* The archived-mailboxes routes (api.md 5): mailboxes whose time has passed and that were recoverable. An
+ * archived mailbox reserves its address; its mails are gone. Not the archiving: that is a condition on the row
+ * (sql/migrations/0001_mail.sql). */
 #include "apid/api_common.h"
 #include "apid/handlers.h"
 
@@ -75,7 +76,7 @@ struct taking {
 	struct api_tx *tx;
 	struct id id;
 	int64_t expires_at;
-	struct api_mailbox box;             /* the new one */
+	struct api_mailbox box; /* the new one */
 };
 
 static void delete_done(struct request *r, void *arg, const struct pg_result *result) {
@@ -135,11 +136,11 @@ static void reactivate_taken(struct request *r, void *arg, const struct pg_resul
 	struct slice address = pg_text(result->rows, 0, 0), tag = pg_text(result->rows, 0, 1);
 	struct id domain = pg_uuid(result->rows, 0, 2);
 	t->box = (struct api_mailbox){
-		.address = slice_of(request_strndup(r, address.p, address.n), address.n),
-		.tag = tag.p ? slice_of(request_strndup(r, tag.p, tag.n), tag.n) : (struct slice){0},
-		.recoverable = true,
-		.created_at = clock_wall_us(),
-		.expires_at = t->expires_at,
+	    .address = slice_of(request_strndup(r, address.p, address.n), address.n),
+	    .tag = tag.p ? slice_of(request_strndup(r, tag.p, tag.n), tag.n) : (struct slice){0},
+	    .recoverable = true,
+	    .created_at = clock_wall_us(),
+	    .expires_at = t->expires_at,
 	};
 	/* A new id: whoever still holds the old one finds nothing, and the new mailbox is empty. */
 	id_make_in_bucket(&t->box.id, t->box.created_at, id_bucket(&t->id));

@@ -1,5 +1,6 @@
-/* The attachments routes (api.md 7). An attachment is a part of its mail's source and a row of the part table: reading one decodes
- * its range of the source, deleting one marks the table. Adding one is in api_inject.c. */
+/* The attachments routes (api.md 7). An attachment is a part of its mail's source and a row of the part table:
+ * reading one decodes its range of the source, deleting one marks the table. Adding one is in
+ * api_attachment_add.c. */
 #include "apid/api_common.h"
 #include "apid/handlers.h"
 
@@ -13,12 +14,12 @@
 
 struct asking {
 	struct id attachment;
-	struct attachment_owner owner;           /* ids from the path; times from the row */
+	struct attachment_owner owner; /* ids from the path; times from the row */
 	struct part_table parts;
 	uint64_t source_size;
-	struct api_ids ids;                      /* to delete */
+	struct api_ids ids; /* to delete */
 	unsigned tries;
-	bool many;                               /* unknown ids are skipped */
+	bool many; /* unknown ids are skipped */
 };
 
 static void asking_end(void *arg) {
@@ -120,11 +121,11 @@ static bool wants_octets(struct request *r) {
 
 static struct source_plan part_plan(const struct asking *a, const struct part *part) {
 	return (struct source_plan){
-		.mail = a->owner.mail_id,
-		.offset = part->offset,
-		.length = part->length,
-		.encoding = part->encoding,
-		.take = part->size,
+	    .mail = a->owner.mail_id,
+	    .offset = part->offset,
+	    .length = part->length,
+	    .encoding = part->encoding,
+	    .take = part->size,
 	};
 }
 
@@ -143,7 +144,8 @@ static void answer_octets(struct request *r, const struct asking *a, const struc
 		return;
 	int range = range_applies(r, etag) ? api_range_parse(request_header(r, "range"), part->size, &first, &n) : 0;
 	if (range < 0) {
-		respond_problem(r, PROBLEM_RANGE_NOT_SATISFIABLE, "the attachment has %llu octets", (unsigned long long)part->size);
+		respond_problem(r, PROBLEM_RANGE_NOT_SATISFIABLE, "the attachment has %llu octets",
+		                (unsigned long long)part->size);
 		return;
 	}
 	buf_init(&disposition, 4096);
@@ -151,13 +153,13 @@ static void answer_octets(struct request *r, const struct asking *a, const struc
 	snprintf(content_range, sizeof content_range, "bytes %llu-%llu/%llu", (unsigned long long)first,
 	         (unsigned long long)(first + n - 1), (unsigned long long)part->size);
 	const struct respond_header headers[] = {
-		{"Accept-Ranges", "bytes"},
-		{"ETag", etag},
-		{"Content-Disposition", disposition.overflow ? "attachment" : disposition.data},
-		{"X-Content-Type-Options", "nosniff"},
-		{"Content-Security-Policy", "sandbox; default-src 'none'"},
-		{range > 0 ? "Content-Range" : NULL, content_range},
-		{NULL, NULL},
+	    {"Accept-Ranges", "bytes"},
+	    {"ETag", etag},
+	    {"Content-Disposition", disposition.overflow ? "attachment" : disposition.data},
+	    {"X-Content-Type-Options", "nosniff"},
+	    {"Content-Security-Policy", "sandbox; default-src 'none'"},
+	    {range > 0 ? "Content-Range" : NULL, content_range},
+	    {NULL, NULL},
 	};
 	struct source_plan plan = part_plan(a, part);
 	plan.skip = first;

@@ -1,12 +1,13 @@
-/* Shared by the handlers: see the header. The listing at the end keeps a window of questions under way, so that a list of a
- * thousand mailboxes neither waits a thousand round trips nor takes every slot of the worker's connections. */
+/* Shared by the handlers: see the header. The listing at the end keeps a window of questions under way, so that a
+ * list of a thousand mailboxes neither waits a thousand round trips nor takes every slot of the worker's
+ * connections. */
 #include "apid/api_common.h"
 
 #include "apid/api.h"
 #include "apid/principal.h"
+#include "apid_stmts.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "apid_stmts.h"
 
 #include <sodium.h>
 #include <stdio.h>
@@ -215,13 +216,13 @@ void api_address_write(struct json_out *j, struct slice address) {
 
 void api_mailbox_read(const struct pg_rows *rows, unsigned row, struct api_mailbox *ret) {
 	*ret = (struct api_mailbox){
-		.id = pg_uuid(rows, row, 0),
-		.address = pg_text(rows, row, 1),
-		.recoverable = pg_bool(rows, row, 2),
-		.tag = pg_text(rows, row, 3),
-		.created_at = pg_time(rows, row, 4),
-		.expires_at = pg_time(rows, row, 5),
-		.message_count = pg_int(rows, row, 6),
+	    .id = pg_uuid(rows, row, 0),
+	    .address = pg_text(rows, row, 1),
+	    .recoverable = pg_bool(rows, row, 2),
+	    .tag = pg_text(rows, row, 3),
+	    .created_at = pg_time(rows, row, 4),
+	    .expires_at = pg_time(rows, row, 5),
+	    .message_count = pg_int(rows, row, 6),
 	};
 }
 
@@ -305,7 +306,7 @@ static void bulk_locked(struct request *r, void *arg, const struct pg_result *re
 		}
 	}
 	for (unsigned i = 0; i < b->ids.n; i++)
-		b->delete(r, b->tx, &b->ids.v[i]);
+		b->delete (r, b->tx, &b->ids.v[i]);
 	api_tx_commit(b->tx, bulk_done, NULL);
 }
 
@@ -332,14 +333,14 @@ void api_delete_many(struct request *r, bool archived, const struct pg_stmt *loc
 /* ---- Listing ---- */
 
 #define LISTING_WINDOW 16
-#define LISTING_ITEM_MAX 4096            /* an address, a tag and an owner, each at its longest, and the member names */
+#define LISTING_ITEM_MAX 4096 /* an address, a tag and an owner, each at its longest, and the member names */
 
 struct listing;
 
 struct listing_item {
 	struct listing *listing;
 	struct pg_op *op;
-	struct buf text;                     /* empty: gone meanwhile */
+	struct buf text; /* empty: gone meanwhile */
 };
 
 struct listing {
@@ -348,7 +349,7 @@ struct listing {
 	struct id *ids;
 	struct listing_item *items;
 	unsigned n, asked, answered;
-	bool more;                           /* there is a next page */
+	bool more; /* there is a next page */
 	unsigned limit;
 	bool ended;
 };

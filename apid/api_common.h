@@ -1,6 +1,8 @@
-/* What the handlers share: refusals, lists of ids, pages and their cursors, the mailbox object. Asking PostgreSQL is in api_query.h.
+/* What the handlers share: refusals, lists of ids, pages and their cursors, the mailbox object. Asking PostgreSQL
+ * is in api_query.h.
  *
- * Every function that is given a request and "answers" finishes it: the caller returns and does not touch it again. */
+ * Every function that is given a request and "answers" finishes it: the caller returns and does not touch it
+ * again. */
 #ifndef MINUTEMAIL_API_COMMON_H
 #define MINUTEMAIL_API_COMMON_H
 
@@ -8,11 +10,11 @@
 #include "apid/json_in.h"
 #include "apid/request.h"
 
-#define API_IDS_MAX 1000         /* of a bulk delete, api.md 1 */
+#define API_IDS_MAX 1000 /* of a bulk delete, api.md 1 */
 #define API_PAGE_MAX 1000
 
-/* Nothing was found: 403 if the mailbox is there but not for this key, else 404. `missing`: what was looked for inside the mailbox
- * ("mail …"), NULL: the mailbox itself; copied. */
+/* Nothing was found: 403 if the mailbox is there but not for this key, else 404. `missing`: what was looked for
+ * inside the mailbox ("mail …"), NULL: the mailbox itself; copied. */
 void api_refuse(struct request *, bool archived, const struct id *mailbox, const char *missing);
 void api_refuse_mail(struct request *, const struct id *mailbox, const struct id *mail);
 
@@ -22,9 +24,10 @@ void api_refuse_mail(struct request *, const struct id *mailbox, const struct id
 void api_answer_bad_member(struct request *, const struct json_in_error *);
 
 struct api_ids {
-	struct id *v;            /* each once, in the order of the body */
+	struct id *v; /* each once, in the order of the body */
 	unsigned n;
-	unsigned *rising;        /* indexes by rising id: the order in which rows are locked, so that two requests cannot deadlock */
+	unsigned
+	    *rising; /* indexes by rising id: the order in which rows are locked, so that two requests cannot deadlock */
 };
 /* {"ids":[…]}; false: answered. Memory of the request. */
 bool api_body_ids(struct request *, struct api_ids *ret);
@@ -34,21 +37,21 @@ enum api_list { API_LIST_MAILBOXES = 'b', API_LIST_ARCHIVED = 'a', API_LIST_MAIL
 struct api_page {
 	unsigned limit;
 	bool has_cursor;
-	struct id cursor;        /* the last one seen */
+	struct id cursor; /* the last one seen */
 };
 bool api_page(struct request *, enum api_list, unsigned limit_default, struct api_page *ret);
 #define API_CURSOR_SIZE 24
 void api_cursor_encode(enum api_list, const struct id *last, char ret[API_CURSOR_SIZE]);
 bool api_cursor_decode(enum api_list, struct slice text, struct id *ret);
 
-/* A Range header against so many octets (RFC 9110 14.1.2, 14.2). 1: *ret_first and *ret_n; 0: to be ignored, because it is absent,
- * malformed, of another unit or names several ranges; -ERANGE: none of it is there. */
+/* A Range header against so many octets (RFC 9110 14.1.2, 14.2). 1: *ret_first and *ret_n; 0: to be ignored,
+ * because it is absent, malformed, of another unit or names several ranges; -ERANGE: none of it is there. */
 int api_range_parse(struct slice header, uint64_t size, uint64_t *ret_first, uint64_t *ret_n);
 
 /* ---- What goes ---- */
 
 void json_member_id(struct json_out *, const char *key, const struct id *);
-void json_member_time(struct json_out *, const char *key, int64_t wall_us);   /* INT64_MAX: null */
+void json_member_time(struct json_out *, const char *key, int64_t wall_us); /* INT64_MAX: null */
 /* respond_json() unless the text did not fit, which is our fault: 500. */
 void api_answer_json(struct request *, unsigned status, struct buf *);
 
@@ -56,9 +59,11 @@ void api_answer_json(struct request *, unsigned status, struct buf *);
 #define API_ETAG_SIZE 48
 void api_etag(struct slice sha256, const char *suffix, char ret[API_ETAG_SIZE]);
 
-/* "attachment" with the name as RFC 6266 4.3 wants it: an ASCII stand-in and, where that is not the name, filename*. */
+/* "attachment" with the name as RFC 6266 4.3 wants it: an ASCII stand-in and, where that is not the name,
+ * filename*. */
 void api_disposition(struct buf *out, const char *name);
-/* The type a browser may be told: as declared if it is a plain type/subtype that no browser runs or renders as a document. */
+/* The type a browser may be told: as declared if it is a plain type/subtype that no browser runs or renders as a
+ * document. */
 const char *api_safe_type(const char *declared);
 
 struct api_mailbox {
@@ -67,26 +72,27 @@ struct api_mailbox {
 	bool recoverable;
 	int64_t created_at, expires_at, message_count;
 };
-void api_mailbox_read(const struct pg_rows *, unsigned row, struct api_mailbox *ret);   /* of mailbox_get; slices borrowed */
+void api_mailbox_read(const struct pg_rows *, unsigned row,
+                      struct api_mailbox *ret); /* of mailbox_get; slices borrowed */
 void api_mailbox_write(struct json_out *, const struct api_mailbox *, const char *owner);
 void api_mailbox_answer(struct request *, unsigned status, const struct api_mailbox *);
 /* alias and domain of an address. */
 void api_address_write(struct json_out *, struct slice address);
 
-/* How long a new or changed mailbox lives: `expiresIn` and `noExpiration` of the body, else the default (ret: wall µs, INT64_MAX:
- * for ever). 1: given, 0: default, -1: answered. */
+/* How long a new or changed mailbox lives: `expiresIn` and `noExpiration` of the body, else the default (ret:
+ * wall µs, INT64_MAX: for ever). 1: given, 0: default, -1: answered. */
 int api_expiry(struct request *, const json_t *body, int64_t *ret_expires_at);
 
 /* Adds the two rows of a new mailbox; `domain` is its id. */
 void api_mailbox_insert_steps(struct api_tx *, struct request *, const struct api_mailbox *, const struct id *domain);
 
-/* A bulk delete of mailboxes or archived ones, all or none: locks every row with `lock` first, refuses for the first id of the body
- * whose row is not found, else adds `delete`'s steps for each and commits. */
+/* A bulk delete of mailboxes or archived ones, all or none: locks every row with `lock` first, refuses for the
+ * first id of the body whose row is not found, else adds `delete`'s steps for each and commits. */
 void api_delete_many(struct request *, bool archived, const struct pg_stmt *lock,
                      void (*delete)(struct request *, struct api_tx *, const struct id *));
 
-/* A list whose rows are asked for one by one, pipelined, because each lies in its own bucket: first `ids`, then `get` for each;
- * rows that are gone are left out. */
+/* A list whose rows are asked for one by one, pipelined, because each lies in its own bucket: first `ids`, then
+ * `get` for each; rows that are gone are left out. */
 struct api_listing {
 	enum api_list kind;
 	const struct pg_stmt *ids, *get;

@@ -63,7 +63,8 @@ void api_disposition(struct buf *out, const char *name) {
 		return;
 	buf_append_str(out, "; filename*=UTF-8''"); /* RFC 8187 3.2 */
 	for (const unsigned char *p = (const unsigned char *)name; *p; p++) {
-		bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || strchr("-._~!$&+^`|#", *p);
+		bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
+		             strchr("-._~!$&+^`|#", *p);
 		if (plain)
 			buf_append_char(out, (char)*p);
 		else
@@ -78,9 +79,23 @@ static const char OCTET_STREAM[] = "application/octet-stream";
 /* Documents that a browser renders or runs, and containers that are none of its business. */
 static bool active(const char *type) {
 	static const char *const types[] = {
-		"text/html", "text/css", "text/javascript", "text/ecmascript", "text/xml", "text/xsl", "text/vbscript", "text/cache-manifest",
-		"application/xml", "application/xhtml+xml", "application/javascript", "application/ecmascript", "application/pdf",
-		"application/x-javascript", "application/x-shockwave-flash", "application/wasm", "image/svg+xml",
+	    "text/html",
+	    "text/css",
+	    "text/javascript",
+	    "text/ecmascript",
+	    "text/xml",
+	    "text/xsl",
+	    "text/vbscript",
+	    "text/cache-manifest",
+	    "application/xml",
+	    "application/xhtml+xml",
+	    "application/javascript",
+	    "application/ecmascript",
+	    "application/pdf",
+	    "application/x-javascript",
+	    "application/x-shockwave-flash",
+	    "application/wasm",
+	    "image/svg+xml",
 	};
 	size_t n = strlen(type);
 	for (size_t i = 0; i < array_len(types); i++)

@@ -1,4 +1,5 @@
-/* GET /health: the process answers. GET /ready: it can also do its work (database reachable, schema the one that this build wants). */
+/* GET /health: the process answers. GET /ready: it can also do its work (database reachable, schema the one that
+ * this build wants). */
 #include "apid/api.h"
 #include "apid/handlers.h"
 #include "apid/request.h"

@@ -1,5 +1,5 @@
-/* The mailboxes routes (api.md 5). A mailbox is one row by bucket and one row in its owner's list; both change in one transaction.
- * Not archived mailboxes: api_archived.c. */
+/* The mailboxes routes (api.md 5). A mailbox is one row by bucket and one row in its owner's list; both change in
+ * one transaction. Not archived mailboxes: api_archived.c. */
 #include "apid/api_common.h"
 #include "apid/handlers.h"
 
@@ -14,7 +14,7 @@
 #include <stdio.h>
 
 #define TAG_MAX 256
-#define ALIAS_LENGTH 12                 /* of a made-up alias: 60 bits */
+#define ALIAS_LENGTH 12 /* of a made-up alias: 60 bits */
 #define ALIAS_TRIES 4
 
 /* ---- Create ---- */
@@ -22,11 +22,11 @@
 struct creation {
 	const struct principal_domain *domain;
 	char alias[ADDRESS_LOCAL_MAX + 1];
-	bool made_up;                       /* the alias is ours to change if it is taken */
+	bool made_up; /* the alias is ours to change if it is taken */
 	unsigned tries;
 	struct api_mailbox box;
 	char address[ADDRESS_MAX + 1];
-	bool met_dead;                      /* a dead mailbox made room; its row in its owner's list goes afterwards */
+	bool met_dead; /* a dead mailbox made room; its row in its owner's list goes afterwards */
 	struct id dead, dead_account;
 };
 
@@ -104,7 +104,8 @@ static bool read_alias(struct request *r, const json_t *body, struct creation *c
 		api_answer_bad_member(r, &error);
 	else if (given > 0 && address_canonical_alias(alias.p, alias.n, c->alias) < 0)
 		respond_problem(r, PROBLEM_BAD_REQUEST,
-		                "member \"alias\" must be 1 to %d letters, digits, dots inside or any of !#$%%&'*-/=?^_`{|}~", ADDRESS_LOCAL_MAX);
+		                "member \"alias\" must be 1 to %d letters, digits, dots inside or any of !#$%%&'*-/=?^_`{|}~",
+		                ADDRESS_LOCAL_MAX);
 	else if (given > 0 && address_alias_reserved(c->alias))
 		respond_problem(r, PROBLEM_BAD_REQUEST, "member \"alias\": %s is reserved", c->alias);
 	else
@@ -161,7 +162,8 @@ static void create_done(struct request *r, void *arg, const struct pg_result *re
 	api_mailbox_answer(r, 201, &c->box);
 }
 
-static void param_mailbox(struct pg_params *p, struct request *r, const struct api_mailbox *m, const struct id *domain) {
+static void param_mailbox(struct pg_params *p, struct request *r, const struct api_mailbox *m,
+                          const struct id *domain) {
 	const struct principal *who = request_principal(r);
 	pg_param_int2(p, (int16_t)id_bucket(&m->id));
 	pg_param_uuid(p, &m->id);
@@ -178,7 +180,8 @@ static void param_mailbox(struct pg_params *p, struct request *r, const struct a
 	pg_param_time(p, m->expires_at);
 }
 
-void api_mailbox_insert_steps(struct api_tx *tx, struct request *r, const struct api_mailbox *m, const struct id *domain) {
+void api_mailbox_insert_steps(struct api_tx *tx, struct request *r, const struct api_mailbox *m,
+                              const struct id *domain) {
 	const struct principal *who = request_principal(r);
 	struct pg_params p;
 	pg_params_init(&p);
@@ -410,7 +413,8 @@ void api_mailbox_patch(struct request *r) {
 
 /* ---- Delete ---- */
 
-/* The rows of one mailbox: archived if recoverable, else gone; its mails gone either way. `found` sees the ids that went. */
+/* The rows of one mailbox: archived if recoverable, else gone; its mails gone either way. `found` sees the ids
+ * that went. */
 static void delete_steps(struct api_tx *tx, struct request *r, const struct id *id, api_rows *found, void *arg) {
 	struct pg_params p;
 	pg_params_init(&p);

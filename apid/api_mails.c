@@ -7,11 +7,11 @@
 #include "common/log.h"
 
 #define LIST_DEFAULT 100
-/* What one page may weigh: PostgreSQL stops a page at so many octets of stored columns, and we stop it when so much has been
- * written. A page that ends early has a nextCursor; it always has one mail at least. */
+/* What one page may weigh: PostgreSQL stops a page at so many octets of stored columns, and we stop it when so
+ * much has been written. A page that ends early has a nextCursor; it always has one mail at least. */
 #define PAGE_OCTETS (16 << 20)
 #define PAGE_WRITTEN (32 << 20)
-#define ANSWER_MAX (64 << 20)            /* a page and one mail more at its largest: 2 MB of bodies, 300 KB of parts, escaped */
+#define ANSWER_MAX (64 << 20) /* a page and one mail more at its largest: 2 MB of bodies, 300 KB of parts, escaped */
 #define COLUMN_MORE 18
 
 struct asking {
@@ -23,12 +23,15 @@ static bool read_fields(struct request *r, unsigned *ret) {
 	struct slice unknown = {0};
 	if (mail_fields_parse(request_query(r, "fields"), ret, &unknown))
 		return true;
-	respond_problem(r, PROBLEM_BAD_REQUEST, "fields: a mail has no member \"%.*s\"", (int)min_of(unknown.n, (size_t)64), unknown.p);
+	respond_problem(r, PROBLEM_BAD_REQUEST, "fields: a mail has no member \"%.*s\"", (int)min_of(unknown.n, (size_t)64),
+	                unknown.p);
 	return false;
 }
 
-/* Writes the row's mail. A part table that does not decode shows as no attachments; the row is ours, so that is a fault to log. */
-static void write_row(struct request *r, struct json_out *j, const struct pg_rows *rows, unsigned row, const struct asking *a) {
+/* Writes the row's mail. A part table that does not decode shows as no attachments; the row is ours, so that is a
+ * fault to log. */
+static void write_row(struct request *r, struct json_out *j, const struct pg_rows *rows, unsigned row,
+                      const struct asking *a) {
 	struct part_table parts = {0};
 	struct mail_view view;
 	struct slice stored = pg_text(rows, row, MAIL_COLUMN_PARTS);
@@ -102,10 +105,12 @@ static void list_rows(struct request *r, void *arg, const struct pg_result *resu
 }
 
 void api_mail_list(struct request *r) {
-	static const struct id above_all = {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
+	static const struct id above_all = {
+	    {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
 	struct asking *a = request_alloc(r, sizeof *a);
 	struct api_page page;
-	if (!request_param_id(r, 0, &a->mailbox) || !read_fields(r, &a->fields) || !api_page(r, API_LIST_MAILS, LIST_DEFAULT, &page))
+	if (!request_param_id(r, 0, &a->mailbox) || !read_fields(r, &a->fields) ||
+	    !api_page(r, API_LIST_MAILS, LIST_DEFAULT, &page))
 		return;
 	a->limit = page.limit;
 	struct pg_params p;

@@ -1,7 +1,7 @@
 /* Questions and transactions of a request. Not pools or retries: common/pg has those.
  *
- * Invariants: a request that has ended is never touched, because its operations are cancelled (a question) or forget it (a
- * transaction whose COMMIT is under way); and every failure is answered once. */
+ * Invariants: a request that has ended is never touched, because its operations are cancelled (a question) or
+ * forget it (a transaction whose COMMIT is under way); and every failure is answered once. */
 #include "apid/api_query.h"
 
 #include "apid/api.h"
@@ -60,7 +60,8 @@ static void call_done(void *arg, const struct pg_result *result) {
 		api_answer_failure(call->request, result);
 }
 
-void api_query(struct request *r, const struct pg_stmt *stmt, const struct pg_params *params, api_rows *done, void *arg) {
+void api_query(struct request *r, const struct pg_stmt *stmt, const struct pg_params *params, api_rows *done,
+               void *arg) {
 	struct call *call = request_alloc(r, sizeof *call);
 	*call = (struct call){.request = r, .done = done, .arg = arg};
 	call->op = pg_query(request_api(r)->pg, stmt, params, call_done, call);
@@ -77,7 +78,7 @@ struct step {
 };
 
 struct api_tx {
-	struct request *request;  /* NULL: the client went away while COMMIT was under way */
+	struct request *request; /* NULL: the client went away while COMMIT was under way */
 	struct pg_tx *tx;
 	struct step *steps;
 	bool committing;
@@ -133,7 +134,8 @@ static void step_done(void *arg, const struct pg_result *result) {
 	api_answer_failure(r, result);
 }
 
-void api_tx_step(struct api_tx *t, const struct pg_stmt *stmt, const struct pg_params *params, api_rows *done, void *arg) {
+void api_tx_step(struct api_tx *t, const struct pg_stmt *stmt, const struct pg_params *params, api_rows *done,
+                 void *arg) {
 	struct step *step = xmalloc(sizeof *step);
 	*step = (struct step){.next = t->steps, .tx = t, .done = done, .arg = arg};
 	t->steps = step;

@@ -1,5 +1,5 @@
-/* Asking PostgreSQL on behalf of a request, and answering when that fails; the parameters that carry owner and domains into each
- * statement. Not the statements: those are in sql/queries/apid.sql.
+/* Asking PostgreSQL on behalf of a request, and answering when that fails; the parameters that carry owner and
+ * domains into each statement. Not the statements: those are in sql/queries/apid.sql.
  *
  * "Answers" means: the request is finished, the caller returns and does not touch it again. */
 #ifndef MINUTEMAIL_API_QUERY_H
@@ -8,14 +8,16 @@
 #include "apid/request.h"
 #include "common/pg.h"
 
-/* `done` runs with PG_OK only; any other outcome is answered here: 503 or, logged, 500. Dropped if the client goes away. */
+/* `done` runs with PG_OK only; any other outcome is answered here: 503 or, logged, 500. Dropped if the client
+ * goes away. */
 typedef void api_rows(struct request *, void *arg, const struct pg_result *);
 void api_query(struct request *, const struct pg_stmt *, const struct pg_params *, api_rows *done, void *arg);
 /* Answers for a result that is not PG_OK. */
 void api_answer_failure(struct request *, const struct pg_result *);
 
-/* A transaction of a request: rolled back if the client goes away before api_tx_commit(); after that it ends by itself and nobody
- * is called. A step that fails before the commit rolls back and answers; its `done` (may be NULL) sees PG_OK only. */
+/* A transaction of a request: rolled back if the client goes away before api_tx_commit(); after that it ends by
+ * itself and nobody is called. A step that fails before the commit rolls back and answers; its `done` (may be
+ * NULL) sees PG_OK only. */
 struct api_tx;
 typedef void api_tx_done(struct request *, void *arg, const struct pg_result *);
 struct api_tx *api_tx_begin(struct request *);

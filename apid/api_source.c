@@ -2,7 +2,8 @@
  *
  *   more -> ask for a chunk -> decompress -> cut -> decode -> skip/take -> base64 -> write -> (room again) -> more
  *
- * Invariants: one question is under way at the most; what was announced as length is what is written, or the connection is cut. */
+ * Invariants: one question is under way at the most; what was announced as length is what is written, or the
+ * connection is cut. */
 #include "apid/api_source.h"
 
 #include "apid/api.h"
@@ -34,10 +35,10 @@ struct stream {
 	struct mail_zstd *zstd;
 	struct transfer decoder;
 	struct buf decoded, dressed;
-	struct pg_op *op;                    /* a chunk has been asked for */
-	uint64_t at, end;                    /* in the source */
-	uint64_t skip, left;                 /* in the decoded octets */
-	uint8_t carry[3];                    /* base64: octets that do not make a group yet */
+	struct pg_op *op;    /* a chunk has been asked for */
+	uint64_t at, end;    /* in the source */
+	uint64_t skip, left; /* in the decoded octets */
+	uint8_t carry[3];    /* base64: octets that do not make a group yet */
 	unsigned carried;
 	bool begun;
 };
@@ -208,7 +209,7 @@ struct reading {
 	struct slice trace;
 	uint64_t size, chunk;
 	struct mail_zstd *zstd;
-	struct buf block;                    /* the source from its beginning, until the header has ended */
+	struct buf block; /* the source from its beginning, until the header has ended */
 };
 
 /* Asks for what source readers need; answers if the ids are none. */
@@ -242,11 +243,17 @@ static void raw_row(struct request *r, void *arg, const struct pg_result *result
 	id_format(&reading->mail, name);
 	snprintf(disposition, sizeof disposition, "attachment; filename=\"%s.eml\"", name);
 	const struct respond_header headers[] = {
-		{"Content-Disposition", disposition}, {"ETag", etag}, {"X-Content-Type-Options", "nosniff"}, {NULL, NULL},
+	    {"Content-Disposition", disposition},
+	    {"ETag", etag},
+	    {"X-Content-Type-Options", "nosniff"},
+	    {NULL, NULL},
 	};
 	uint64_t size = (uint64_t)pg_int(result->rows, 0, 3);
 	const struct source_plan plan = {
-		.mail = reading->mail, .length = size, .take = size, .before = pg_text(result->rows, 0, 2),
+	    .mail = reading->mail,
+	    .length = size,
+	    .take = size,
+	    .before = pg_text(result->rows, 0, 2),
 	};
 	source_stream(r, 200, "message/rfc822", headers, &plan);
 }
@@ -257,9 +264,9 @@ void api_mail_raw(struct request *r) {
 
 /* ---- headers ---- */
 
-#define HEADERS_MAX (1024 * 1024)        /* octets of a header that are shown; more was never parsed either (smtp.md 2.1) */
+#define HEADERS_MAX (1024 * 1024) /* octets of a header that are shown; more was never parsed either */
 #define FIELDS_MAX 10000
-#define HEADERS_JSON_MAX (64 << 20)      /* each octet may be written twice, escaped as six */
+#define HEADERS_JSON_MAX (64 << 20) /* each octet may be written twice, escaped as six */
 
 /* Where the header ends, its empty line included; 0: not in here. */
 static size_t header_end(const char *p, size_t n) {

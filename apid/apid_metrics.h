@@ -9,20 +9,20 @@ enum apid_metric {
 	APID_REQUESTS_3XX,
 	APID_REQUESTS_4XX,
 	APID_REQUESTS_5XX,
-	APID_REQUEST_US,             /* histogram: head whole to answer queued */
-	APID_REQUESTS_ABORTED,       /* the client left before its answer */
-	APID_REQUESTS_MALFORMED,     /* refused by the HTTP parser */
-	APID_CONNECTIONS,            /* gauge */
+	APID_REQUEST_US,         /* histogram: head whole to answer queued */
+	APID_REQUESTS_ABORTED,   /* the client left before its answer */
+	APID_REQUESTS_MALFORMED, /* refused by the HTTP parser */
+	APID_CONNECTIONS,        /* gauge */
 	APID_CONNECTIONS_TOTAL,
-	APID_CONNECTIONS_EVICTED,    /* idle, closed to make room */
-	APID_CONNECTIONS_TIMED_OUT,  /* head, body, handler or write deadline */
+	APID_CONNECTIONS_EVICTED,   /* idle, closed to make room */
+	APID_CONNECTIONS_TIMED_OUT, /* head, body, handler or write deadline */
 	APID_BODY_OCTETS_IN,
 	APID_BODY_OCTETS_OUT,
-	APID_BODY_MEMORY,            /* gauge: octets of request bodies held */
-	APID_AUTH_CACHED,            /* keys judged without a query */
+	APID_BODY_MEMORY, /* gauge: octets of request bodies held */
+	APID_AUTH_CACHED, /* keys judged without a query */
 	APID_AUTH_QUERIED,
 	APID_AUTH_REFUSED,
-	APID_DATABASE_UP,            /* gauge: workers whose database connection is up */
+	APID_DATABASE_UP, /* gauge: workers whose database connection is up */
 	APID_MAILBOXES_CREATED,
 	APID_MAILS_INJECTED,
 };

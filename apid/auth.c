@@ -1,9 +1,11 @@
-/* Key text -> principal. Text first (nothing is asked for what cannot be a key), then the cache if its lease holds, else one query,
- * shared by all who ask for the same key while it is under way. What is refused is not cached: a key made a moment ago works.
+/* Key text -> principal. Text first (nothing is asked for what cannot be a key), then the cache if its lease holds,
+ * else one query, shared by all who ask for the same key while it is under way. What is refused is not cached: a key
+ * made a moment ago works.
  *
- * Invariants: the cache holds only principals read since the listening connection came up and since the last notice that named their
- * key. A look-up's answer enters it only if `generation` is what it was at the start, so an answer that a revocation has overtaken
- * never does; and whoever asks after a notice does not join a look-up from before it. */
+ * Invariants: the cache holds only principals read since the listening connection came up and since the last notice
+ * that named their key. A look-up's answer enters it only if `generation` is what it was at the start, so an answer
+ * that a revocation has overtaken never does; and whoever asks after a notice does not join a look-up from before
+ * it. */
 #include "apid/auth.h"
 
 #include "apid/auth_cache.h"
@@ -19,17 +21,17 @@
 #include <strings.h>
 
 struct lookup {
-	struct list link;          /* auth->lookups */
+	struct list link; /* auth->lookups */
 	struct auth *auth;
 	struct pg_op *op;
 	struct list askers;
 	uint64_t generation;
-	bool cacheable;            /* notices were heard when it began */
+	bool cacheable; /* notices were heard when it began */
 	uint8_t hash[APIKEY_HASH_LEN];
 };
 
 struct auth_op {
-	struct list link;          /* lookup->askers */
+	struct list link; /* lookup->askers */
 	auth_done *done;
 	void *arg;
 };
@@ -42,7 +44,7 @@ struct auth {
 	struct auth_listen *listen;
 	struct auth_used *used;
 	struct list lookups;
-	uint64_t generation;       /* counts notices, and the connection's coming and going */
+	uint64_t generation; /* counts notices, and the connection's coming and going */
 };
 
 static void forget(void *arg, const struct id *key) {
@@ -89,8 +91,23 @@ struct auth *auth_free(struct auth *a) {
 
 /* The columns of auth_key, in its order. */
 enum column {
-	KEY_ID, ACCOUNT_ID, USER_ID, KEY_NAME, LAST8, EXPIRES_AT, REVOKED, ACTIVE, SCOPES, OWNER, PLAN, CALLS_PER_DAY,
-	REQUESTS_PER_MINUTE, ACTIVE_MAILBOXES, ARCHIVED_MAILBOXES, DOMAIN_IDS, DOMAIN_NAMES,
+	KEY_ID,
+	ACCOUNT_ID,
+	USER_ID,
+	KEY_NAME,
+	LAST8,
+	EXPIRES_AT,
+	REVOKED,
+	ACTIVE,
+	SCOPES,
+	OWNER,
+	PLAN,
+	CALLS_PER_DAY,
+	REQUESTS_PER_MINUTE,
+	ACTIVE_MAILBOXES,
+	ARCHIVED_MAILBOXES,
+	DOMAIN_IDS,
+	DOMAIN_NAMES,
 };
 
 static char *text(const struct pg_rows *rows, enum column c) {
@@ -210,7 +227,7 @@ static struct lookup *lookup_start(struct auth *a, const uint8_t hash[APIKEY_HAS
 }
 
 static struct lookup *lookup_join(struct auth *a, const uint8_t hash[APIKEY_HASH_LEN]) {
-	list_for_each(e, &a->lookups) {
+	list_for_each (e, &a->lookups) {
 		struct lookup *l = list_entry(e, struct lookup, link);
 		if (l->generation == a->generation && memcmp(l->hash, hash, APIKEY_HASH_LEN) == 0)
 			return l;
@@ -253,8 +270,8 @@ static enum auth_verdict check_text(const struct auth *a, struct slice key) {
 	return AUTH_MALFORMED;
 }
 
-struct auth_op *auth_start(struct auth *a, struct slice header, auth_done *done, void *arg, enum auth_verdict *ret_verdict,
-                           struct principal **ret_principal) {
+struct auth_op *auth_start(struct auth *a, struct slice header, auth_done *done, void *arg,
+                           enum auth_verdict *ret_verdict, struct principal **ret_principal) {
 	uint8_t hash[APIKEY_HASH_LEN];
 	struct slice key = bearer(header);
 	enum auth_verdict verdict = check_text(a, key);

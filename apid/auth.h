@@ -1,10 +1,10 @@
 /* Key text -> principal, by a cache in the worker and else one query.
  *
- * A change to a key (minutemailctl, later the console) publishes a notice in its own transaction; each worker hears it on one
- * connection of its own, drops what it cached and confirms. Whoever changed the key waits for every live worker, or until the lease on
- * what a silent one has cached (AUTH_LEASE_US) has run out: a worker uses its cache only while its listening connection has proved
- * alive within the lease. So a revoked key is dead everywhere before the revocation is reported done. The protocol is described in
- * common/keys_sync.h. */
+ * A change to a key (minutemailctl, later the console) publishes a notice in its own transaction; each worker hears
+ * it on one connection of its own, drops what it cached and confirms. Whoever changed the key waits for every live
+ * worker, or until the lease on what a silent one has cached (AUTH_LEASE_US) has run out: a worker uses its cache
+ * only while its listening connection has proved alive within the lease. So a revoked key is dead everywhere before
+ * the revocation is reported done. The protocol is described in common/keys_sync.h. */
 #ifndef MINUTEMAIL_AUTH_H
 #define MINUTEMAIL_AUTH_H
 
@@ -21,23 +21,29 @@ struct pg;
 enum auth_verdict {
 	AUTH_OK,
 	AUTH_NO_KEY,
-	AUTH_MALFORMED, AUTH_CHECKSUM, AUTH_OTHER_ENV,
-	AUTH_UNKNOWN, AUTH_REVOKED, AUTH_EXPIRED, AUTH_SUSPENDED,
-	AUTH_UNAVAILABLE,        /* database away: 503 */
+	AUTH_MALFORMED,
+	AUTH_CHECKSUM,
+	AUTH_OTHER_ENV,
+	AUTH_UNKNOWN,
+	AUTH_REVOKED,
+	AUTH_EXPIRED,
+	AUTH_SUSPENDED,
+	AUTH_UNAVAILABLE, /* database away: 503 */
 };
 
 struct auth_options {
-	const char *conninfo;            /* for the listening connection */
-	const char *environment;         /* "live" or "test" */
-	const uint8_t *key_secret;       /* 32 octets, borrowed */
-	unsigned cache_entries;          /* at the most; least recently used goes first */
+	const char *conninfo;      /* for the listening connection */
+	const char *environment;   /* "live" or "test" */
+	const uint8_t *key_secret; /* 32 octets, borrowed */
+	unsigned cache_entries;    /* at the most; least recently used goes first */
 };
 
 struct auth *auth_new(struct loop *, struct pg *, const struct auth_options *);
 struct auth *auth_free(struct auth *);
 
-/* `header`: the Authorization header's value. When the answer is in the cache (or needs no look-up) *ret_verdict (and, if OK, a new
- * reference in *ret_principal) are set and NULL is returned; else `done` runs once on a later turn (the principal is borrowed). */
+/* `header`: the Authorization header's value. When the answer is in the cache (or needs no look-up) *ret_verdict
+ * (and, if OK, a new reference in *ret_principal) are set and NULL is returned; else `done` runs once on a later
+ * turn (the principal is borrowed). */
 typedef void auth_done(void *arg, enum auth_verdict, struct principal *);
 struct auth_op *auth_start(struct auth *, struct slice header, auth_done *, void *arg, enum auth_verdict *ret_verdict,
                            struct principal **ret_principal);

@@ -1,5 +1,5 @@
-/* A chained hash table and a list by last use. The hashes are keyed (common/apikey.h), so nobody can choose keys that collide, and a
- * piece of one is as good an index as any.
+/* A chained hash table and a list by last use. The hashes are keyed (common/apikey.h), so nobody can choose keys
+ * that collide, and a piece of one is as good an index as any.
  *
  * Invariant: every entry is in exactly one chain and in the list; count <= most. */
 #include "apid/auth_cache.h"
@@ -9,8 +9,8 @@
 #include <sodium.h>
 
 struct entry {
-	struct list used;        /* most recent first */
-	struct entry *next;      /* in its chain */
+	struct list used;   /* most recent first */
+	struct entry *next; /* in its chain */
 	uint8_t hash[APIKEY_HASH_LEN];
 	struct principal *principal;
 };
@@ -96,7 +96,7 @@ void auth_cache_drop(struct auth_cache *c, const uint8_t hash[APIKEY_HASH_LEN]) 
 }
 
 void auth_cache_forget(struct auth_cache *c, const struct id *key) {
-	list_for_each_safe(l, &c->used) {
+	list_for_each_safe (l, &c->used) {
 		struct entry *e = list_entry(l, struct entry, used);
 		if (!key || id_equal(&e->principal->key_id, key))
 			take_out(c, find(c, e->hash));

@@ -1,5 +1,5 @@
-/* Private to auth: hash of a key -> principal, bounded, least recently used goes first. Whether an entry may be used is auth's
- * question (the lease), not the cache's. */
+/* Private to auth: hash of a key -> principal, bounded, least recently used goes first. Whether an entry may be used
+ * is auth's question (the lease), not the cache's. */
 #ifndef MINUTEMAIL_AUTH_CACHE_H
 #define MINUTEMAIL_AUTH_CACHE_H
 
@@ -15,7 +15,7 @@ struct principal *auth_cache_find(struct auth_cache *, const uint8_t hash[APIKEY
 /* Takes a reference of its own; replaces what was there. */
 void auth_cache_put(struct auth_cache *, const uint8_t hash[APIKEY_HASH_LEN], struct principal *);
 void auth_cache_drop(struct auth_cache *, const uint8_t hash[APIKEY_HASH_LEN]);
-void auth_cache_forget(struct auth_cache *, const struct id *key);   /* NULL: everything */
+void auth_cache_forget(struct auth_cache *, const struct id *key); /* NULL: everything */
 unsigned auth_cache_count(const struct auth_cache *);
 
 #endif

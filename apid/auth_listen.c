@@ -2,9 +2,9 @@
  *
  *  DOWN -greeting done-> UP, unproved -heartbeat back-> valid -lease over-> UP, unproved ...   any -link lost-> DOWN
  *
- * A heartbeat's time is that of its start: PostgreSQL delivers the notices of every commit before it before the answer, so an answer
- * proves that nothing older than its question is outstanding. No heartbeat is sent while nobody asks for the cache: an idle worker
- * costs the database nothing. */
+ * A heartbeat's time is that of its start: PostgreSQL delivers the notices of every commit before it before the
+ * answer, so an answer proves that nothing older than its question is outstanding. No heartbeat is sent while nobody
+ * asks for the cache: an idle worker costs the database nothing. */
 #include "apid/auth_listen.h"
 
 #include "auth_stmts.h"
@@ -24,16 +24,16 @@ struct auth_listen {
 	auth_listen_forget *forget;
 	void *arg;
 	bool up;
-	int64_t proved;            /* when the last round trip that came back began; NEVER */
-	int64_t asked;             /* when the one under way began */
+	int64_t proved; /* when the last round trip that came back began; NEVER */
+	int64_t asked;  /* when the one under way began */
 	struct pg_op *heartbeat;
 };
 
 /* LISTEN before the lock: whoever holds the lock is listening. */
 static const char *const GREETING[] = {
-	"listen " KEYS_CHANNEL,
-	"select pg_advisory_lock_shared(" STRING(KEYS_LOCK_CLASS) ", " STRING(KEYS_LOCK_KEY) ")",
-	NULL,
+    "listen " KEYS_CHANNEL,
+    "select pg_advisory_lock_shared(" STRING(KEYS_LOCK_CLASS) ", " STRING(KEYS_LOCK_KEY) ")",
+    NULL,
 };
 
 static void on_heartbeat(void *arg, const struct pg_result *result) {
@@ -65,7 +65,8 @@ static void on_state(void *arg, bool up) {
 
 static void on_confirmed(void *arg, const struct pg_result *result) {
 	if (result->status != PG_OK)
-		log_msg(LOG_LEVEL_WARNING, "key notice not confirmed", "%s", result->message ? result->message : "connection lost");
+		log_msg(LOG_LEVEL_WARNING, "key notice not confirmed", "%s",
+		        result->message ? result->message : "connection lost");
 }
 
 static void on_notify(void *arg, const char *channel, const char *payload) {
@@ -91,13 +92,13 @@ static void on_notify(void *arg, const char *channel, const char *payload) {
 struct auth_listen *auth_listen_new(struct loop *loop, const char *conninfo, auth_listen_forget *forget, void *arg) {
 	struct auth_listen *l = xcalloc(1, sizeof(*l));
 	const struct pg_options options = {
-		.conninfo = conninfo,
-		.application_name = "apid keys",
-		.stmts = AUTH_STMTS,
-		.connections = 1,
-		.query_deadline_us = 5 * KEYS_LEASE_US,
-		.connect_deadline_us = 5 * KEYS_LEASE_US,
-		.schema_version = SCHEMA_VERSION,
+	    .conninfo = conninfo,
+	    .application_name = "apid keys",
+	    .stmts = AUTH_STMTS,
+	    .connections = 1,
+	    .query_deadline_us = 5 * KEYS_LEASE_US,
+	    .connect_deadline_us = 5 * KEYS_LEASE_US,
+	    .schema_version = SCHEMA_VERSION,
 	};
 	l->forget = forget;
 	l->arg = arg;

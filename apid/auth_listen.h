@@ -1,5 +1,5 @@
-/* Private to auth: the listener's side of the key notices (common/keys_sync.h). One connection of its own; tells what to forget, and
- * whether the cache may be used at this moment. */
+/* Private to auth: the listener's side of the key notices (common/keys_sync.h). One connection of its own; tells
+ * what to forget, and whether the cache may be used at this moment. */
 #ifndef MINUTEMAIL_AUTH_LISTEN_H
 #define MINUTEMAIL_AUTH_LISTEN_H
 
@@ -9,14 +9,15 @@
 struct auth_listen;
 struct loop;
 
-/* `key` NULL: everything. Also called when the connection comes or goes, because notices may have been missed. What it forgets must be
- * out of use when it returns: the notice is confirmed right after. */
+/* `key` NULL: everything. Also called when the connection comes or goes, because notices may have been missed. What
+ * it forgets must be out of use when it returns: the notice is confirmed right after. */
 typedef void auth_listen_forget(void *arg, const struct id *key);
 
 struct auth_listen *auth_listen_new(struct loop *, const char *conninfo, auth_listen_forget *, void *arg);
 struct auth_listen *auth_listen_free(struct auth_listen *);
 bool auth_listen_up(const struct auth_listen *);
-/* Before each use of what is cached: has a round trip that began within the lease come back? Starts the next one in time. */
+/* Before each use of what is cached: has a round trip that began within the lease come back? Starts the next one in
+ * time. */
 bool auth_listen_valid(struct auth_listen *);
 
 #endif

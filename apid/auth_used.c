@@ -1,7 +1,7 @@
 /* Which keys were used, until it is written down.
  *
- * Invariants: a key is there at most once; `waiting` ones are in the list as well; count <= MOST, past which new keys go unnoted until
- * old ones are a minute old. */
+ * Invariants: a key is there at most once; `waiting` ones are in the list as well; count <= MOST, past which new
+ * keys go unnoted until old ones are a minute old. */
 #include "apid/auth_used.h"
 
 #include "auth_stmts.h"
@@ -18,11 +18,11 @@
 #define CHAINS 1024
 
 struct used {
-	struct used *next;    /* in its chain */
+	struct used *next; /* in its chain */
 	struct list waiting;
 	struct id key;
-	int64_t noted;        /* monotonic */
-	int64_t at;           /* wall */
+	int64_t noted; /* monotonic */
+	int64_t at;    /* wall */
 };
 
 struct auth_used {
@@ -45,7 +45,7 @@ static void flush(void *arg) {
 	struct auth_used *u = arg;
 	struct pg_params params;
 	unsigned n = 0;
-	list_for_each(l, &u->waiting)
+	list_for_each (l, &u->waiting)
 		n++;
 	n = min_of(n, BATCH);
 	if (n == 0)

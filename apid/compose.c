@@ -3,9 +3,9 @@
  *   no file:  header, text
  *   files:    header, multipart/mixed of the text and each file in base64, closed by CRLF "--boundary--" CRLF
  *
- * Invariants: lines end in CRLF and have at most 998 octets; the boundary begins "=_", which neither base64 nor quoted-printable
- * can contain, and goes on with the mail's id, which nobody knew when the text was written; a part's octets end where the CRLF of
- * the next delimiter begins (RFC 2046 5.1.1), so appending moves nothing. */
+ * Invariants: lines end in CRLF and have at most 998 octets; the boundary begins "=_", which neither base64 nor
+ * quoted-printable can contain, and goes on with the mail's id, which nobody knew when the text was written; a
+ * part's octets end where the CRLF of the next delimiter begins (RFC 2046 5.1.1), so appending moves nothing. */
 #include "apid/compose.h"
 
 #include "common/clock.h"
@@ -16,17 +16,19 @@
 #include <stdio.h>
 #include <strings.h>
 
-#define WORD_OCTETS 39           /* in one encoded word: 64 characters in all, so "Subject: " and it fit into 76 (RFC 2047 2) */
+#define WORD_OCTETS 39 /* in one encoded word: 64 characters in all, so "Subject: " and it fit into 76 (RFC 2047 2) */
 #define PLAIN_HEADER_MAX 70
-#define LINE_MAX_OCTETS 998      /* RFC 5322 2.1.1 */
-#define BASE64_LINE 57           /* octets that make 76 characters (RFC 2045 6.8) */
-#define QP_LINE 76               /* RFC 2045 6.7 (5) */
-#define GIVEN_NAME_MAX 1024      /* octets of a name as given that are looked at; part_safe_name() makes at most 255 of them */
+#define LINE_MAX_OCTETS 998 /* RFC 5322 2.1.1 */
+#define BASE64_LINE 57      /* octets that make 76 characters (RFC 2045 6.8) */
+#define QP_LINE 76          /* RFC 2045 6.7 (5) */
+#define GIVEN_NAME_MAX                                                                                                 \
+	1024 /* octets of a name as given that are looked at; part_safe_name() makes at most 255 of them */
 #define BOUNDARY_SIZE (2 + ID_TEXT_SIZE)
 
 /* ---- Text for headers ---- */
 
-/* What can stand in a header as it is: short, printable ASCII, nothing that reads as an encoded word, no blanks to be lost. */
+/* What can stand in a header as it is: short, printable ASCII, nothing that reads as an encoded word, no blanks
+ * to be lost. */
 static bool plain_header(struct slice s) {
 	if (s.n == 0)
 		return true;
@@ -212,7 +214,8 @@ static bool ascii_only(const char *s) {
 	return *s == '\0';
 }
 
-/* filename="…" or, beyond ASCII, filename*=UTF-8''… (RFC 2231 4, RFC 2183 2.3): one line of at most 3 * 255 octets and some. */
+/* filename="…" or, beyond ASCII, filename*=UTF-8''… (RFC 2231 4, RFC 2183 2.3): one line of at most 3 * 255
+ * octets and some. */
 static void append_filename(struct buf *out, const char *name) {
 	if (ascii_only(name)) {
 		buf_append_str(out, "filename=");
@@ -221,7 +224,8 @@ static void append_filename(struct buf *out, const char *name) {
 	}
 	buf_append_str(out, "filename*=UTF-8''");
 	for (const unsigned char *p = (const unsigned char *)name; *p; p++) {
-		bool safe = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || strchr("-._~", *p);
+		bool safe =
+		    (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || strchr("-._~", *p);
 		if (safe)
 			buf_append_char(out, (char)*p);
 		else
@@ -350,7 +354,8 @@ static int reopen(struct buf *source, const char *boundary, size_t *ret_changed)
 	}
 	buf_init(&close, 128);
 	append_close(&close, boundary);
-	bool ours = source->len - body >= close.len && memcmp(source->data + source->len - close.len, close.data, close.len) == 0;
+	bool ours =
+	    source->len - body >= close.len && memcmp(source->data + source->len - close.len, close.data, close.len) == 0;
 	if (ours) {
 		source->len -= close.len;
 		source->data[source->len] = '\0';

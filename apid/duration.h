@@ -1,4 +1,4 @@
-/* How long a mailbox lives, as clients write it (api.md 5). Pure. */
+/* How long a mailbox lives, as clients write it (expiresIn). Pure. */
 #ifndef MINUTEMAIL_DURATION_H
 #define MINUTEMAIL_DURATION_H
 

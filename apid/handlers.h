@@ -1,5 +1,6 @@
-/* The handlers of the ROUTES table, one declaration per row; each lives in the api_ file named after its resource. A handler runs
- * once its request's key has been accepted (ROUTE_KEY) and its body is whole; it answers exactly once, now or later (request.h). */
+/* The handlers of the ROUTES table, one declaration per row; each lives in the api_ file named after its resource. A
+ * handler runs once its request's key has been accepted (ROUTE_KEY) and its body is whole; it answers exactly once,
+ * now or later (request.h). */
 #ifndef MINUTEMAIL_HANDLERS_H
 #define MINUTEMAIL_HANDLERS_H
 

@@ -1,69 +1,23 @@
-/* The HTTP connections of one worker: the states of http_server.h, and what each of them waits for. No HTTP syntax (http_parse), no
+/* One HTTP connection: the states of http_server.h, and what each of them waits for. No HTTP syntax (http_parse), no
  * text of an answer (response, problem).
  *
- * Invariants: conn_run() is the one function that moves a connection on, and never runs inside itself; conn_arm() the one that sets
- * deadlines and read interest. A request ends only in conn_run() or when its connection does, so a handler may use its memory for
- * the rest of its callback. */
+ * Invariants: conn_run() is the one function that moves a connection on, and never runs inside itself; conn_arm()
+ * the one that sets deadlines and read interest. A request ends only in conn_run() or when its connection does, so a
+ * handler may use its memory for the rest of its callback. */
 #include "apid/http_server.h"
 
 #include "common/clock.h"
 #include "common/log.h"
 
 #include <event2/buffer.h>
-#include <sodium.h>
-#include <stdio.h>
-#include <unistd.h>
 
 #define INPUT_CAP (64 * 1024)
-#define EVICTABLE_US 1000000   /* a connection younger than this is not idle: its first request may be on its way */
-#define STEPS_MOST 64          /* of one connection in one turn, so that pipelining does not starve the others */
+#define STEPS_MOST 64 /* of one connection in one turn, so that pipelining does not starve the others */
 #define SECOND INT64_C(1000000)
-
-const struct http_limits HTTP_LIMITS = {
-	.connections = 4096,
-	.requests = 10000,
-	.connection_us = 3600 * SECOND,
-	.idle_us = 60 * SECOND,
-	.head_us = 10 * SECOND,
-	.body_us = 30 * SECOND,
-	.handler_us = 60 * SECOND,
-	.write_us = 30 * SECOND,
-	.linger_us = 2 * SECOND,
-	.body_rate = 16 * 1024,
-	.write_rate = 4 * 1024,
-	.body_memory = 256 << 20,
-	.output_low = 64 * 1024,
-	.output_high = 256 * 1024,
-};
 
 static void conn_run(struct http_conn *);
 
 /* ---- opening and closing ---- */
-
-static void tell_full(struct http_server *server, bool full) {
-	if (server->full == full)
-		return;
-	server->full = full;
-	if (full)
-		timer_arm(&server->retry, EVICTABLE_US);
-	else
-		timer_disarm(&server->retry);
-	if (server->options.on_full)
-		server->options.on_full(server->options.arg, full);
-}
-
-/* By now some connection may have been idle long enough to give way. */
-static void on_retry(void *arg) {
-	tell_full(arg, false);
-}
-
-static void tell_drained(struct http_server *server) {
-	if (server->count > 0 || server->drained)
-		return;
-	server->drained = true;
-	if (server->options.on_drained)
-		server->options.on_drained(server->options.arg);
-}
 
 static void conn_free(void *obj) {
 	struct http_conn *c = obj;
@@ -72,7 +26,7 @@ static void conn_free(void *obj) {
 }
 
 /* Detaches everything; the memory goes at the end of the turn. `gently`: what is in the output still goes out. */
-static void conn_close(struct http_conn *c, bool gently) {
+void http_conn_close(struct http_conn *c, bool gently) {
 	struct http_server *server = c->server;
 	if (c->state == CONN_CLOSED)
 		return;
@@ -88,41 +42,16 @@ static void conn_close(struct http_conn *c, bool gently) {
 	list_unlink(&c->idle_link);
 	list_unlink(&c->link);
 	loop_bury(server->api->loop, c, conn_free);
-	server->count--;
-	apid_count(server->api->metrics, APID_CONNECTIONS, -1);
-	if (server->draining)
-		tell_drained(server);
-	else if (server->count < server->limits.connections)
-		tell_full(server, false);
+	http_server_left(server);
 }
 
 static void on_stream(void *arg, enum stream_event);
 
 static const struct stream_ops STREAM_OPS = {on_stream};
 
-/* Room for one more: at the limit the connection that has been idle longest goes, unless even that one has only just come. A few
- * more than the limit get in until the listeners are told. */
-static void make_room(struct http_server *server) {
-	if (server->count < server->limits.connections)
-		return;
-	struct list *l = list_first(&server->idle);
-	struct http_conn *oldest = l ? list_entry(l, struct http_conn, idle_link) : NULL;
-	if (!oldest || clock_mono_us() - oldest->since_us < EVICTABLE_US) {
-		tell_full(server, true);
-		return;
-	}
-	apid_count(server->api->metrics, APID_CONNECTIONS_EVICTED, 1);
-	conn_close(oldest, true);
-}
-
 static void conn_arm(struct http_conn *);
 
-void http_server_accept(struct http_server *server, int fd) {
-	make_room(server);
-	if (server->draining) {
-		close(fd);
-		return;
-	}
+void http_conn_open(struct http_server *server, int fd) {
 	struct http_conn *c = xcalloc(1, sizeof(*c));
 	c->server = server;
 	c->born_us = c->since_us = clock_mono_us();
@@ -131,9 +60,7 @@ void http_server_accept(struct http_server *server, int fd) {
 	stream_set_output_low(c->stream, server->limits.output_low);
 	list_append(&server->conns, &c->link);
 	list_append(&server->idle, &c->idle_link);
-	server->count++;
-	apid_count(server->api->metrics, APID_CONNECTIONS, 1);
-	apid_count(server->api->metrics, APID_CONNECTIONS_TOTAL, 1);
+	http_server_joined(server);
 	conn_arm(c);
 }
 
@@ -212,7 +139,8 @@ static void conn_begin_body(struct http_conn *c) {
 	if (!http_head_has_body(head)) {
 		c->close_after = !head->keep_alive;
 	} else if (head->content_length > 0 && (uint64_t)head->content_length > max) {
-		respond_problem(req, PROBLEM_PAYLOAD_TOO_LARGE, "the body is larger than the %zu octets that this route takes", max);
+		respond_problem(req, PROBLEM_PAYLOAD_TOO_LARGE, "the body is larger than the %zu octets that this route takes",
+		                max);
 		return;
 	} else if (!conn_claim_body(req, head->chunked ? max : (size_t)head->content_length)) {
 		respond_problem(req, PROBLEM_UNAVAILABLE, "too many large requests at once");
@@ -260,7 +188,8 @@ static void conn_begin_auth(struct http_conn *c) {
 	enum auth_verdict verdict = AUTH_UNAVAILABLE;
 	struct principal *principal = NULL;
 	conn_set_state(c, CONN_AUTH);
-	c->auth_op = auth_start(api->auth, http_head_field(&c->parse.head, "authorization"), on_auth, c, &verdict, &principal);
+	c->auth_op =
+	    auth_start(api->auth, http_head_field(&c->parse.head, "authorization"), on_auth, c, &verdict, &principal);
 	apid_count(api->metrics, c->auth_op ? APID_AUTH_QUERIED : APID_AUTH_CACHED, 1);
 	if (c->auth_op)
 		return;
@@ -339,7 +268,7 @@ static bool step_head(struct http_conn *c) {
 		return true;
 	}
 	if (c->eof) { /* between requests, or half a head: nobody waits for an answer */
-		conn_close(c, true);
+		http_conn_close(c, true);
 		return false;
 	}
 	if (!c->head_begun && http_parse_begun(&c->parse)) {
@@ -384,7 +313,7 @@ static bool conn_finish_request(struct http_conn *c) {
 	request_end(c->req);
 	c->req = NULL;
 	if (cut || closes) {
-		conn_close(c, !cut);
+		http_conn_close(c, !cut);
 		return false;
 	}
 	http_parse_reset(&c->parse);
@@ -497,7 +426,7 @@ static void conn_too_slow(struct http_conn *c, const char *what) {
 
 static void on_deadline(struct http_conn *c) {
 	if (c->state == CONN_HEAD && !c->head_begun) {
-		conn_close(c, true);
+		http_conn_close(c, true);
 		return;
 	}
 	apid_count(c->server->api->metrics, APID_CONNECTIONS_TIMED_OUT, 1);
@@ -510,15 +439,16 @@ static void on_deadline(struct http_conn *c) {
 		return;
 	case CONN_AUTH:
 	case CONN_HANDLING: {
-		/* The handler's operations have deadlines of their own, shorter ones: this is our bug, and must not cost the client a wait. */
+		/* The handler's operations have deadlines of their own, shorter ones: this is our bug, and must not cost the
+		 * client a wait. */
 		log_msg(LOG_LEVEL_ERROR, "handler did not answer", "request %s", c->req->id);
-		conn_close(c, false);
+		http_conn_close(c, false);
 		return;
 	}
 	case CONN_STREAMING:
 	case CONN_WRITING:
 		log_timeout(c, "writing the answer");
-		conn_close(c, false);
+		http_conn_close(c, false);
 		return;
 	case CONN_CLOSED:
 		return;
@@ -543,60 +473,7 @@ static void on_stream(void *arg, enum stream_event event) {
 		on_deadline(c);
 		return;
 	case STREAM_ERROR:
-		conn_close(c, false);
+		http_conn_close(c, false);
 		return;
 	}
-}
-
-/* ---- the server ---- */
-
-struct http_server *http_server_new(const struct http_options *options) {
-	struct http_server *server = xcalloc(1, sizeof(*server));
-	uint32_t prefix = 0;
-	server->options = *options;
-	server->limits = *options->limits;
-	server->api = options->api;
-	timer_init(&server->retry, options->api->loop, on_retry, server);
-	list_init(&server->conns);
-	list_init(&server->idle);
-	list_init(&server->spare);
-	buf_init(&server->head, 32 * 1024);
-	randombytes_buf(&prefix, sizeof(prefix));
-	snprintf(server->id_prefix, sizeof(server->id_prefix), "%08x-", prefix);
-	server->date_second = -1;
-	return server;
-}
-
-void http_server_drain(struct http_server *server) {
-	if (server->draining)
-		return;
-	server->draining = true;
-	list_for_each_safe(l, &server->conns) {
-		struct http_conn *c = list_entry(l, struct http_conn, link);
-		if (c->state == CONN_HEAD && !c->head_begun)
-			conn_close(c, true);
-	}
-	tell_drained(server);
-}
-
-struct http_server *http_server_free(struct http_server *server) {
-	struct list *l;
-	if (!server)
-		return NULL;
-	server->options.on_full = NULL;
-	server->options.on_drained = NULL;
-	while ((l = list_first(&server->conns)))
-		conn_close(list_entry(l, struct http_conn, link), false);
-	while ((l = list_first(&server->spare))) {
-		list_unlink(l);
-		free(list_entry(l, struct request, link));
-	}
-	timer_fini(&server->retry);
-	buf_fini(&server->head);
-	free(server);
-	return NULL;
-}
-
-unsigned http_server_connections(const struct http_server *server) {
-	return server->count;
 }

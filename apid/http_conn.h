@@ -1,7 +1,9 @@
-/* The HTTP connections of one worker: octets in, requests to their handlers one at a time, answers out in order. Every wait has a
- * deadline and everything a client can make grow has a bound. What may be cut off mid-way is decided here and nowhere else.
+/* The HTTP connections of one worker: octets in, requests to their handlers one at a time, answers out in order.
+ * Every wait has a deadline and everything a client can make grow has a bound. What may be cut off mid-way is
+ * decided here and nowhere else.
  *
- * In a request's way: head -> router (404, 405) -> key (401, before the body is read) -> body up to the route's cap (413) -> handler. */
+ * In a request's way: head -> router (404, 405) -> key (401, before the body is read) -> body up to the route's cap
+ * (413) -> handler. */
 #ifndef MINUTEMAIL_HTTP_CONN_H
 #define MINUTEMAIL_HTTP_CONN_H
 
@@ -12,24 +14,24 @@ struct http_server;
 struct route;
 
 struct http_limits {
-	unsigned connections;        /* at once; the longest idle one makes room for a new one */
-	unsigned requests;           /* on one connection, then it is closed */
-	int64_t connection_us;       /* age after which the next answer closes it */
-	int64_t idle_us;             /* between requests */
-	int64_t head_us;             /* from the first octet of a head to its last */
-	int64_t body_us;             /* grace for a body, beyond received / body_rate */
-	int64_t handler_us;          /* from the handler's start to its answer, and between pieces */
-	int64_t write_us;            /* grace for the client to take what is pending, beyond pending / write_rate */
-	int64_t linger_us;           /* after the last answer, for the client to take it */
-	int64_t body_rate, write_rate; /* octets a second */
-	size_t body_memory;          /* octets of all bodies together; over it: 503 */
+	unsigned connections;           /* at once; the longest idle one makes room for a new one */
+	unsigned requests;              /* on one connection, then it is closed */
+	int64_t connection_us;          /* age after which the next answer closes it */
+	int64_t idle_us;                /* between requests */
+	int64_t head_us;                /* from the first octet of a head to its last */
+	int64_t body_us;                /* grace for a body, beyond received / body_rate */
+	int64_t handler_us;             /* from the handler's start to its answer, and between pieces */
+	int64_t write_us;               /* grace for the client to take what is pending, beyond pending / write_rate */
+	int64_t linger_us;              /* after the last answer, for the client to take it */
+	int64_t body_rate, write_rate;  /* octets a second */
+	size_t body_memory;             /* octets of all bodies together; over it: 503 */
 	size_t output_low, output_high; /* pending output: below low more is made, above high nothing new is begun */
 };
-extern const struct http_limits HTTP_LIMITS;   /* what apid starts from */
+extern const struct http_limits HTTP_LIMITS; /* what apid starts from */
 
 struct http_options {
-	struct api *api;             /* borrowed; api->auth answers for ROUTE_KEY rows */
-	const struct route *routes;  /* borrowed, NULL pattern last */
+	struct api *api;                  /* borrowed; api->auth answers for ROUTE_KEY rows */
+	const struct route *routes;       /* borrowed, NULL pattern last */
 	const struct http_limits *limits; /* copied */
 	/* All places are taken and none is idle (true), or there is room again (false). May be NULL. */
 	void (*on_full)(void *arg, bool full);

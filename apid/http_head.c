@@ -1,5 +1,5 @@
-/* A whole request head: the kept text cut into lines, fields and target, each checked. llhttp has passed all of it; this is the
- * second opinion, written to refuse whatever a proxy in front could read in another way (RFC 9112 11.2). */
+/* A whole request head: the kept text cut into lines, fields and target, each checked. llhttp has passed all of it;
+ * this is the second opinion, written to refuse whatever a proxy in front could read in another way (RFC 9112 11.2). */
 #include "apid/http_head.h"
 
 #include "common/text.h"
@@ -8,18 +8,16 @@
 
 /* RFC 9110 5.6.2; index: the octet. */
 static const bool TOKEN[256] = {
-	['!'] = true, ['#'] = true, ['$'] = true, ['%'] = true, ['&'] = true, ['\''] = true, ['*'] = true, ['+'] = true,
-	['-'] = true, ['.'] = true, ['^'] = true, ['_'] = true, ['`'] = true, ['|'] = true, ['~'] = true,
-	['0'] = true, ['1'] = true, ['2'] = true, ['3'] = true, ['4'] = true, ['5'] = true, ['6'] = true, ['7'] = true,
-	['8'] = true, ['9'] = true,
-	['A'] = true, ['B'] = true, ['C'] = true, ['D'] = true, ['E'] = true, ['F'] = true, ['G'] = true, ['H'] = true,
-	['I'] = true, ['J'] = true, ['K'] = true, ['L'] = true, ['M'] = true, ['N'] = true, ['O'] = true, ['P'] = true,
-	['Q'] = true, ['R'] = true, ['S'] = true, ['T'] = true, ['U'] = true, ['V'] = true, ['W'] = true, ['X'] = true,
-	['Y'] = true, ['Z'] = true,
-	['a'] = true, ['b'] = true, ['c'] = true, ['d'] = true, ['e'] = true, ['f'] = true, ['g'] = true, ['h'] = true,
-	['i'] = true, ['j'] = true, ['k'] = true, ['l'] = true, ['m'] = true, ['n'] = true, ['o'] = true, ['p'] = true,
-	['q'] = true, ['r'] = true, ['s'] = true, ['t'] = true, ['u'] = true, ['v'] = true, ['w'] = true, ['x'] = true,
-	['y'] = true, ['z'] = true,
+    ['!'] = true, ['#'] = true, ['$'] = true, ['%'] = true, ['&'] = true, ['\''] = true, ['*'] = true, ['+'] = true,
+    ['-'] = true, ['.'] = true, ['^'] = true, ['_'] = true, ['`'] = true, ['|'] = true,  ['~'] = true, ['0'] = true,
+    ['1'] = true, ['2'] = true, ['3'] = true, ['4'] = true, ['5'] = true, ['6'] = true,  ['7'] = true, ['8'] = true,
+    ['9'] = true, ['A'] = true, ['B'] = true, ['C'] = true, ['D'] = true, ['E'] = true,  ['F'] = true, ['G'] = true,
+    ['H'] = true, ['I'] = true, ['J'] = true, ['K'] = true, ['L'] = true, ['M'] = true,  ['N'] = true, ['O'] = true,
+    ['P'] = true, ['Q'] = true, ['R'] = true, ['S'] = true, ['T'] = true, ['U'] = true,  ['V'] = true, ['W'] = true,
+    ['X'] = true, ['Y'] = true, ['Z'] = true, ['a'] = true, ['b'] = true, ['c'] = true,  ['d'] = true, ['e'] = true,
+    ['f'] = true, ['g'] = true, ['h'] = true, ['i'] = true, ['j'] = true, ['k'] = true,  ['l'] = true, ['m'] = true,
+    ['n'] = true, ['o'] = true, ['p'] = true, ['q'] = true, ['r'] = true, ['s'] = true,  ['t'] = true, ['u'] = true,
+    ['v'] = true, ['w'] = true, ['x'] = true, ['y'] = true, ['z'] = true,
 };
 
 /* Fields that decide where a message ends or who speaks: there once or not at all. */
@@ -124,7 +122,8 @@ static bool judge_line(struct http_parse *parse) {
 	size_t path_len = mark ? (size_t)(mark - head->target.p) : head->target.n;
 	head->path = slice_of(head->target.p, path_len);
 	head->query = mark ? slice_of(mark + 1, head->target.n - path_len - 1) : slice_of(NULL, 0);
-	if (!memchr(head->target.p, '%', head->target.n) && !memchr(head->path.p, '.', path_len) && !memchr(head->path.p, '\\', path_len))
+	if (!memchr(head->target.p, '%', head->target.n) && !memchr(head->path.p, '.', path_len) &&
+	    !memchr(head->path.p, '\\', path_len))
 		return true;
 	return check_encoding(parse, head->target) && check_path(parse, head->path);
 }
@@ -140,17 +139,18 @@ static bool once(struct http_parse *parse, struct slice *slot, struct slice valu
 	return true;
 }
 
-static bool note_special(struct http_parse *parse, struct special *special, const char *name, size_t n, struct slice value) {
+static bool note_special(struct http_parse *parse, struct special *special, const char *name, size_t n,
+                         struct slice value) {
 	static const struct {
 		const char *lower, *shown;
 		size_t n, offset;
 	} rows[] = {
-		{"host", "Host", 4, offsetof(struct special, host)},
-		{"expect", "Expect", 6, offsetof(struct special, expect)},
-		{"content-type", "Content-Type", 12, offsetof(struct special, content_type)},
-		{"authorization", "Authorization", 13, offsetof(struct special, authorization)},
-		{"content-length", "Content-Length", 14, offsetof(struct special, content_length)},
-		{"transfer-encoding", "Transfer-Encoding", 17, offsetof(struct special, transfer_encoding)},
+	    {"host", "Host", 4, offsetof(struct special, host)},
+	    {"expect", "Expect", 6, offsetof(struct special, expect)},
+	    {"content-type", "Content-Type", 12, offsetof(struct special, content_type)},
+	    {"authorization", "Authorization", 13, offsetof(struct special, authorization)},
+	    {"content-length", "Content-Length", 14, offsetof(struct special, content_length)},
+	    {"transfer-encoding", "Transfer-Encoding", 17, offsetof(struct special, transfer_encoding)},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		if (rows[i].n == n && memcmp(rows[i].lower, name, n) == 0)
@@ -188,7 +188,8 @@ static bool judge_field(struct http_parse *parse, struct special *special, size_
 		http_parse_fail(parse, 431, "more than %d header lines", HTTP_FIELDS_MAX);
 		return false;
 	}
-	head->fields[head->field_count++] = (struct http_field){(uint16_t)at, (uint16_t)name, (uint16_t)(at + from), (uint16_t)(to - from)};
+	head->fields[head->field_count++] =
+	    (struct http_field){(uint16_t)at, (uint16_t)name, (uint16_t)(at + from), (uint16_t)(to - from)};
 	return note_special(parse, special, line, name, slice_of(line + from, to - from));
 }
 

@@ -65,8 +65,8 @@ static int on_headers_complete(llhttp_t *llhttp) {
 	return HPE_PAUSED;
 }
 
-/* Framing octets of a chunked body: sizes, extensions, trailers and the line ends between them. llhttp is the reader; here CR
- * and LF must come in pairs, and all of it is counted. */
+/* Framing octets of a chunked body: sizes, extensions, trailers and the line ends between them. llhttp is the
+ * reader; here CR and LF must come in pairs, and all of it is counted. */
 static bool check_gap(struct http_parse *parse, const char *end) {
 	for (const char *p = parse->gap; p < end; p++) {
 		if ((*p == '\n') != parse->framing_cr) {
@@ -86,7 +86,8 @@ static bool check_gap(struct http_parse *parse, const char *end) {
 static int on_chunk_header(llhttp_t *llhttp) {
 	struct http_parse *parse = llhttp->data;
 	if (parse->state != HTTP_FAILED && llhttp->content_length > parse->body->ceiling - parse->body->len)
-		http_parse_fail(parse, 413, "the body is larger than the %zu octets that this route takes", parse->body->ceiling);
+		http_parse_fail(parse, 413, "the body is larger than the %zu octets that this route takes",
+		                parse->body->ceiling);
 	return parse->state == HTTP_FAILED ? -1 : 0;
 }
 
@@ -97,7 +98,8 @@ static int on_body(llhttp_t *llhttp, const char *at, size_t n) {
 	parse->gap = at + n;
 	parse->body_octets += n;
 	if (buf_append(parse->body, at, n) < 0) {
-		http_parse_fail(parse, 413, "the body is larger than the %zu octets that this route takes", parse->body->ceiling);
+		http_parse_fail(parse, 413, "the body is larger than the %zu octets that this route takes",
+		                parse->body->ceiling);
 		return -1;
 	}
 	return 0;
@@ -108,12 +110,12 @@ static int on_message_complete(llhttp_t *llhttp) {
 }
 
 static const llhttp_settings_t SETTINGS = {
-	.on_method_complete = on_method_complete,
-	.on_version_complete = on_version_complete,
-	.on_headers_complete = on_headers_complete,
-	.on_chunk_header = on_chunk_header,
-	.on_body = on_body,
-	.on_message_complete = on_message_complete,
+    .on_method_complete = on_method_complete,
+    .on_version_complete = on_version_complete,
+    .on_headers_complete = on_headers_complete,
+    .on_chunk_header = on_chunk_header,
+    .on_body = on_body,
+    .on_message_complete = on_message_complete,
 };
 
 /* ---- life ---- */
@@ -207,13 +209,15 @@ static enum http_parse_result syntax_error(struct http_parse *parse, llhttp_errn
 		return http_parse_fail(parse, 400, "malformed request target: %s", reason);
 	case HPE_UNEXPECTED_CONTENT_LENGTH:
 	case HPE_INVALID_CONTENT_LENGTH:
-		return http_parse_fail(parse, 400, "Content-Length is malformed, repeated or beside Transfer-Encoding: %s", reason);
+		return http_parse_fail(parse, 400, "Content-Length is malformed, repeated or beside Transfer-Encoding: %s",
+		                       reason);
 	case HPE_INVALID_TRANSFER_ENCODING:
 		return http_parse_fail(parse, 400, "Transfer-Encoding must be exactly \"chunked\": %s", reason);
 	default:
 		if (n > 0)
 			return http_parse_fail(parse, 400, "malformed header line %.*s: %s", n, name, reason);
-		return http_parse_fail(parse, 400, "malformed %s: %s", past_line(parse) ? "header line" : "request line", reason);
+		return http_parse_fail(parse, 400, "malformed %s: %s", past_line(parse) ? "header line" : "request line",
+		                       reason);
 	}
 }
 
@@ -313,7 +317,8 @@ static enum http_parse_result feed_chunked(struct http_parse *parse, const char 
 	if (code == HPE_OK)
 		return HTTP_PARSE_MORE;
 	if (code != HPE_PAUSED)
-		return http_parse_fail(parse, 400, "malformed chunked body: %s", parse->llhttp.reason ? parse->llhttp.reason : "?");
+		return http_parse_fail(parse, 400, "malformed chunked body: %s",
+		                       parse->llhttp.reason ? parse->llhttp.reason : "?");
 	parse->state = HTTP_BODY_SEEN;
 	return HTTP_PARSE_DONE;
 }

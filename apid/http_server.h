@@ -1,10 +1,11 @@
-/* The inside of http_conn, shared by the files that make it up: http_conn.c (states), request.c (what came), response.c (what goes),
+/* The inside of http_conn, shared by the files that make it up: http_server.c
+ * (all of them together), http_conn.c (states), request.c (what came), response.c (what goes),
  * problem.c (errors). Nobody else includes it. */
 #ifndef MINUTEMAIL_HTTP_SERVER_H
 #define MINUTEMAIL_HTTP_SERVER_H
 
-#include "apid/apid_metrics.h"
 #include "apid/api.h"
+#include "apid/apid_metrics.h"
 #include "apid/auth.h"
 #include "apid/http_conn.h"
 #include "apid/http_parse.h"
@@ -15,21 +16,21 @@
 
 #define REQUEST_ID_MAX 64
 #define REQUEST_OPS_MAX 8
-#define REQUEST_ARENA 2048           /* octets that come with the request; more is allocated */
+#define REQUEST_ARENA 2048 /* octets that come with the request; more is allocated */
 #define HTTP_DATE_SIZE 32
 
 struct http_server {
 	struct http_options options;
 	struct http_limits limits;
 	struct api *api;
-	struct list conns, idle;         /* idle: those between requests, longest idle first */
+	struct list conns, idle; /* idle: those between requests, longest idle first */
 	unsigned count;
 	bool full, draining, drained;
-	struct timer retry;              /* full: when to look for room again */
-	size_t body_memory;              /* octets of bodies being held */
-	struct list spare;               /* requests kept for reuse */
+	struct timer retry; /* full: when to look for room again */
+	size_t body_memory; /* octets of bodies being held */
+	struct list spare;  /* requests kept for reuse */
 	unsigned spare_count;
-	struct buf head;                 /* an answer's head is put together here */
+	struct buf head; /* an answer's head is put together here */
 	char date[HTTP_DATE_SIZE];
 	int64_t date_second;
 	char id_prefix[12];
@@ -52,12 +53,12 @@ struct http_conn {
 	struct auth_op *auth_op;
 	struct http_parse parse;
 	struct deferred rerun;
-	int64_t born_us, since_us;       /* since_us: what the state's deadline counts from */
+	int64_t born_us, since_us; /* since_us: what the state's deadline counts from */
 	unsigned requests;
 	bool running;
-	bool eof;                        /* the client has sent its end */
-	bool close_after;                /* with the answer in hand */
-	bool head_begun;                 /* since_us is of the head's first octet */
+	bool eof;         /* the client has sent its end */
+	bool close_after; /* with the answer in hand */
+	bool head_begun;  /* since_us is of the head's first octet */
 };
 
 enum request_state { REQUEST_OPEN, REQUEST_STREAM, REQUEST_ANSWERED };
@@ -74,49 +75,56 @@ struct arena_block {
 };
 
 struct request {
-	struct list link;                /* among the spare */
+	struct list link; /* among the spare */
 	struct http_conn *conn;
 	struct api *api;
 	const struct http_head *head;
 	enum request_state state;
-	bool cut;                        /* respond_stream_fail() */
-	bool head_only;                  /* HEAD: no body goes out */
-	const struct route *route;       /* NULL: none found */
+	bool cut;                  /* respond_stream_fail() */
+	bool head_only;            /* HEAD: no body goes out */
+	const struct route *route; /* NULL: none found */
 	struct slice params[ROUTER_PARAMS_MAX];
 	bool params_decoded[ROUTER_PARAMS_MAX];
-	struct principal *principal;     /* a reference */
+	struct principal *principal; /* a reference */
 	char id[REQUEST_ID_MAX + 1], allow[64];
 	struct buf body;
-	size_t body_counted;             /* of server->body_memory */
+	size_t body_counted; /* of server->body_memory */
 	json_t *json;
 	struct pg_op *ops[REQUEST_OPS_MAX];
-	struct request_end *ends;        /* last in, first out */
+	struct request_end *ends; /* last in, first out */
 	void (*on_abort)(void *arg);
 	void *abort_arg;
-	int64_t began_us;                /* measured inside the turn */
+	int64_t began_us; /* measured inside the turn */
 	unsigned status;
-	uint64_t octets_out;             /* of the body */
+	uint64_t octets_out; /* of the body */
 	struct {
 		void (*more)(void *arg);
 		void *arg;
 		uint64_t left;
-		bool asked;                  /* `more` was called, its piece has not come */
+		bool asked; /* `more` was called, its piece has not come */
 	} stream;
 	struct arena_block *blocks;
-	char *arena;                     /* free part of the current block */
+	char *arena; /* free part of the current block */
 	size_t arena_left;
 	max_align_t first[REQUEST_ARENA / sizeof(max_align_t)];
 };
 
 /* request.c */
 struct request *request_new(struct http_conn *);
-void request_end(struct request *);                  /* answered: at_end functions, log line, back to the spare ones */
-void request_abort(struct request *);                /* the client is gone: cancels, tells, ends */
+void request_end(struct request *);   /* answered: at_end functions, log line, back to the spare ones */
+void request_abort(struct request *); /* the client is gone: cancels, tells, ends */
 void request_set_id(struct request *);
 
-/* http_conn.c: what an answer needs from the connection */
-bool http_conn_closes(const struct http_conn *);     /* whether this answer is the last */
-void http_conn_answered(struct http_conn *);         /* something was added to the output or the request's state */
+/* http_server.c */
+void http_server_joined(struct http_server *);
+void http_server_left(struct http_server *); /* may tell that all have; the server lives on */
+
+/* http_conn.c */
+void http_conn_open(struct http_server *, int fd);
+/* Detaches everything; the memory goes at the end of the turn. `gently`: what is in the output still goes out. */
+void http_conn_close(struct http_conn *, bool gently);
+bool http_conn_closes(const struct http_conn *); /* whether this answer is the last */
+void http_conn_answered(struct http_conn *);     /* something was added to the output or the request's state */
 
 /* problem.c */
 void problem_for_parse_error(struct request *, const struct http_error *);

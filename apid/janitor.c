@@ -1,8 +1,9 @@
 /* The timer and the order of the janitor's pieces; what they do is in sql/migrations/0003_janitor.sql.
  *
- * A run goes through PIECES in order, one statement at a time; a piece is asked again as long as it has done all it may in one call, so
- * a backlog is worked off in small transactions. "Busy" (another instance, or a lock that mail needs more) ends the piece, not the run;
- * the next run takes it up again. Buckets are swept by the clock, so that instances and restarts share one round: all of them within 64 minutes.
+ * A run goes through PIECES in order, one statement at a time; a piece is asked again as long as it has done all it
+ * may in one call, so a backlog is worked off in small transactions. "Busy" (another instance, or a lock that mail
+ * needs more) ends the piece, not the run; the next run takes it up again. Buckets are swept by the clock, so that
+ * instances and restarts share one round: all of them within 64 minutes.
  *
  * Invariant: at most one of `op` and the armed timer. */
 #include "apid/janitor.h"
@@ -19,9 +20,11 @@
 #define HOUR_US (60 * MINUTE_US)
 #define AWAY_US (5 * 1000000LL) /* until the next try when the database was not there */
 #define SWEPT_BUCKETS 16
-/* Hours made beyond the longest lifetime, so that a janitor that was away for a while leaves nothing to the default partition. */
+/* Hours made beyond the longest lifetime, so that a janitor that was away for a while leaves nothing to the default
+ * partition. */
 #define SPARE_HOURS 4
-/* Many partitions make every statement on them dearer; mail that lives longer than this goes to the default partition. */
+/* Many partitions make every statement on them dearer; mail that lives longer than this goes to the default
+ * partition. */
 #define AHEAD_MOST 192
 
 enum piece { PIECE_MAKE, PIECE_EXPIRE, PIECE_DROP, PIECE_MAILBOXES, PIECE_SWEEP, PIECE_END };
@@ -29,13 +32,13 @@ enum piece { PIECE_MAKE, PIECE_EXPIRE, PIECE_DROP, PIECE_MAILBOXES, PIECE_SWEEP,
 static const struct {
 	const struct pg_stmt *stmt;
 	const char *name;
-	int32_t most;          /* of one call; when it did as much it is called again */
+	int32_t most; /* of one call; when it did as much it is called again */
 } PIECES[PIECE_END] = {
-	[PIECE_MAKE] = {&STMT_JANITOR_MAKE_PARTITIONS, "make partitions", 8},
-	[PIECE_EXPIRE] = {&STMT_JANITOR_EXPIRE_MESSAGES, "expire messages", 2000},
-	[PIECE_DROP] = {&STMT_JANITOR_DROP_SOURCES, "drop sources", 1000},
-	[PIECE_MAILBOXES] = {&STMT_JANITOR_DELETE_MAILBOXES, "delete mailboxes", 1000},
-	[PIECE_SWEEP] = {&STMT_JANITOR_SWEEP_BUCKET, "sweep bucket", 1000},
+    [PIECE_MAKE] = {&STMT_JANITOR_MAKE_PARTITIONS, "make partitions", 8},
+    [PIECE_EXPIRE] = {&STMT_JANITOR_EXPIRE_MESSAGES, "expire messages", 2000},
+    [PIECE_DROP] = {&STMT_JANITOR_DROP_SOURCES, "drop sources", 1000},
+    [PIECE_MAILBOXES] = {&STMT_JANITOR_DELETE_MAILBOXES, "delete mailboxes", 1000},
+    [PIECE_SWEEP] = {&STMT_JANITOR_SWEEP_BUCKET, "sweep bucket", 1000},
 };
 
 struct janitor {
@@ -44,8 +47,8 @@ struct janitor {
 	struct timer timer;
 	int32_t ahead;
 	enum piece piece;
-	unsigned swept;            /* buckets of this run */
-	int64_t started;           /* wall, of this run: the one "now" of all its statements */
+	unsigned swept;  /* buckets of this run */
+	int64_t started; /* wall, of this run: the one "now" of all its statements */
 	uint64_t runs;
 };
 
@@ -138,13 +141,13 @@ static void on_done(void *arg, const struct pg_result *result) {
 struct janitor *janitor_new(struct loop *loop, const struct janitor_options *options) {
 	struct janitor *j = xcalloc(1, sizeof(*j));
 	const struct pg_options pg_options = {
-		.conninfo = options->conninfo,
-		.application_name = "apid janitor",
-		.stmts = JANITOR_STMTS,
-		.connections = 1,
-		.query_deadline_us = 5 * MINUTE_US,
-		.connect_deadline_us = 5 * 1000000,
-		.schema_version = SCHEMA_VERSION,
+	    .conninfo = options->conninfo,
+	    .application_name = "apid janitor",
+	    .stmts = JANITOR_STMTS,
+	    .connections = 1,
+	    .query_deadline_us = 5 * MINUTE_US,
+	    .connect_deadline_us = 5 * 1000000,
+	    .schema_version = SCHEMA_VERSION,
 	};
 	int64_t ahead = options->mailbox_lifetime_max_us / HOUR_US + 1 + SPARE_HOURS;
 	j->ahead = (int32_t)min_of(ahead, (int64_t)AHEAD_MOST);

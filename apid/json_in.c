@@ -1,4 +1,5 @@
-/* JSON bodies, read under limits. jansson parses; what it does not bound (depth, number of values) is counted in one pass before. */
+/* JSON bodies, read under limits. jansson parses; what it does not bound (depth, number of values) is counted in one
+ * pass before. */
 #include "apid/json_in.h"
 #include "apid/duration.h"
 
@@ -120,7 +121,8 @@ int json_in_bool(const json_t *object, const char *name, bool *ret, struct json_
 	return 1;
 }
 
-int json_in_int(const json_t *object, const char *name, int64_t least, int64_t most, int64_t *ret, struct json_in_error *error) {
+int json_in_int(const json_t *object, const char *name, int64_t least, int64_t most, int64_t *ret,
+                struct json_in_error *error) {
 	const json_t *value = member(object, name);
 	if (!value)
 		return 0;
@@ -147,7 +149,9 @@ int json_in_duration(const json_t *object, const char *name, int64_t *ret_us, st
 	if (r == -ERANGE)
 		return fail(error, "member \"%s\" is out of range: 1 to 60 are minutes, 61 to 3600 seconds", name);
 	if (r < 0)
-		return fail(error, "member \"%s\" must be an integer (1 to 60 minutes, 61 to 3600 seconds) or text such as \"20m\"", name);
+		return fail(error,
+		            "member \"%s\" must be an integer (1 to 60 minutes, 61 to 3600 seconds) or text such as \"20m\"",
+		            name);
 	return 1;
 }
 

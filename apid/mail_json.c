@@ -7,25 +7,25 @@ static const struct {
 	const char *name;
 	enum mail_field bit;
 } FIELDS[] = {
-	{"id", MAIL_ID},
-	{"mailboxId", MAIL_MAILBOX_ID},
-	{"sender", MAIL_SENDER},
-	{"from", MAIL_FROM},
-	{"fromName", MAIL_FROM_NAME},
-	{"to", MAIL_TO},
-	{"cc", MAIL_CC},
-	{"replyTo", MAIL_REPLY_TO},
-	{"subject", MAIL_SUBJECT},
-	{"body", MAIL_BODY},
-	{"bodyText", MAIL_BODY_TEXT},
-	{"bodyHtml", MAIL_BODY_HTML},
-	{"hasAttachments", MAIL_HAS_ATTACHMENTS},
-	{"attachments", MAIL_ATTACHMENTS},
-	{"sizeBytes", MAIL_SIZE_BYTES},
-	{"receivedAt", MAIL_RECEIVED_AT},
-	{"expiresAt", MAIL_EXPIRES_AT},
-	{"envelope", MAIL_ENVELOPE},
-	{"warnings", MAIL_WARNINGS},
+    {"id", MAIL_ID},
+    {"mailboxId", MAIL_MAILBOX_ID},
+    {"sender", MAIL_SENDER},
+    {"from", MAIL_FROM},
+    {"fromName", MAIL_FROM_NAME},
+    {"to", MAIL_TO},
+    {"cc", MAIL_CC},
+    {"replyTo", MAIL_REPLY_TO},
+    {"subject", MAIL_SUBJECT},
+    {"body", MAIL_BODY},
+    {"bodyText", MAIL_BODY_TEXT},
+    {"bodyHtml", MAIL_BODY_HTML},
+    {"hasAttachments", MAIL_HAS_ATTACHMENTS},
+    {"attachments", MAIL_ATTACHMENTS},
+    {"sizeBytes", MAIL_SIZE_BYTES},
+    {"receivedAt", MAIL_RECEIVED_AT},
+    {"expiresAt", MAIL_EXPIRES_AT},
+    {"envelope", MAIL_ENVELOPE},
+    {"warnings", MAIL_WARNINGS},
 };
 
 static unsigned field_bit(struct slice name) {
@@ -60,31 +60,32 @@ bool mail_fields_parse(struct slice list, unsigned *ret, struct slice *ret_unkno
 void mail_view_read(const struct pg_rows *rows, unsigned row, const struct id *mailbox, const struct part_table *parts,
                     struct mail_view *ret) {
 	*ret = (struct mail_view){
-		.mailbox_id = *mailbox,
-		.expires_at = pg_time(rows, row, 0),
-		.id = pg_uuid(rows, row, MAIL_COLUMN_ID),
-		.received_at = pg_time(rows, row, 2),
-		.mail_from = pg_text(rows, row, 3),
-		.rcpt_to = pg_text(rows, row, 4),
-		.helo = pg_text(rows, row, 5),
-		.tls = pg_text(rows, row, 6),
-		.from_address = pg_text(rows, row, 7),
-		.from_name = pg_text(rows, row, 8),
-		.to = pg_text(rows, row, 9),
-		.cc = pg_text(rows, row, 10),
-		.reply_to = pg_text(rows, row, 11),
-		.subject = pg_text(rows, row, 12),
-		.body_text = pg_text(rows, row, 13),
-		.body_html = pg_text(rows, row, 14),
-		.size = pg_int(rows, row, 15),
-		.warnings = pg_text(rows, row, 17),
-		.parts = parts,
+	    .mailbox_id = *mailbox,
+	    .expires_at = pg_time(rows, row, 0),
+	    .id = pg_uuid(rows, row, MAIL_COLUMN_ID),
+	    .received_at = pg_time(rows, row, 2),
+	    .mail_from = pg_text(rows, row, 3),
+	    .rcpt_to = pg_text(rows, row, 4),
+	    .helo = pg_text(rows, row, 5),
+	    .tls = pg_text(rows, row, 6),
+	    .from_address = pg_text(rows, row, 7),
+	    .from_name = pg_text(rows, row, 8),
+	    .to = pg_text(rows, row, 9),
+	    .cc = pg_text(rows, row, 10),
+	    .reply_to = pg_text(rows, row, 11),
+	    .subject = pg_text(rows, row, 12),
+	    .body_text = pg_text(rows, row, 13),
+	    .body_html = pg_text(rows, row, 14),
+	    .size = pg_int(rows, row, 15),
+	    .warnings = pg_text(rows, row, 17),
+	    .parts = parts,
 	};
 }
 
 /* ---- Attachments ---- */
 
-void attachment_write_open(struct json_out *j, const struct id *mail, const struct part *part, const struct attachment_owner *whose) {
+void attachment_write_open(struct json_out *j, const struct id *mail, const struct part *part,
+                           const struct attachment_owner *whose) {
 	struct id id;
 	part_id(mail, part->number, &id);
 	json_object(j);

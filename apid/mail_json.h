@@ -36,27 +36,29 @@ enum mail_field {
 /* "id,subject,from". False: *ret_unknown is the name that no member has. An absent list means all. */
 bool mail_fields_parse(struct slice list, unsigned *ret, struct slice *ret_unknown);
 
-struct mail_view {               /* borrows everything */
+struct mail_view { /* borrows everything */
 	struct id id, mailbox_id;
 	int64_t received_at, expires_at, size;
 	struct slice mail_from, rcpt_to, helo, tls;
-	struct slice from_address, from_name, subject, body_text, body_html;   /* p NULL: none */
-	struct slice to, cc, reply_to, warnings;                               /* JSON arrays */
+	struct slice from_address, from_name, subject, body_text, body_html; /* p NULL: none */
+	struct slice to, cc, reply_to, warnings;                             /* JSON arrays */
 	const struct part_table *parts;
 };
 
 /* Row of mail_get or mail_list; the parts are given apart because they must be decoded. */
-void mail_view_read(const struct pg_rows *, unsigned row, const struct id *mailbox, const struct part_table *, struct mail_view *ret);
+void mail_view_read(const struct pg_rows *, unsigned row, const struct id *mailbox, const struct part_table *,
+                    struct mail_view *ret);
 #define MAIL_COLUMN_ID 1
 #define MAIL_COLUMN_PARTS 16
 void mail_write(struct json_out *, const struct mail_view *, unsigned fields);
 
-/* `whose` NULL: as inside a mail object; else with expiresAt, mailId, mailboxId and createdAt. The object is left open: the caller
- * may add members, then json_object_end(). */
+/* `whose` NULL: as inside a mail object; else with expiresAt, mailId, mailboxId and createdAt. The object is left
+ * open: the caller may add members, then json_object_end(). */
 struct attachment_owner {
 	struct id mailbox_id, mail_id;
 	int64_t received_at, expires_at;
 };
-void attachment_write_open(struct json_out *, const struct id *mail, const struct part *, const struct attachment_owner *whose);
+void attachment_write_open(struct json_out *, const struct id *mail, const struct part *,
+                           const struct attachment_owner *whose);
 
 #endif

@@ -14,33 +14,38 @@
 #define SECOND 1000000LL
 #define MINUTE (60 * SECOND)
 #define MIB (1024 * 1024LL)
-#define KEY(name, type, member, ...) {name, type, offsetof(struct apid_config, member), __VA_ARGS__}
+#define KEY(name, type, member, ...)                                                                                   \
+	{ name, type, offsetof(struct apid_config, member), __VA_ARGS__ }
 
 static const struct config_key KEYS[] = {
-	KEY("apid_listen", CONFIG_LIST, listen, "127.0.0.1:8025", 0, 0, false,
-	    "addresses to answer HTTP on: 127.0.0.1:8025, [::1]:8025, *:80, unix:/path"),
-	KEY("apid_database", CONFIG_STRING, database, "dbname=minutemail user=minutemail_apid", 0, 0, false,
-	    "libpq connection string or URI; several hosts allowed"),
-	KEY("apid_workers", CONFIG_INT, workers, "0", 0, 256, false, "worker processes; 0: one per core"),
-	KEY("hostname", CONFIG_STRING, hostname, NULL, 0, 0, false, "our name in the mails that the API makes; default: the host's"),
-	KEY("user", CONFIG_STRING, user, NULL, 0, 0, false, "unprivileged user to become when started as root"),
-	KEY("log_level", CONFIG_STRING, log_level, "info", 0, 0, true, "debug, info, warning or error"),
-	KEY("drain", CONFIG_DURATION, drain, "10s", 0, 3600 * SECOND, false, "how long answers in hand may take after SIGTERM"),
-	KEY("apid_metrics_listen", CONFIG_STRING, metrics_listen, NULL, 0, 0, false, "address of GET /metrics; empty: none"),
-	KEY("apid_pid_file", CONFIG_STRING, pid_file, NULL, 0, 0, false, "written once all workers are up; empty: none"),
-	KEY("key_secret", CONFIG_SECRET, key_secret, NULL, 0, 0, false, "64 hex digits that API keys are hashed with (openssl rand -hex 32)"),
-	KEY("environment", CONFIG_STRING, environment, "live", 0, 0, false, "live or test: which kind of keys is taken"),
-	KEY("apid_database_connections", CONFIG_INT, database_connections, "2", 1, 64, false,
-	    "database connections of one worker, beside one for changes to keys"),
-	KEY("apid_connections_max", CONFIG_INT, connections_max, "4096", 16, 1000000, false,
-	    "HTTP connections of one worker; at the limit the longest idle one gives way"),
-	KEY("apid_key_cache", CONFIG_INT, key_cache, "10000", 1, 1000000, false, "API keys that one worker remembers"),
-	KEY("mailbox_lifetime_default", CONFIG_DURATION, mailbox_lifetime_default, "15m", MINUTE, 3650 * 24 * 60 * MINUTE, false,
-	    "how long a mailbox lives when its creator does not say"),
-	KEY("mailbox_lifetime_max", CONFIG_DURATION, mailbox_lifetime_max, "60m", MINUTE, 3650 * 24 * 60 * MINUTE, false,
-	    "the longest that a creator may say, except for ever"),
-	KEY("source_max", CONFIG_SIZE, source_max, "25M", 1024, 512 * MIB, false, "octets of a mail made through the API"),
-	{NULL, CONFIG_STRING, 0, NULL, 0, 0, false, NULL},
+    KEY("apid_listen", CONFIG_LIST, listen, "127.0.0.1:8025", 0, 0, false,
+        "addresses to answer HTTP on: 127.0.0.1:8025, [::1]:8025, *:80, unix:/path"),
+    KEY("apid_database", CONFIG_STRING, database, "dbname=minutemail user=minutemail_apid", 0, 0, false,
+        "libpq connection string or URI; several hosts allowed"),
+    KEY("apid_workers", CONFIG_INT, workers, "0", 0, 256, false, "worker processes; 0: one per core"),
+    KEY("hostname", CONFIG_STRING, hostname, NULL, 0, 0, false,
+        "our name in the mails that the API makes; default: the host's"),
+    KEY("user", CONFIG_STRING, user, NULL, 0, 0, false, "unprivileged user to become when started as root"),
+    KEY("log_level", CONFIG_STRING, log_level, "info", 0, 0, true, "debug, info, warning or error"),
+    KEY("drain", CONFIG_DURATION, drain, "10s", 0, 3600 * SECOND, false,
+        "how long answers in hand may take after SIGTERM"),
+    KEY("apid_metrics_listen", CONFIG_STRING, metrics_listen, NULL, 0, 0, false,
+        "address of GET /metrics; empty: none"),
+    KEY("apid_pid_file", CONFIG_STRING, pid_file, NULL, 0, 0, false, "written once all workers are up; empty: none"),
+    KEY("key_secret", CONFIG_SECRET, key_secret, NULL, 0, 0, false,
+        "64 hex digits that API keys are hashed with (openssl rand -hex 32)"),
+    KEY("environment", CONFIG_STRING, environment, "live", 0, 0, false, "live or test: which kind of keys is taken"),
+    KEY("apid_database_connections", CONFIG_INT, database_connections, "2", 1, 64, false,
+        "database connections of one worker, beside one for changes to keys"),
+    KEY("apid_connections_max", CONFIG_INT, connections_max, "4096", 16, 1000000, false,
+        "HTTP connections of one worker; at the limit the longest idle one gives way"),
+    KEY("apid_key_cache", CONFIG_INT, key_cache, "10000", 1, 1000000, false, "API keys that one worker remembers"),
+    KEY("mailbox_lifetime_default", CONFIG_DURATION, mailbox_lifetime_default, "15m", MINUTE, 3650 * 24 * 60 * MINUTE,
+        false, "how long a mailbox lives when its creator does not say"),
+    KEY("mailbox_lifetime_max", CONFIG_DURATION, mailbox_lifetime_max, "60m", MINUTE, 3650 * 24 * 60 * MINUTE, false,
+        "the longest that a creator may say, except for ever"),
+    KEY("source_max", CONFIG_SIZE, source_max, "25M", 1024, 512 * MIB, false, "octets of a mail made through the API"),
+    {NULL, CONFIG_STRING, 0, NULL, 0, 0, false, NULL},
 };
 
 struct apid {
@@ -146,7 +151,8 @@ static bool check(struct apid_config *config) {
 	if (config->mailbox_lifetime_default > config->mailbox_lifetime_max)
 		return refuse("mailbox_lifetime_default is over mailbox_lifetime_max");
 	if (apikey_secret_parse(config->key_secret, config->secret) < 0)
-		return refuse("key_secret must be 64 hex digits: set MINUTEMAIL_KEY_SECRET_FILE to a file made by openssl rand -hex 32");
+		return refuse(
+		    "key_secret must be 64 hex digits: set MINUTEMAIL_KEY_SECRET_FILE to a file made by openssl rand -hex 32");
 	return true;
 }
 
@@ -156,13 +162,13 @@ static int run(struct apid *d) {
 	if (open_sockets(d) < 0)
 		return 1;
 	const struct process_options options = {
-		.name = "apid",
-		.workers = d->workers,
-		.user = d->config.user,
-		.drain_us = d->config.drain,
-		.metrics_listen = d->config.metrics_listen,
-		.metrics = d->metrics,
-		.pid_file = d->config.pid_file,
+	    .name = "apid",
+	    .workers = d->workers,
+	    .user = d->config.user,
+	    .drain_us = d->config.drain,
+	    .metrics_listen = d->config.metrics_listen,
+	    .metrics = d->metrics,
+	    .pid_file = d->config.pid_file,
 	};
 	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop};
 	return process_run(&options, &ops, d);

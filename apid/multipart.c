@@ -1,5 +1,5 @@
-/* multipart/form-data bodies, read whole. Line ends are CRLF and nothing else: a body with bare LFs is refused, because HTTP
- * clients never make one and two readings of one body are how checks are slipped past. */
+/* multipart/form-data bodies, read whole. Line ends are CRLF and nothing else: a body with bare LFs is refused,
+ * because HTTP clients never make one and two readings of one body are how checks are slipped past. */
 #include "apid/multipart.h"
 
 #include "common/text.h"
@@ -202,15 +202,16 @@ static int after_delimiter(struct slice *body) {
 	return 1;
 }
 
-/* A part ends at CRLF "--" boundary; of a part without header and body the delimiter's own CRLF is the one just read. */
+/* A part ends at CRLF "--" boundary; of a part without header and body the delimiter's own CRLF is the one just
+ * read. */
 static const char *find_delimiter(struct slice body, const char *delimiter, size_t n) {
 	if (body.n >= n - 2 && memcmp(body.p, delimiter + 2, n - 2) == 0)
 		return body.p - 2;
 	return memmem(body.p, body.n, delimiter, n);
 }
 
-int multipart_parse(struct slice content_type, struct slice body, struct multipart_part *parts, unsigned max, unsigned *ret_count,
-                    const char **ret_error) {
+int multipart_parse(struct slice content_type, struct slice body, struct multipart_part *parts, unsigned max,
+                    unsigned *ret_count, const char **ret_error) {
 	struct slice boundary;
 	char delimiter[4 + BOUNDARY_MAX] = "\r\n--";
 	unsigned count = 0;

@@ -1,4 +1,4 @@
-/* The catalogue of errors (api.md 2, RFC 9457) and the one answer that all of them share. */
+/* The catalogue of errors (RFC 9457) and the one answer that all of them share. */
 #include "apid/http_server.h"
 
 #include "common/log.h"
@@ -14,25 +14,25 @@ struct problem_row {
 };
 
 static const struct problem_row PROBLEMS[] = {
-	[PROBLEM_BAD_REQUEST] = {400, "bad_request", "Bad request"},
-	[PROBLEM_UNAUTHORIZED] = {401, "unauthorized", "Unauthorized"},
-	[PROBLEM_FORBIDDEN] = {403, "forbidden", "Forbidden"},
-	[PROBLEM_NOT_FOUND] = {404, "not_found", "Not found"},
-	[PROBLEM_METHOD_NOT_ALLOWED] = {405, "method_not_allowed", "Method not allowed"},
-	[PROBLEM_CONFLICT] = {409, "conflict", "Conflict"},
-	[PROBLEM_PAYLOAD_TOO_LARGE] = {413, "payload_too_large", "Payload too large"},
-	[PROBLEM_URI_TOO_LONG] = {414, "uri_too_long", "URI too long"},
-	[PROBLEM_UNSUPPORTED_MEDIA_TYPE] = {415, "unsupported_media_type", "Unsupported media type"},
-	[PROBLEM_RANGE_NOT_SATISFIABLE] = {416, "range_not_satisfiable", "Range not satisfiable"},
-	[PROBLEM_HEADER_TOO_LARGE] = {431, "header_too_large", "Request header fields too large"},
-	[PROBLEM_RATE_LIMIT] = {429, "rate_limit_exceeded", "Too many requests"},
-	[PROBLEM_QUOTA] = {429, "quota_exceeded", "Quota exceeded"},
-	[PROBLEM_INTERNAL] = {500, "internal_error", "Internal error"},
-	[PROBLEM_UNAVAILABLE] = {503, "unavailable", "Service unavailable"},
-	[PROBLEM_TIMEOUT] = {408, "request_timeout", "Request timeout"},
-	[PROBLEM_EXPECTATION_FAILED] = {417, "expectation_failed", "Expectation failed"},
-	[PROBLEM_NOT_IMPLEMENTED] = {501, "not_implemented", "Not implemented"},
-	[PROBLEM_HTTP_VERSION] = {505, "http_version_not_supported", "HTTP version not supported"},
+    [PROBLEM_BAD_REQUEST] = {400, "bad_request", "Bad request"},
+    [PROBLEM_UNAUTHORIZED] = {401, "unauthorized", "Unauthorized"},
+    [PROBLEM_FORBIDDEN] = {403, "forbidden", "Forbidden"},
+    [PROBLEM_NOT_FOUND] = {404, "not_found", "Not found"},
+    [PROBLEM_METHOD_NOT_ALLOWED] = {405, "method_not_allowed", "Method not allowed"},
+    [PROBLEM_CONFLICT] = {409, "conflict", "Conflict"},
+    [PROBLEM_PAYLOAD_TOO_LARGE] = {413, "payload_too_large", "Payload too large"},
+    [PROBLEM_URI_TOO_LONG] = {414, "uri_too_long", "URI too long"},
+    [PROBLEM_UNSUPPORTED_MEDIA_TYPE] = {415, "unsupported_media_type", "Unsupported media type"},
+    [PROBLEM_RANGE_NOT_SATISFIABLE] = {416, "range_not_satisfiable", "Range not satisfiable"},
+    [PROBLEM_HEADER_TOO_LARGE] = {431, "header_too_large", "Request header fields too large"},
+    [PROBLEM_RATE_LIMIT] = {429, "rate_limit_exceeded", "Too many requests"},
+    [PROBLEM_QUOTA] = {429, "quota_exceeded", "Quota exceeded"},
+    [PROBLEM_INTERNAL] = {500, "internal_error", "Internal error"},
+    [PROBLEM_UNAVAILABLE] = {503, "unavailable", "Service unavailable"},
+    [PROBLEM_TIMEOUT] = {408, "request_timeout", "Request timeout"},
+    [PROBLEM_EXPECTATION_FAILED] = {417, "expectation_failed", "Expectation failed"},
+    [PROBLEM_NOT_IMPLEMENTED] = {501, "not_implemented", "Not implemented"},
+    [PROBLEM_HTTP_VERSION] = {505, "http_version_not_supported", "HTTP version not supported"},
 };
 
 /* The headers that a status brings with it. */
@@ -48,7 +48,8 @@ static unsigned extra_headers(const struct request *req, enum problem problem, s
 	return n;
 }
 
-static void write_problem(const struct request *req, const struct problem_row *row, const char *detail, struct buf *out) {
+static void write_problem(const struct request *req, const struct problem_row *row, const char *detail,
+                          struct buf *out) {
 	struct json_out json;
 	json_out_init(&json, out);
 	json_object(&json);

@@ -41,14 +41,15 @@ struct request *request_new(struct http_conn *c) {
 	return req;
 }
 
-/* The client's, when it is one that can stand in a log and a header (api.md 1). */
+/* The client's, when it is one that can stand in a log and a header. */
 void request_set_id(struct request *req) {
 	struct slice id = http_head_field(req->head, "x-request-id");
 	if (id.n == 0 || id.n > REQUEST_ID_MAX)
 		return;
 	for (size_t i = 0; i < id.n; i++) {
 		char c = id.p[i];
-		if (!((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '.' || c == '_' || c == '-'))
+		if (!((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '.' || c == '_' ||
+		      c == '-'))
 			return;
 	}
 	memcpy(req->id, id.p, id.n);

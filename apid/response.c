@@ -18,31 +18,31 @@ const char *http_status_text(unsigned status) {
 		unsigned status;
 		const char *text;
 	} rows[] = {
-		{200, "OK"},
-		{201, "Created"},
-		{202, "Accepted"},
-		{204, "No Content"},
-		{206, "Partial Content"},
-		{304, "Not Modified"},
-		{400, "Bad Request"},
-		{401, "Unauthorized"},
-		{403, "Forbidden"},
-		{404, "Not Found"},
-		{405, "Method Not Allowed"},
-		{408, "Request Timeout"},
-		{409, "Conflict"},
-		{412, "Precondition Failed"},
-		{413, "Content Too Large"},
-		{414, "URI Too Long"},
-		{415, "Unsupported Media Type"},
-		{416, "Range Not Satisfiable"},
-		{417, "Expectation Failed"},
-		{429, "Too Many Requests"},
-		{431, "Request Header Fields Too Large"},
-		{500, "Internal Server Error"},
-		{501, "Not Implemented"},
-		{503, "Service Unavailable"},
-		{505, "HTTP Version Not Supported"},
+	    {200, "OK"},
+	    {201, "Created"},
+	    {202, "Accepted"},
+	    {204, "No Content"},
+	    {206, "Partial Content"},
+	    {304, "Not Modified"},
+	    {400, "Bad Request"},
+	    {401, "Unauthorized"},
+	    {403, "Forbidden"},
+	    {404, "Not Found"},
+	    {405, "Method Not Allowed"},
+	    {408, "Request Timeout"},
+	    {409, "Conflict"},
+	    {412, "Precondition Failed"},
+	    {413, "Content Too Large"},
+	    {414, "URI Too Long"},
+	    {415, "Unsupported Media Type"},
+	    {416, "Range Not Satisfiable"},
+	    {417, "Expectation Failed"},
+	    {429, "Too Many Requests"},
+	    {431, "Request Header Fields Too Large"},
+	    {500, "Internal Server Error"},
+	    {501, "Not Implemented"},
+	    {503, "Service Unavailable"},
+	    {505, "HTTP Version Not Supported"},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		if (rows[i].status == status)
@@ -54,7 +54,8 @@ const char *http_status_text(unsigned status) {
 /* RFC 9110 5.6.7, made once a second. */
 static const char *date(struct http_server *server) {
 	static const char days[][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-	static const char months[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+	static const char months[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+	                                 "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 	int64_t now = clock_wall_us() / 1000000;
 	if (now != server->date_second) {
 		time_t t = (time_t)now;
@@ -70,19 +71,19 @@ static const char *date(struct http_server *server) {
 
 /* ---- head ---- */
 
-/* smtp.md 3.6. The service is an API: nothing of it is to be cached, framed, run or linked from. */
+/* The service is an API: nothing of it is to be cached, framed, run or linked from. */
 static const struct respond_header DEFAULTS[] = {
-	{"X-Content-Type-Options", "nosniff"},
-	{"Cache-Control", "no-store"},
-	{"Referrer-Policy", "no-referrer"},
-	{"Cross-Origin-Resource-Policy", "same-origin"},
-	{"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
+    {"X-Content-Type-Options", "nosniff"},
+    {"Cache-Control", "no-store"},
+    {"Referrer-Policy", "no-referrer"},
+    {"Cross-Origin-Resource-Policy", "same-origin"},
+    {"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
 };
-#define DEFAULTS_TEXT                          \
-	"X-Content-Type-Options: nosniff\r\n"      \
-	"Cache-Control: no-store\r\n"              \
-	"Referrer-Policy: no-referrer\r\n"         \
-	"Cross-Origin-Resource-Policy: same-origin\r\n" \
+#define DEFAULTS_TEXT                                                                                                  \
+	"X-Content-Type-Options: nosniff\r\n"                                                                              \
+	"Cache-Control: no-store\r\n"                                                                                      \
+	"Referrer-Policy: no-referrer\r\n"                                                                                 \
+	"Cross-Origin-Resource-Policy: same-origin\r\n"                                                                    \
 	"Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"
 
 static bool in_extra(const struct respond_header *extra, const char *name) {
@@ -190,7 +191,8 @@ static void send_whole(struct request *req, struct buf *head, struct buf *body) 
 	done(req);
 }
 
-void respond_bytes(struct request *req, unsigned status, const char *type, const struct respond_header *extra, struct buf *body) {
+void respond_bytes(struct request *req, unsigned status, const char *type, const struct respond_header *extra,
+                   struct buf *body) {
 	struct buf none;
 	if (!body) {
 		buf_init(&none, 1);

@@ -14,8 +14,8 @@ static int hex_digit(char c) {
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Not empty, no dot segment (also in its encoded forms), no encoded NUL, slash or backslash: what a proxy in front could read
- * differently from us names nothing here (RFC 3986 6.2.2.3, RFC 9110 17.1). */
+/* Not empty, no dot segment (also in its encoded forms), no encoded NUL, slash or backslash: what a proxy in front
+ * could read differently from us names nothing here (RFC 3986 6.2.2.3, RFC 9110 17.1). */
 static bool segment_ok(struct slice s) {
 	size_t dots = 0, octets = 0;
 	for (size_t i = 0; i < s.n; i++, octets++) {
@@ -53,7 +53,8 @@ static unsigned split(struct slice path, struct slice segments[SEGMENTS_MAX]) {
 	}
 }
 
-static bool row_matches(const char *pattern, const struct slice *segments, unsigned n, struct slice params[ROUTER_PARAMS_MAX]) {
+static bool row_matches(const char *pattern, const struct slice *segments, unsigned n,
+                        struct slice params[ROUTER_PARAMS_MAX]) {
 	unsigned param = 0;
 	const char *p = pattern;
 	for (unsigned i = 0; i < n; i++) {
@@ -77,15 +78,17 @@ static bool row_matches(const char *pattern, const struct slice *segments, unsig
 static void allow_add(char *allow, size_t size, enum request_method method) {
 	size_t len = size > 0 ? strlen(allow) : 0;
 	if (len < size)
-		snprintf(allow + len, size - len, "%s%s%s", len ? ", " : "", METHOD_NAMES[method], method == METHOD_GET ? ", HEAD" : "");
+		snprintf(allow + len, size - len, "%s%s%s", len ? ", " : "", METHOD_NAMES[method],
+		         method == METHOD_GET ? ", HEAD" : "");
 }
 
 static bool method_matches(const struct route *row, enum request_method method) {
 	return row->method == method || (method == METHOD_HEAD && row->method == METHOD_GET);
 }
 
-enum router_result router_find(const struct route *rows, enum request_method method, struct slice path, const struct route **ret,
-                               struct slice ret_params[ROUTER_PARAMS_MAX], char *ret_allow, size_t allow_size) {
+enum router_result router_find(const struct route *rows, enum request_method method, struct slice path,
+                               const struct route **ret, struct slice ret_params[ROUTER_PARAMS_MAX], char *ret_allow,
+                               size_t allow_size) {
 	struct slice segments[SEGMENTS_MAX], params[ROUTER_PARAMS_MAX] = {0};
 	unsigned n = split(path, segments);
 	if (allow_size > 0)

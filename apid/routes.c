@@ -1,11 +1,11 @@
-/* The route table: every path that apid answers, who may ask, how large a body may be and which handler runs. Data only; router.c
- * reads it. */
+/* The route table: every path that apid answers, who may ask, how large a body may be and which handler runs. Data
+ * only; router.c reads it. */
 #include "apid/handlers.h"
 #include "apid/router.h"
 
-#define DELETE_BODY (1 << 20)     /* {"ids":[…]}: 1,000 ids are 40 KB */
+#define DELETE_BODY (1 << 20) /* {"ids":[…]}: 1,000 ids are 40 KB */
 #define JSON_BODY (1 << 20)
-#define MESSAGE_BODY (40 << 20)   /* a message of 25 MB and its base64 or multipart dress */
+#define MESSAGE_BODY (40 << 20) /* a message of 25 MB and its base64 or multipart dress */
 
 /* GET rows take a body of this size and ignore it: RFC 9110 9.3.1 allows clients to send one. */
 #define IGNORED_BODY 4096
@@ -17,37 +17,37 @@
 #define ATTACHMENT ATTACHMENTS "/{}"
 
 const struct route ROUTES[] = {
-	{METHOD_GET, "/health", ROUTE_OPEN, IGNORED_BODY, api_health, true},
-	{METHOD_GET, "/healthz", ROUTE_OPEN, IGNORED_BODY, api_health, true},
-	{METHOD_GET, "/livez", ROUTE_OPEN, IGNORED_BODY, api_health, true},
-	{METHOD_GET, "/ready", ROUTE_OPEN, IGNORED_BODY, api_ready, true},
-	{METHOD_GET, "/readyz", ROUTE_OPEN, IGNORED_BODY, api_ready, true},
+    {METHOD_GET, "/health", ROUTE_OPEN, IGNORED_BODY, api_health, true},
+    {METHOD_GET, "/healthz", ROUTE_OPEN, IGNORED_BODY, api_health, true},
+    {METHOD_GET, "/livez", ROUTE_OPEN, IGNORED_BODY, api_health, true},
+    {METHOD_GET, "/ready", ROUTE_OPEN, IGNORED_BODY, api_ready, true},
+    {METHOD_GET, "/readyz", ROUTE_OPEN, IGNORED_BODY, api_ready, true},
 
-	{METHOD_GET, "/mailboxes", ROUTE_KEY, IGNORED_BODY, api_mailbox_list, false},
-	{METHOD_POST, "/mailboxes", ROUTE_KEY, JSON_BODY, api_mailbox_create, false},
-	{METHOD_DELETE, "/mailboxes", ROUTE_KEY, DELETE_BODY, api_mailbox_delete_many, false},
-	{METHOD_GET, MAILBOX, ROUTE_KEY, IGNORED_BODY, api_mailbox_get, false},
-	{METHOD_PATCH, MAILBOX, ROUTE_KEY, JSON_BODY, api_mailbox_patch, false},
-	{METHOD_DELETE, MAILBOX, ROUTE_KEY, IGNORED_BODY, api_mailbox_delete, false},
+    {METHOD_GET, "/mailboxes", ROUTE_KEY, IGNORED_BODY, api_mailbox_list, false},
+    {METHOD_POST, "/mailboxes", ROUTE_KEY, JSON_BODY, api_mailbox_create, false},
+    {METHOD_DELETE, "/mailboxes", ROUTE_KEY, DELETE_BODY, api_mailbox_delete_many, false},
+    {METHOD_GET, MAILBOX, ROUTE_KEY, IGNORED_BODY, api_mailbox_get, false},
+    {METHOD_PATCH, MAILBOX, ROUTE_KEY, JSON_BODY, api_mailbox_patch, false},
+    {METHOD_DELETE, MAILBOX, ROUTE_KEY, IGNORED_BODY, api_mailbox_delete, false},
 
-	{METHOD_GET, "/archived-mailboxes", ROUTE_KEY, IGNORED_BODY, api_archived_list, false},
-	{METHOD_DELETE, "/archived-mailboxes", ROUTE_KEY, DELETE_BODY, api_archived_delete_many, false},
-	{METHOD_GET, "/archived-mailboxes/{}", ROUTE_KEY, IGNORED_BODY, api_archived_get, false},
-	{METHOD_DELETE, "/archived-mailboxes/{}", ROUTE_KEY, IGNORED_BODY, api_archived_delete, false},
-	{METHOD_POST, "/archived-mailboxes/{}/reactivate", ROUTE_KEY, JSON_BODY, api_archived_reactivate, false},
+    {METHOD_GET, "/archived-mailboxes", ROUTE_KEY, IGNORED_BODY, api_archived_list, false},
+    {METHOD_DELETE, "/archived-mailboxes", ROUTE_KEY, DELETE_BODY, api_archived_delete_many, false},
+    {METHOD_GET, "/archived-mailboxes/{}", ROUTE_KEY, IGNORED_BODY, api_archived_get, false},
+    {METHOD_DELETE, "/archived-mailboxes/{}", ROUTE_KEY, IGNORED_BODY, api_archived_delete, false},
+    {METHOD_POST, "/archived-mailboxes/{}/reactivate", ROUTE_KEY, JSON_BODY, api_archived_reactivate, false},
 
-	{METHOD_GET, MAILS, ROUTE_KEY, IGNORED_BODY, api_mail_list, false},
-	{METHOD_POST, MAILS, ROUTE_KEY, MESSAGE_BODY, api_mail_inject, false},
-	{METHOD_DELETE, MAILS, ROUTE_KEY, DELETE_BODY, api_mail_delete_many, false},
-	{METHOD_GET, MAIL, ROUTE_KEY, IGNORED_BODY, api_mail_get, false},
-	{METHOD_DELETE, MAIL, ROUTE_KEY, IGNORED_BODY, api_mail_delete, false},
-	{METHOD_GET, MAIL "/raw", ROUTE_KEY, IGNORED_BODY, api_mail_raw, false},
-	{METHOD_GET, MAIL "/headers", ROUTE_KEY, IGNORED_BODY, api_mail_headers, false},
+    {METHOD_GET, MAILS, ROUTE_KEY, IGNORED_BODY, api_mail_list, false},
+    {METHOD_POST, MAILS, ROUTE_KEY, MESSAGE_BODY, api_mail_inject, false},
+    {METHOD_DELETE, MAILS, ROUTE_KEY, DELETE_BODY, api_mail_delete_many, false},
+    {METHOD_GET, MAIL, ROUTE_KEY, IGNORED_BODY, api_mail_get, false},
+    {METHOD_DELETE, MAIL, ROUTE_KEY, IGNORED_BODY, api_mail_delete, false},
+    {METHOD_GET, MAIL "/raw", ROUTE_KEY, IGNORED_BODY, api_mail_raw, false},
+    {METHOD_GET, MAIL "/headers", ROUTE_KEY, IGNORED_BODY, api_mail_headers, false},
 
-	{METHOD_GET, ATTACHMENTS, ROUTE_KEY, IGNORED_BODY, api_attachment_list, false},
-	{METHOD_POST, ATTACHMENTS, ROUTE_KEY, MESSAGE_BODY, api_attachment_add, false},
-	{METHOD_DELETE, ATTACHMENTS, ROUTE_KEY, DELETE_BODY, api_attachment_delete_many, false},
-	{METHOD_GET, ATTACHMENT, ROUTE_KEY, IGNORED_BODY, api_attachment_get, false},
-	{METHOD_DELETE, ATTACHMENT, ROUTE_KEY, IGNORED_BODY, api_attachment_delete, false},
-	{0},
+    {METHOD_GET, ATTACHMENTS, ROUTE_KEY, IGNORED_BODY, api_attachment_list, false},
+    {METHOD_POST, ATTACHMENTS, ROUTE_KEY, MESSAGE_BODY, api_attachment_add, false},
+    {METHOD_DELETE, ATTACHMENTS, ROUTE_KEY, DELETE_BODY, api_attachment_delete_many, false},
+    {METHOD_GET, ATTACHMENT, ROUTE_KEY, IGNORED_BODY, api_attachment_get, false},
+    {METHOD_DELETE, ATTACHMENT, ROUTE_KEY, IGNORED_BODY, api_attachment_delete, false},
+    {0},
 };

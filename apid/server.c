@@ -6,12 +6,12 @@
 #include "apid/http_conn.h"
 #include "apid/janitor.h"
 #include "apid/router.h"
+#include "apid_stmts.h"
+#include "auth_stmts.h"
 #include "common/listener.h"
 #include "common/loop.h"
 #include "common/pg.h"
 #include "common/schema.h"
-#include "apid_stmts.h"
-#include "auth_stmts.h"
 
 #define CONNECT_DEADLINE_US 5000000
 #define QUERY_DEADLINE_US 10000000
@@ -60,15 +60,15 @@ static const struct pg_stmt **all_stmts(void) {
 
 static struct pg *open_pg(struct server *s) {
 	const struct pg_options options = {
-		.conninfo = s->config->database,
-		.application_name = "minutemail-apid",
-		.stmts = s->stmts,
-		.connections = (unsigned)s->config->database_connections,
-		.depth = 64,
-		.queue = 4096,
-		.query_deadline_us = QUERY_DEADLINE_US,
-		.connect_deadline_us = CONNECT_DEADLINE_US,
-		.schema_version = SCHEMA_VERSION,
+	    .conninfo = s->config->database,
+	    .application_name = "minutemail-apid",
+	    .stmts = s->stmts,
+	    .connections = (unsigned)s->config->database_connections,
+	    .depth = 64,
+	    .queue = 4096,
+	    .query_deadline_us = QUERY_DEADLINE_US,
+	    .connect_deadline_us = CONNECT_DEADLINE_US,
+	    .schema_version = SCHEMA_VERSION,
 	};
 	return pg_new(s->loop, &options);
 }
@@ -76,10 +76,10 @@ static struct pg *open_pg(struct server *s) {
 static void start_services(struct server *s, unsigned index) {
 	const struct apid_config *config = s->config;
 	const struct auth_options auth = {
-		.conninfo = config->database,
-		.environment = config->environment,
-		.key_secret = config->secret,
-		.cache_entries = (unsigned)config->key_cache,
+	    .conninfo = config->database,
+	    .environment = config->environment,
+	    .key_secret = config->secret,
+	    .cache_entries = (unsigned)config->key_cache,
 	};
 	s->stmts = all_stmts();
 	s->api.pg = open_pg(s);
@@ -87,33 +87,33 @@ static void start_services(struct server *s, unsigned index) {
 	s->api.auth = auth_new(s->loop, s->api.pg, &auth);
 	if (index == 0) {
 		const struct janitor_options janitor = {
-			.conninfo = config->database,
-			.mailbox_lifetime_max_us = config->mailbox_lifetime_max,
+		    .conninfo = config->database,
+		    .mailbox_lifetime_max_us = config->mailbox_lifetime_max,
 		};
 		s->janitor = janitor_new(s->loop, &janitor);
 	}
 }
 
-int server_start(struct server *s, struct loop *loop, const struct apid_config *config, struct metrics *metrics, const int *fds,
-                 unsigned fd_count, unsigned index) {
+int server_start(struct server *s, struct loop *loop, const struct apid_config *config, struct metrics *metrics,
+                 const int *fds, unsigned fd_count, unsigned index) {
 	*s = (struct server){.loop = loop, .config = config};
 	s->api_config = (struct api_config){
-		.hostname = config->hostname,
-		.mailbox_lifetime_default_us = config->mailbox_lifetime_default,
-		.mailbox_lifetime_max_us = config->mailbox_lifetime_max,
-		.source_max = config->source_max,
+	    .hostname = config->hostname,
+	    .mailbox_lifetime_default_us = config->mailbox_lifetime_default,
+	    .mailbox_lifetime_max_us = config->mailbox_lifetime_max,
+	    .source_max = config->source_max,
 	};
 	s->api = (struct api){.loop = loop, .metrics = metrics, .config = &s->api_config};
 	start_services(s, index);
 	struct http_limits limits = HTTP_LIMITS;
 	limits.connections = (unsigned)config->connections_max;
 	const struct http_options http = {
-		.api = &s->api,
-		.routes = ROUTES,
-		.limits = &limits,
-		.on_full = on_full,
-		.on_drained = on_drained,
-		.arg = s,
+	    .api = &s->api,
+	    .routes = ROUTES,
+	    .limits = &limits,
+	    .on_full = on_full,
+	    .on_drained = on_drained,
+	    .arg = s,
 	};
 	s->http = http_server_new(&http);
 	s->listeners = xcalloc(fd_count, sizeof(struct listener *));

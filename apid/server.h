@@ -15,29 +15,29 @@ struct apid_config {
 	char **listen;
 	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *environment, *key_secret;
 	int64_t workers, drain;
-	int64_t database_connections;            /* of one worker, beside one for keys */
-	int64_t connections_max;                 /* of one worker */
-	int64_t key_cache;                       /* keys held by one worker */
+	int64_t database_connections; /* of one worker, beside one for keys */
+	int64_t connections_max;      /* of one worker */
+	int64_t key_cache;            /* keys held by one worker */
 	int64_t mailbox_lifetime_default, mailbox_lifetime_max;
 	int64_t source_max;
-	uint8_t secret[32];                      /* key_secret, decoded */
+	uint8_t secret[32]; /* key_secret, decoded */
 };
 
 struct server {
 	struct loop *loop;
 	const struct apid_config *config;
 	struct api_config api_config;
-	struct api api;                          /* what every handler sees */
+	struct api api; /* what every handler sees */
 	const struct pg_stmt **stmts;
-	struct janitor *janitor;                 /* worker 0 only */
+	struct janitor *janitor; /* worker 0 only */
 	struct http_server *http;
 	struct listener **listeners;
 	unsigned listener_count;
 };
 
 /* Builds the worker on `loop`. fds: this worker's listening sockets, borrowed. -errno. */
-int server_start(struct server *, struct loop *, const struct apid_config *, struct metrics *, const int *fds, unsigned fd_count,
-                 unsigned index);
+int server_start(struct server *, struct loop *, const struct apid_config *, struct metrics *, const int *fds,
+                 unsigned fd_count, unsigned index);
 /* Accepts nothing new; connections end after the answer in hand; the loop stops when the last is gone. */
 void server_drain(struct server *);
 void server_stop(struct server *);

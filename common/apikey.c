@@ -1,7 +1,7 @@
 /* API key text (format in apikey.h): made, checked, hashed. Knows nothing of databases or caches.
  *
- * The checksum only spares a look-up for what was mistyped; it is no secret and proves nothing. The secrecy of a key is its 47
- * random characters, 279 bits, which is why a fast keyed hash is enough at rest. */
+ * The checksum only spares a look-up for what was mistyped; it is no secret and proves nothing. The secrecy of a key
+ * is its 47 random characters, 279 bits, which is why a fast keyed hash is enough at rest. */
 #include "common/apikey.h"
 
 #include <sodium.h>
@@ -18,8 +18,8 @@ static const char BASE62[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 /* CRC-32 of IEEE 802.3, reflected, four bits at a time. */
 static uint32_t crc32_ieee(const char *s, size_t n) {
 	static const uint32_t table[16] = {
-		0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
-		0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
+	    0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
+	    0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
 	};
 	uint32_t crc = 0xffffffff;
 	for (size_t i = 0; i < n; i++) {
@@ -93,7 +93,8 @@ int apikey_secret_parse(const char *hex, uint8_t ret[32]) {
 	uint8_t octets[32];
 	size_t n = 0;
 	int r = -EINVAL;
-	if (strlen(hex) == 64 && sodium_hex2bin(octets, sizeof(octets), hex, 64, NULL, &n, NULL) == 0 && n == sizeof(octets)) {
+	if (strlen(hex) == 64 && sodium_hex2bin(octets, sizeof(octets), hex, 64, NULL, &n, NULL) == 0 &&
+	    n == sizeof(octets)) {
 		memcpy(ret, octets, sizeof(octets));
 		r = 0;
 	}

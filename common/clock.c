@@ -93,13 +93,13 @@ static struct civil civil_of(int64_t wall_us) {
 	int64_t in_year = in_era - (365 * year + year / 4 - year / 100);
 	int64_t shifted = (5 * in_year + 2) / 153; /* 0: March */
 	struct civil c = {
-		.day = (int)(in_year - (153 * shifted + 2) / 5 + 1),
-		.month = (int)(shifted < 10 ? shifted + 3 : shifted - 9),
-		.weekday = (int)((since + 3) % 7), /* 0000-03-01 was a Wednesday */
-		.hour = (int)(in_day / 3600),
-		.minute = (int)(in_day / 60 % 60),
-		.second = (int)(in_day % 60),
-		.micro = (int)micro,
+	    .day = (int)(in_year - (153 * shifted + 2) / 5 + 1),
+	    .month = (int)(shifted < 10 ? shifted + 3 : shifted - 9),
+	    .weekday = (int)((since + 3) % 7), /* 0000-03-01 was a Wednesday */
+	    .hour = (int)(in_day / 3600),
+	    .minute = (int)(in_day / 60 % 60),
+	    .second = (int)(in_day % 60),
+	    .micro = (int)micro,
 	};
 	c.year = (int)(era * 400 + year + (c.month <= 2));
 	return c;

@@ -25,13 +25,13 @@ struct flag {
 
 struct load {
 	const struct config_key *keys;
-	char *config;             /* the daemon's struct */
+	char *config; /* the daemon's struct */
 	const char *program;
-	const char *file;         /* --config; NULL: not given */
+	const char *file; /* --config; NULL: not given */
 	struct flag *flags;
 	size_t flags_n;
 	bool help, version, check;
-	bool to_log;              /* a running daemon: faults go to the log */
+	bool to_log; /* a running daemon: faults go to the log */
 	bool bad;
 };
 
@@ -232,7 +232,8 @@ static bool is_bool_word(const char *s) {
 
 /* One flag at argv[i], which starts with "--"; returns the index of the next argument. */
 static int scan_flag(struct load *l, char **argv, int i) {
-	const char *name = argv[i] + 2, *equals = strchr(name, '='), *value = equals ? equals + 1 : NULL, *next = argv[i + 1];
+	const char *name = argv[i] + 2, *equals = strchr(name, '='), *value = equals ? equals + 1 : NULL,
+	           *next = argv[i + 1];
 	size_t n = equals ? (size_t)(equals - name) : strlen(name);
 	if (meta_flag(l, name, n, value))
 		return i + 1;
@@ -254,7 +255,8 @@ static int scan_flag(struct load *l, char **argv, int i) {
 	else if (is_file)
 		l->file = value;
 	else if (key->type == CONFIG_SECRET)
-		fault(l, "--%s: a secret may not be a flag, which other users can see; use the environment or the file", key->name);
+		fault(l, "--%s: a secret may not be a flag, which other users can see; use the environment or the file",
+		      key->name);
 	else
 		l->flags[l->flags_n++] = (struct flag){key, value};
 	return i + used;
@@ -295,19 +297,21 @@ static void apply_all(struct load *l) {
 
 static void print_help(const struct load *l, const char *about, bool rest) {
 	static const char *const types[] = {
-		[CONFIG_STRING] = "TEXT",     [CONFIG_SECRET] = "SECRET", [CONFIG_BOOL] = "yes|no",
-		[CONFIG_INT] = "NUMBER",      [CONFIG_SIZE] = "SIZE",     [CONFIG_DURATION] = "DURATION",
-		[CONFIG_LIST] = "LIST",
+	    [CONFIG_STRING] = "TEXT", [CONFIG_SECRET] = "SECRET",     [CONFIG_BOOL] = "yes|no", [CONFIG_INT] = "NUMBER",
+	    [CONFIG_SIZE] = "SIZE",   [CONFIG_DURATION] = "DURATION", [CONFIG_LIST] = "LIST",
 	};
 	printf("%s\n\nUsage: %s [--config FILE] [--KEY=VALUE]...%s\n\n", about, l->program, rest ? " COMMAND..." : "");
-	printf("Settings, from the lowest to the highest precedence: defaults, the file (key = value lines, # comments;\n"
-	       "default /etc/minutemail/%s.conf), the environment (the variable named below, or the same with _FILE added,\n"
-	       "naming a file that holds the value), flags. Keys marked * change at SIGHUP.\n\n", l->program);
+	printf(
+	    "Settings, from the lowest to the highest precedence: defaults, the file (key = value lines, # comments;\n"
+	    "default /etc/minutemail/%s.conf), the environment (the variable named below, or the same with _FILE added,\n"
+	    "naming a file that holds the value), flags. Keys marked * change at SIGHUP.\n\n",
+	    l->program);
 	for (const struct config_key *key = l->keys; key->name; key++) {
 		char variable[128];
 		variable_name(key, "", variable, sizeof(variable));
 		printf("  %s%s  %s\n      %s\n      default: %s; environment: %s\n", key->name, key->reloadable ? " *" : "",
-		       types[key->type], key->help ? key->help : "", key->fallback && *key->fallback ? key->fallback : "none", variable);
+		       types[key->type], key->help ? key->help : "", key->fallback && *key->fallback ? key->fallback : "none",
+		       variable);
 	}
 	printf("\n  --check-config  print the effective settings and exit\n  --version       print the version and exit\n"
 	       "  --help          this\n");

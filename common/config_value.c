@@ -13,10 +13,10 @@ struct unit {
 };
 
 /* Rising, so that the last that divides is the shortest way to write a value. */
-static const struct unit size_units[] = {
-	{"", 1}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {"T", INT64_C(1) << 40}, {NULL, 0}};
-static const struct unit duration_units[] = {
-	{"ms", 1000}, {"s", 1000000}, {"m", 60000000}, {"h", 3600000000}, {"d", 86400000000}, {NULL, 0}};
+static const struct unit size_units[] = {{"", 1},        {"K", 1 << 10},          {"M", 1 << 20},
+                                         {"G", 1 << 30}, {"T", INT64_C(1) << 40}, {NULL, 0}};
+static const struct unit duration_units[] = {{"ms", 1000},      {"s", 1000000},     {"m", 60000000},
+                                             {"h", 3600000000}, {"d", 86400000000}, {NULL, 0}};
 
 static bool parse_bool(const char *s, bool *ret) {
 	static const char *const words[][2] = {{"no", "yes"}, {"false", "true"}, {"off", "on"}, {"0", "1"}};
@@ -91,7 +91,8 @@ static int range_fault(const struct config_key *key, char ret_fault[CONFIG_FAULT
 	return -EINVAL;
 }
 
-static int parse_number(const struct config_key *key, const char *text, int64_t *member, char ret_fault[CONFIG_FAULT_SIZE]) {
+static int parse_number(const struct config_key *key, const char *text, int64_t *member,
+                        char ret_fault[CONFIG_FAULT_SIZE]) {
 	const char *want = "want a whole number";
 	int64_t v = 0;
 	bool ok;
@@ -125,7 +126,8 @@ static char **parse_list(const char *text) {
 	return list;
 }
 
-int config_value_parse(const struct config_key *key, const char *text, void *member, char ret_fault[CONFIG_FAULT_SIZE]) {
+int config_value_parse(const struct config_key *key, const char *text, void *member,
+                       char ret_fault[CONFIG_FAULT_SIZE]) {
 	switch (key->type) {
 	case CONFIG_STRING:
 	case CONFIG_SECRET:

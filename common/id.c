@@ -1,5 +1,5 @@
-/* Ids: UUID version 7 with the bucket in its random part (layout in id.h). Not a generator for several threads: a process makes
- * its ids on its loop, and the counter that keeps them rising is plain static memory.
+/* Ids: UUID version 7 with the bucket in its random part (layout in id.h). Not a generator for several threads: a
+ * process makes its ids on its loop, and the counter that keeps them rising is plain static memory.
  *
  * Invariant: within a process every id made is greater than the one before, whatever the clock does. */
 #include "common/id.h"
@@ -10,8 +10,8 @@
 
 #define FRACTION_BITS 12
 
-/* Milliseconds and their 4096ths as one rising number of 60 bits (RFC 9562 6.2, method 3: the fraction is as fine as the clock and
- * advances by one where two ids fall into the same one, or where the clock has stepped back). */
+/* Milliseconds and their 4096ths as one rising number of 60 bits (RFC 9562 6.2, method 3: the fraction is as fine as
+ * the clock and advances by one where two ids fall into the same one, or where the clock has stepped back). */
 static uint64_t next_tick(int64_t wall_us) {
 	static uint64_t last;
 	if (wall_us < 0)

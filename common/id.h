@@ -1,13 +1,13 @@
-/* Ids of everything: UUID version 7 (RFC 9562 5.7), so they sort by time, with the bucket of mail data inside, so that an id
- * alone routes to its shard.
+/* Ids of everything: UUID version 7 (RFC 9562 5.7), so they sort by time, with the bucket of mail data inside, so
+ * that an id alone routes to its shard.
  *
  *   octets 0-5   milliseconds since 1970, big-endian
  *   octet 6-7    version 7, 12 bits of sub-millisecond fraction (RFC 9562 6.2, method 3), made strictly rising in a process
  *   octet 8-9    variant 10, then the 10 bits of the bucket, then 4 random bits
  *   octets 10-15 48 random bits
  *
- * bucket = the first 10 bits of SHA-256 of the canonical address (0..1023). Ids of things that have no bucket carry random
- * bits there. */
+ * bucket = the first 10 bits of SHA-256 of the canonical address (0..1023). Ids of things that have no bucket carry
+ * random bits there. */
 #ifndef MINUTEMAIL_ID_H
 #define MINUTEMAIL_ID_H
 

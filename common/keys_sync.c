@@ -1,5 +1,5 @@
-/* The changer's side of the key notices (keys_sync.h) on a synchronous connection, and the payload's syntax. Not for a loop: it
- * blocks until everybody has answered, at most KEYS_LEASE_US + KEYS_MARGIN_US. */
+/* The changer's side of the key notices (keys_sync.h) on a synchronous connection, and the payload's syntax. Not for
+ * a loop: it blocks until everybody has answered, at most KEYS_LEASE_US + KEYS_MARGIN_US. */
 #include "common/keys_sync.h"
 
 #include <poll.h>
@@ -47,9 +47,10 @@ struct awaited {
 };
 
 static int read_listeners(PGconn *conn, struct awaited *ret) {
-	PGresult *res = PQexec(conn, "select distinct pid from pg_locks where locktype = 'advisory' and granted and objsubid = 2"
-								 " and classid = " STRING(KEYS_LOCK_CLASS) " and objid = " STRING(KEYS_LOCK_KEY)
-								 " and database = (select oid from pg_database where datname = current_database())");
+	PGresult *res = PQexec(
+	    conn, "select distinct pid from pg_locks where locktype = 'advisory' and granted and objsubid = 2"
+	          " and classid = " STRING(KEYS_LOCK_CLASS) " and objid = " STRING(
+	              KEYS_LOCK_KEY) " and database = (select oid from pg_database where datname = current_database())");
 	if (PQresultStatus(res) != PGRES_TUPLES_OK) {
 		PQclear(res);
 		return -EIO;

@@ -192,8 +192,10 @@ int listener_open(const char *address, unsigned count, int *ret_fds, const char 
 	assert(count > 0);
 	int r = parse_place(address, &p);
 	if (r < 0) {
-		snprintf(open_error, sizeof(open_error), "%s: not an address to listen on (want HOST:PORT, [HOST]:PORT, *:PORT or "
-		         "unix:PATH; HOST is numeric)", address);
+		snprintf(open_error, sizeof(open_error),
+		         "%s: not an address to listen on (want HOST:PORT, [HOST]:PORT, *:PORT or "
+		         "unix:PATH; HOST is numeric)",
+		         address);
 		*ret_error = open_error;
 		return r;
 	}
@@ -249,7 +251,7 @@ struct listener {
 	bool paused;  /* by the owner */
 	bool waiting; /* for descriptors or memory */
 	bool freed;
-	bool told;    /* of the shortage; until an accept succeeds */
+	bool told; /* of the shortage; until an accept succeeds */
 	struct timer timer;
 };
 

@@ -9,17 +9,17 @@
 #include <sys/mman.h>
 
 #define SLOTS_PER_LINE 8
-#define BUCKET_FIRST 4                                /* 2^4 us */
-#define BUCKET_LAST 26                                /* 2^26 us, 67 s */
-#define BUCKETS (BUCKET_LAST - BUCKET_FIRST + 2)      /* and one for what is longer */
-#define HISTOGRAM_SLOTS (BUCKETS + 1)                 /* and the sum */
+#define BUCKET_FIRST 4                           /* 2^4 us */
+#define BUCKET_LAST 26                           /* 2^26 us, 67 s */
+#define BUCKETS (BUCKET_LAST - BUCKET_FIRST + 2) /* and one for what is longer */
+#define HISTOGRAM_SLOTS (BUCKETS + 1)            /* and the sum */
 
 struct metrics {
 	const struct metrics_def *defs;
 	unsigned count, workers;
-	size_t *slot;     /* of each def, in a row */
-	size_t stride;    /* slots in a row */
-	int64_t *rows;    /* shared */
+	size_t *slot;  /* of each def, in a row */
+	size_t stride; /* slots in a row */
+	int64_t *rows; /* shared */
 	int64_t *own;
 	size_t bytes;
 };
@@ -138,13 +138,14 @@ static void print_histogram(const struct metrics *m, unsigned index, struct buf 
 	}
 	const char *open = d->labels ? "{" : "", *close = d->labels ? "}" : "";
 	int64_t sum = slot_sum(m, m->slot[index] + BUCKETS);
-	buf_printf(out, "%s_sum%s%s%s %" PRId64 ".%06" PRId64 "\n", d->name, open, labels, close, sum / 1000000, sum % 1000000);
+	buf_printf(out, "%s_sum%s%s%s %" PRId64 ".%06" PRId64 "\n", d->name, open, labels, close, sum / 1000000,
+	           sum % 1000000);
 	buf_printf(out, "%s_count%s%s%s %" PRId64 "\n", d->name, open, labels, close, count);
 }
 
 void metrics_print(const struct metrics *m, struct buf *out) {
 	static const char *const kinds[] = {
-		[METRICS_COUNTER] = "counter", [METRICS_GAUGE] = "gauge", [METRICS_HISTOGRAM] = "histogram"};
+	    [METRICS_COUNTER] = "counter", [METRICS_GAUGE] = "gauge", [METRICS_HISTOGRAM] = "histogram"};
 	for (unsigned i = 0; i < m->count; i++) {
 		const struct metrics_def *d = &m->defs[i];
 		if (i == 0 || strcmp(d->name, m->defs[i - 1].name) != 0)

@@ -46,10 +46,11 @@ static void conn_leave(struct conn *c) {
 
 static void conn_answer(struct conn *c, const char *status, const struct buf *body, bool with_body) {
 	struct evbuffer *out = stream_output(c->stream);
-	evbuffer_add_printf(out,
-	                    "HTTP/1.1 %s\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: %zu\r\n"
-	                    "Connection: close\r\n\r\n",
-	                    status, body->len);
+	evbuffer_add_printf(
+	    out,
+	    "HTTP/1.1 %s\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: %zu\r\n"
+	    "Connection: close\r\n\r\n",
+	    status, body->len);
 	if (with_body && body->len)
 		evbuffer_add(out, body->data, body->len);
 	c->stream = stream_close_after_write(c->stream, LINGER_US);

@@ -7,9 +7,9 @@
  *
  * libpq resolves host names inside PQconnectStart, synchronously (documented). A conninfo with host addresses (hostaddr=) or a
  * Unix socket never blocks the loop; with names, a slow resolver does, for as long as it takes. */
+#include "common/pg_conn.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/pg_conn.h"
 
 #include <event2/event.h>
 #include <sodium.h>

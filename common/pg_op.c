@@ -55,7 +55,8 @@ void pg_op_refuse(struct pg_op *op, enum pg_status status, const char *sqlstate)
 	loop_defer(pg->loop, &pg->deliver, pg_deliver, pg);
 }
 
-void pg_op_call(struct pg_op *op, enum pg_status status, const char *sqlstate, const char *message, const PGresult *res) {
+void pg_op_call(struct pg_op *op, enum pg_status status, const char *sqlstate, const char *message,
+                const PGresult *res) {
 	const struct pg_rows rows = {res};
 	struct pg_result result = {.status = status, .message = message ? message : ""};
 	if (!op->done)

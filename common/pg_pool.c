@@ -277,7 +277,7 @@ static void on_wait_timer(void *arg) {
 		refuse_query(list_entry(l, struct pg_op, link));
 	if (l)
 		next = list_entry(l, struct pg_op, link)->deadline;
-	list_for_each_safe(w, &pg->txs) {
+	list_for_each_safe (w, &pg->txs) {
 		struct pg_tx *tx = list_entry(w, struct pg_tx, link);
 		if (tx->wait_deadline <= now)
 			pg_tx_refuse(tx);
@@ -291,7 +291,8 @@ static void on_wait_timer(void *arg) {
 
 /* ---- queries ---- */
 
-struct pg_op *pg_query(struct pg *pg, const struct pg_stmt *stmt, const struct pg_params *params, pg_done *done, void *arg) {
+struct pg_op *pg_query(struct pg *pg, const struct pg_stmt *stmt, const struct pg_params *params, pg_done *done,
+                       void *arg) {
 	struct pg_op *op = pg_op_new(pg, PG_OP_QUERY, stmt, done, arg);
 	struct pg_conn *c = list_empty(&pg->queries) ? for_query(pg) : NULL;
 	pg->queried = true;

@@ -8,7 +8,8 @@
 #include "common/clock.h"
 #include "common/pg_conn.h"
 
-static struct pg_op *tx_op(struct pg_tx *tx, enum pg_op_kind kind, const struct pg_stmt *stmt, pg_done *done, void *arg) {
+static struct pg_op *tx_op(struct pg_tx *tx, enum pg_op_kind kind, const struct pg_stmt *stmt, pg_done *done,
+                           void *arg) {
 	struct pg_op *op = pg_op_new(tx->pg, kind, stmt, done, arg);
 	op->tx = tx;
 	return op;
@@ -74,7 +75,7 @@ static void release(struct pg_tx *tx) {
 	struct pg_conn *c = tx->conn;
 	if (!c)
 		return;
-	list_for_each(l, &c->sent) {
+	list_for_each (l, &c->sent) {
 		struct pg_op *op = list_entry(l, struct pg_op, link);
 		if (op->tx == tx) {
 			op->tx = NULL;
@@ -115,7 +116,8 @@ void pg_tx_set_deadline(struct pg_tx *tx, int64_t us) {
 		pg_watch_waiting(tx->pg, tx->wait_deadline);
 }
 
-void pg_tx_step(struct pg_tx *tx, const struct pg_stmt *stmt, const struct pg_params *params, pg_done *done, void *arg) {
+void pg_tx_step(struct pg_tx *tx, const struct pg_stmt *stmt, const struct pg_params *params, pg_done *done,
+                void *arg) {
 	struct pg_op *op = tx_op(tx, PG_OP_STEP, stmt, done, arg);
 	if (tx->failed) {
 		pg_op_refuse(op, tx->status, "25P02");
@@ -162,7 +164,7 @@ void pg_tx_rollback(struct pg_tx *tx) {
 		list_unlink(&tx->link);
 		pg->waiting_txs--;
 	}
-	list_for_each_safe(l, &pg->refused) {
+	list_for_each_safe (l, &pg->refused) {
 		struct pg_op *op = list_entry(l, struct pg_op, link);
 		if (op->tx == tx)
 			pg_op_free(op);

@@ -31,7 +31,7 @@
 
 #define BACK_OFF_FIRST_US 100000
 #define BACK_OFF_MOST_US 5000000
-#define LIVED_LONG_US 10000000      /* after this the back-off starts over */
+#define LIVED_LONG_US 10000000 /* after this the back-off starts over */
 #define DRAIN_GRACE_US 500000
 
 struct worker {
@@ -40,7 +40,7 @@ struct worker {
 	pid_t pid;
 	bool due;
 	bool ready;
-	int ready_fd;               /* -1: none */
+	int ready_fd; /* -1: none */
 	struct event *ready_ev;
 	struct timer restart;
 	int64_t since, back_off;
@@ -384,10 +384,14 @@ static void print_metrics(void *arg, struct buf *out) {
 	const struct master *m = arg;
 	const char *name = m->options->name;
 	metrics_print(m->options->metrics, out);
-	buf_printf(out, "# HELP minutemail_workers Worker processes alive.\n# TYPE minutemail_workers gauge\n"
-	           "minutemail_workers{daemon=\"%s\"} %u\n", name, alive_count(m));
-	buf_printf(out, "# HELP minutemail_worker_deaths_total Worker processes that ended unasked.\n"
-	           "# TYPE minutemail_worker_deaths_total counter\nminutemail_worker_deaths_total{daemon=\"%s\"} %u\n", name, m->deaths);
+	buf_printf(out,
+	           "# HELP minutemail_workers Worker processes alive.\n# TYPE minutemail_workers gauge\n"
+	           "minutemail_workers{daemon=\"%s\"} %u\n",
+	           name, alive_count(m));
+	buf_printf(out,
+	           "# HELP minutemail_worker_deaths_total Worker processes that ended unasked.\n"
+	           "# TYPE minutemail_worker_deaths_total counter\nminutemail_worker_deaths_total{daemon=\"%s\"} %u\n",
+	           name, m->deaths);
 }
 
 static int open_metrics(struct master *m) {
@@ -474,8 +478,13 @@ static enum spawned spawn(struct worker *w, struct child *ret_child) {
 	}
 	if (pid == 0) {
 		close(fds[0]);
-		*ret_child = (struct child){.options = m->options, .ops = m->ops, .arg = m->arg, .index = w->index,
-		                            .ready_fd = fds[1], .master_pid = m->pid, .reloaded = m->reloaded};
+		*ret_child = (struct child){.options = m->options,
+		                            .ops = m->ops,
+		                            .arg = m->arg,
+		                            .index = w->index,
+		                            .ready_fd = fds[1],
+		                            .master_pid = m->pid,
+		                            .reloaded = m->reloaded};
 		return SPAWNED_CHILD;
 	}
 	close(fds[1]);

@@ -29,7 +29,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define READ_CALL 4096            /* what libevent reads at once */
+#define READ_CALL 4096 /* what libevent reads at once */
 #define READ_MORE (64 * 1024)
 #define WRITE_MOST (256 * 1024)
 #define FLUSH_MOST_US 120000000
@@ -43,21 +43,21 @@ struct stream {
 	const struct stream_ops *ops;
 	void *arg;
 	enum stream_state state;
-	bool direct;        /* clear text: the socket may be read and written here */
-	bool want_read;     /* the owner's wish */
-	bool reading;       /* EV_READ is enabled */
-	bool full;          /* the input is at its cap; on_input tells when it is not any more */
-	bool writing;       /* EV_WRITE is enabled: the socket was full */
-	bool eof;           /* seen */
+	bool direct;    /* clear text: the socket may be read and written here */
+	bool want_read; /* the owner's wish */
+	bool reading;   /* EV_READ is enabled */
+	bool full;      /* the input is at its cap; on_input tells when it is not any more */
+	bool writing;   /* EV_WRITE is enabled: the socket was full */
+	bool eof;       /* seen */
 	bool eof_told;
-	bool parked_input;  /* input came, or was left, while parked */
-	bool unparked;      /* want_read rose since the callback began */
-	bool above;         /* output was above the low mark since the last STREAM_DRAINED */
+	bool parked_input; /* input came, or was left, while parked */
+	bool unparked;     /* want_read rose since the callback began */
+	bool above;        /* output was above the low mark since the last STREAM_DRAINED */
 	bool in_event;
 	int error;
 	size_t cap, low;
-	int64_t deadline;   /* monotonic; 0: none */
-	int64_t armed_for;  /* what the timer waits for; it may be earlier than the deadline */
+	int64_t deadline;  /* monotonic; 0: none */
+	int64_t armed_for; /* what the timer waits for; it may be earlier than the deadline */
 	struct timer timer;
 	struct deferred flush, notify;
 	struct adopted adopted;

@@ -1,8 +1,9 @@
-/* minutemailctl, the operator's tool: private to deploy/ctl_*.c. Synchronous: one command, one connection as the schema's owner, one
- * answer. Data goes to `out` (a table for people, one JSON document with --json), everything else to `err`.
+/* minutemailctl, the operator's tool: private to deploy/ctl_*.c. Synchronous: one command, one connection as the
+ * schema's owner, one answer. Data goes to `out` (a table for people, one JSON document with --json), everything
+ * else to `err`.
  *
- * A command returns its exit status: 0 done, 1 failed (said on err), 2 wrong usage. Functions that return bool have said why on err
- * when they return false. */
+ * A command returns its exit status: 0 done, 1 failed (said on err), 2 wrong usage. Functions that return bool have
+ * said why on err when they return false. */
 #ifndef MINUTEMAIL_CTL_H
 #define MINUTEMAIL_CTL_H
 
@@ -24,17 +25,17 @@ struct ctl_settings {
 
 struct ctl_option {
 	const char *name;
-	const char *value;         /* NULL: a flag */
+	const char *value; /* NULL: a flag */
 };
 
 struct ctl {
 	FILE *out, *err;
 	struct ctl_settings settings;
 	bool json;
-	int64_t now;               /* wall, of the whole command */
+	int64_t now; /* wall, of the whole command */
 	PGconn *db;
 	const struct ctl_command *command;
-	const char *words[2];      /* positional arguments */
+	const char *words[2]; /* positional arguments */
 	struct ctl_option *options;
 	unsigned option_count;
 };
@@ -44,14 +45,14 @@ struct ctl_command {
 	unsigned words;            /* positional arguments, all required */
 	const char *options;       /* "plan= domain= if-missing": '=' takes a value */
 	const char *usage, *help;
-	bool any_schema;           /* works on a database of another schema version */
+	bool any_schema; /* works on a database of another schema version */
 	int (*run)(struct ctl *);
 };
 extern const struct ctl_command CTL_COMMANDS[]; /* ends with a row whose object is NULL */
 
 /* ctl_command.c. argv as main() has it. */
 int ctl_run(int argc, char **argv, FILE *out, FILE *err);
-const char *ctl_option(const struct ctl *, const char *name);     /* NULL: not given; the last one wins */
+const char *ctl_option(const struct ctl *, const char *name); /* NULL: not given; the last one wins */
 bool ctl_flag(const struct ctl *, const char *name);
 /* All values of an option, commas split; NULL-terminated, one allocation to free(); empty when not given. */
 char **ctl_option_list(const struct ctl *, const char *name);
@@ -70,14 +71,15 @@ bool ctl_exec(struct ctl *, const char *sql, unsigned n, const char *const *para
 bool ctl_begin(struct ctl *);
 bool ctl_commit(struct ctl *);
 void ctl_rollback(struct ctl *);
-/* A change that keys depend on: begin, the statements, then commit, which returns when no worker uses what it had cached. */
+/* A change that keys depend on: begin, the statements, then commit, which returns when no worker uses what it had
+ * cached. */
 bool ctl_change_begin(struct ctl *, struct keys_sync *);
-bool ctl_change_commit(struct ctl *, struct keys_sync *, const char *key_id);   /* NULL: all keys */
+bool ctl_change_commit(struct ctl *, struct keys_sync *, const char *key_id); /* NULL: all keys */
 /* By id, or by name where that is unique. */
 enum ctl_kind { CTL_ACCOUNT, CTL_USER, CTL_DOMAIN, CTL_KEY };
 bool ctl_resolve(struct ctl *, enum ctl_kind, const char *text, char ret_id[ID_TEXT_SIZE]);
 void ctl_new_id(struct ctl *, char ret[ID_TEXT_SIZE]);
-const char *ctl_now(const struct ctl *, char ret[32]);            /* as timestamptz text */
+const char *ctl_now(const struct ctl *, char ret[32]); /* as timestamptz text */
 void ctl_time_text(int64_t wall_us, char ret[32]);
 /* 90d, 12h, 30m from now, an RFC 3339 instant, or "never" (INT64_MAX); false: neither, or past. Says nothing. */
 bool ctl_parse_expiry(const char *text, int64_t now, int64_t *ret);
@@ -85,7 +87,7 @@ bool ctl_parse_expiry(const char *text, int64_t now, int64_t *ret);
 /* ctl_output.c */
 enum ctl_cell { CTL_TEXT, CTL_INT, CTL_BOOL, CTL_TIME /* epoch microseconds */, CTL_LIST /* comma separated */ };
 struct ctl_column {
-	const char *name, *title;  /* in JSON; in a table's head */
+	const char *name, *title; /* in JSON; in a table's head */
 	enum ctl_cell type;
 };
 #define CTL_EPOCH(column) "(extract(epoch from " column ") * 1000000)::bigint"
@@ -122,9 +124,9 @@ int ctl_key_regenerate(struct ctl *);
 int ctl_key_revoke(struct ctl *);
 int ctl_key_delete(struct ctl *);
 
-/* ctl_domains.c: every verified domain has its permanent mailbox postmaster@ (RFC 5321 4.5.1), owned by a user: `owner_id`, or (NULL)
- * the oldest one of the domain's account, or of all for a platform domain. Makes those that are missing, inside the caller's
- * transaction. *ret_missing: domains left without, for want of a user. */
+/* ctl_domains.c: every verified domain has its permanent mailbox postmaster@ (RFC 5321 4.5.1), owned by a user:
+ * `owner_id`, or (NULL) the oldest one of the domain's account, or of all for a platform domain. Makes those that
+ * are missing, inside the caller's transaction. *ret_missing: domains left without, for want of a user. */
 bool ctl_postmasters(struct ctl *, const char *domain_id, const char *owner_id, unsigned *ret_missing);
 
 #endif

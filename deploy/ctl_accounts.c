@@ -1,5 +1,5 @@
-/* Plans and accounts. An account's mail data has no foreign keys to it (it lives on other nodes in a cluster), so deleting one deletes
- * its mailboxes here; the messages in them are out of reach at once and swept by the janitor. */
+/* Plans and accounts. An account's mail data has no foreign keys to it (it lives on other nodes in a cluster), so
+ * deleting one deletes its mailboxes here; the messages in them are out of reach at once and swept by the janitor. */
 #include "deploy/ctl.h"
 
 /* ---- plans ---- */
@@ -7,22 +7,23 @@
 static const struct {
 	const char *option, *column;
 } LIMITS[] = {
-	{"calls-per-day", "calls_per_day"},       {"requests-per-minute", "requests_per_minute"},
-	{"active-mailboxes", "active_mailboxes"}, {"archived-mailboxes", "archived_mailboxes"},
-	{"custom-domains", "custom_domains"},     {"members", "members"},
+    {"calls-per-day", "calls_per_day"},       {"requests-per-minute", "requests_per_minute"},
+    {"active-mailboxes", "active_mailboxes"}, {"archived-mailboxes", "archived_mailboxes"},
+    {"custom-domains", "custom_domains"},     {"members", "members"},
 };
 
 static const struct ctl_column PLAN_COLUMNS[] = {
-	{"name", "NAME", CTL_TEXT},
-	{"callsPerDay", "CALLS/DAY", CTL_INT},
-	{"requestsPerMinute", "REQUESTS/MIN", CTL_INT},
-	{"activeMailboxes", "ACTIVE", CTL_INT},
-	{"archivedMailboxes", "ARCHIVED", CTL_INT},
-	{"customDomains", "DOMAINS", CTL_INT},
-	{"members", "MEMBERS", CTL_INT},
+    {"name", "NAME", CTL_TEXT},
+    {"callsPerDay", "CALLS/DAY", CTL_INT},
+    {"requestsPerMinute", "REQUESTS/MIN", CTL_INT},
+    {"activeMailboxes", "ACTIVE", CTL_INT},
+    {"archivedMailboxes", "ARCHIVED", CTL_INT},
+    {"customDomains", "DOMAINS", CTL_INT},
+    {"members", "MEMBERS", CTL_INT},
 };
-#define PLAN_SELECT \
-	"select name, calls_per_day, requests_per_minute, active_mailboxes, archived_mailboxes, custom_domains, members from plans"
+#define PLAN_SELECT                                                                                                    \
+	"select name, calls_per_day, requests_per_minute, active_mailboxes, archived_mailboxes, custom_domains, members "  \
+	"from plans"
 
 int ctl_plan_list(struct ctl *ctl) {
 	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl, PLAN_SELECT " order by calls_per_day nulls last, name", 0, NULL);
@@ -70,14 +71,14 @@ int ctl_plan_edit(struct ctl *ctl) {
 /* ---- accounts ---- */
 
 static const struct ctl_column ACCOUNT_COLUMNS[] = {
-	{"id", "ID", CTL_TEXT},           {"name", "NAME", CTL_TEXT},
-	{"plan", "PLAN", CTL_TEXT},       {"state", "STATE", CTL_TEXT},
-	{"users", "USERS", CTL_INT},      {"domains", "DOMAINS", CTL_INT},
-	{"keys", "KEYS", CTL_INT},        {"createdAt", "CREATED", CTL_TIME},
+    {"id", "ID", CTL_TEXT},       {"name", "NAME", CTL_TEXT},         {"plan", "PLAN", CTL_TEXT},
+    {"state", "STATE", CTL_TEXT}, {"users", "USERS", CTL_INT},        {"domains", "DOMAINS", CTL_INT},
+    {"keys", "KEYS", CTL_INT},    {"createdAt", "CREATED", CTL_TIME},
 };
-#define ACCOUNT_SELECT \
-	"select a.id, a.name, a.plan, a.state, (select count(*) from users u where u.account_id = a.id)," \
-	" (select count(*) from domains d where d.account_id = a.id), (select count(*) from api_keys k where k.account_id = a.id)," \
+#define ACCOUNT_SELECT                                                                                                 \
+	"select a.id, a.name, a.plan, a.state, (select count(*) from users u where u.account_id = a.id),"                  \
+	" (select count(*) from domains d where d.account_id = a.id), (select count(*) from api_keys k where "             \
+	"k.account_id = a.id),"                                                                                            \
 	" " CTL_EPOCH("a.created_at") " from accounts a"
 
 static int print_account(struct ctl *ctl, const char *id) {
@@ -99,9 +100,11 @@ static bool plan_exists(struct ctl *ctl, const char *plan) {
 	return res && PQntuples(res) == 1;
 }
 
-/* Names are how people tell accounts apart, so a new one is not given twice. 1: taken, by *ret_id; 0: free; -1: said. */
+/* Names are how people tell accounts apart, so a new one is not given twice. 1: taken, by *ret_id; 0: free; -1:
+ * said. */
 static int name_taken(struct ctl *ctl, const char *name, char ret_id[ID_TEXT_SIZE]) {
-	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl, "select id from accounts where name = $1 order by id limit 1", 1, &name);
+	cleanup(ctl_clearp) PGresult *res =
+	    ctl_query(ctl, "select id from accounts where name = $1 order by id limit 1", 1, &name);
 	if (!res)
 		return -1;
 	if (PQntuples(res) == 1)
@@ -127,8 +130,10 @@ int ctl_account_create(struct ctl *ctl) {
 	}
 	ctl_new_id(ctl, id);
 	const char *params[] = {id, name, plan, ctl_now(ctl, now)};
-	if (!ctl_exec(ctl, "insert into accounts (id, name, plan, state, created_at) values ($1::uuid, $2, $3, 'active', $4::timestamptz)", 4,
-	              params))
+	if (!ctl_exec(ctl,
+	              "insert into accounts (id, name, plan, state, created_at) values ($1::uuid, $2, $3, 'active', "
+	              "$4::timestamptz)",
+	              4, params))
 		return CTL_FAILED;
 	return print_account(ctl, id);
 }
@@ -142,7 +147,8 @@ int ctl_account_edit(struct ctl *ctl) {
 	const char *name = ctl_option(ctl, "name"), *plan = ctl_option(ctl, "plan"), *state = ctl_option(ctl, "state");
 	char id[ID_TEXT_SIZE], other[ID_TEXT_SIZE];
 	struct keys_sync ks;
-	if (!ctl_resolve(ctl, CTL_ACCOUNT, ctl->words[0], id) || (name && !name_fits(ctl, name)) || (plan && !plan_exists(ctl, plan)))
+	if (!ctl_resolve(ctl, CTL_ACCOUNT, ctl->words[0], id) || (name && !name_fits(ctl, name)) ||
+	    (plan && !plan_exists(ctl, plan)))
 		return CTL_FAILED;
 	if (state && strcmp(state, "active") != 0 && strcmp(state, "suspended") != 0) {
 		ctl_error(ctl, "--state is active or suspended");
@@ -155,10 +161,11 @@ int ctl_account_edit(struct ctl *ctl) {
 		return CTL_FAILED;
 	const char *params[] = {id, name, plan, state};
 	if (!ctl_change_begin(ctl, &ks) ||
-	    !ctl_exec(ctl,
-	              "update accounts set name = coalesce($2, name), plan = coalesce($3, plan), state = coalesce($4, state)"
-	              " where id = $1::uuid",
-	              4, params) ||
+	    !ctl_exec(
+	        ctl,
+	        "update accounts set name = coalesce($2, name), plan = coalesce($3, plan), state = coalesce($4, state)"
+	        " where id = $1::uuid",
+	        4, params) ||
 	    !ctl_change_commit(ctl, &ks, NULL))
 		return CTL_FAILED;
 	return print_account(ctl, id);

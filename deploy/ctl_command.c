@@ -1,5 +1,5 @@
-/* The command line: a const table of commands, options anywhere among the words, settings from flags and environment. Not a shell of
- * general use: one command a call. */
+/* The command line: a const table of commands, options anywhere among the words, settings from flags and
+ * environment. Not a shell of general use: one command a call. */
 #include "deploy/ctl.h"
 
 #include "common/clock.h"
@@ -18,62 +18,68 @@
 #define SETTING_FILE_MOST 4096
 
 const struct ctl_command CTL_COMMANDS[] = {
-	{"migrate", NULL, 0, "", "", "bring the database's schema up to date", true, ctl_migrate},
-	{"status", NULL, 0, "", "", "what the database holds; fails if the schema is not current", true, ctl_status},
-	{"check", NULL, 0, "", "", "the same", true, ctl_status},
-	{"plan", "list", 0, "", "", "the plans and their limits", false, ctl_plan_list},
-	{"plan", "edit", 1, "calls-per-day= requests-per-minute= active-mailboxes= archived-mailboxes= custom-domains= members=",
-	 "NAME [--calls-per-day N|none] [--requests-per-minute N|none] [--active-mailboxes N|none]"
-	 " [--archived-mailboxes N|none] [--custom-domains N|none] [--members N|none]",
-	 "change limits of a plan", false, ctl_plan_edit},
-	{"account", "create", 1, "plan= if-missing", "NAME [--plan PLAN] [--if-missing]", "a new account; plan: free", false,
-	 ctl_account_create},
-	{"account", "list", 0, "", "", "all accounts", false, ctl_account_list},
-	{"account", "edit", 1, "name= plan= state=", "ACCOUNT [--name NAME] [--plan PLAN] [--state active|suspended]",
-	 "change an account", false, ctl_account_edit},
-	{"account", "delete", 1, "", "ACCOUNT", "an account with its users, keys, domains and mailboxes", false, ctl_account_delete},
-	{"user", "create", 1, "account= role= if-missing", "EMAIL --account ACCOUNT [--role owner|member] [--if-missing]",
-	 "a new user; role: owner for an account's first, else member", false, ctl_user_create},
-	{"user", "list", 0, "account=", "[--account ACCOUNT]", "all users", false, ctl_user_list},
-	{"user", "edit", 1, "email= role= state=", "USER [--email EMAIL] [--role owner|member] [--state active|suspended]",
-	 "change a user", false, ctl_user_edit},
-	{"user", "delete", 1, "", "USER", "a user with keys and mailboxes", false, ctl_user_delete},
-	{"domain", "create", 1, "account= owner= if-missing", "NAME [--account ACCOUNT] [--owner EMAIL] [--if-missing]",
-	 "a domain that receives mail: the platform's, or an account's; with postmaster@NAME, which belongs to the owner", false,
-	 ctl_domain_create},
-	{"domain", "list", 0, "account=", "[--account ACCOUNT]", "all domains", false, ctl_domain_list},
-	{"domain", "edit", 1, "status=", "DOMAIN --status verified|pending", "accept or stop a domain", false, ctl_domain_edit},
-	{"domain", "delete", 1, "", "DOMAIN", "a domain with its mailboxes", false, ctl_domain_delete},
-	{"key", "create", 0, "name= user= domain= expires= scopes= if-missing",
-	 "--name NAME --user USER [--domain DOMAIN]… [--expires 90d|TIME|never] [--scopes A,B] [--if-missing]",
-	 "a new API key, shown once; domain: the platform's first", false, ctl_key_create},
-	{"key", "list", 0, "user= account=", "[--user USER] [--account ACCOUNT]", "all keys", false, ctl_key_list},
-	{"key", "edit", 1, "name= domain= expires= scopes=",
-	 "KEY [--name NAME] [--domain DOMAIN]… [--expires 90d|TIME|never] [--scopes A,B|none]", "change a key", false, ctl_key_edit},
-	{"key", "domains", 1, "add= remove=", "KEY [--add DOMAIN]… [--remove DOMAIN]…", "a key's domains, after adding and removing",
-	 false, ctl_key_domains},
-	{"key", "regenerate", 1, "", "KEY", "a new secret, shown once; the old one is dead at once", false, ctl_key_regenerate},
-	{"key", "revoke", 1, "", "KEY", "dead at once and for good; the record stays", false, ctl_key_revoke},
-	{"key", "delete", 1, "", "KEY", "dead at once; the record goes too", false, ctl_key_delete},
-	{0},
+    {"migrate", NULL, 0, "", "", "bring the database's schema up to date", true, ctl_migrate},
+    {"status", NULL, 0, "", "", "what the database holds; fails if the schema is not current", true, ctl_status},
+    {"check", NULL, 0, "", "", "the same", true, ctl_status},
+    {"plan", "list", 0, "", "", "the plans and their limits", false, ctl_plan_list},
+    {"plan", "edit", 1,
+     "calls-per-day= requests-per-minute= active-mailboxes= archived-mailboxes= custom-domains= members=",
+     "NAME [--calls-per-day N|none] [--requests-per-minute N|none] [--active-mailboxes N|none]"
+     " [--archived-mailboxes N|none] [--custom-domains N|none] [--members N|none]",
+     "change limits of a plan", false, ctl_plan_edit},
+    {"account", "create", 1, "plan= if-missing", "NAME [--plan PLAN] [--if-missing]", "a new account; plan: free",
+     false, ctl_account_create},
+    {"account", "list", 0, "", "", "all accounts", false, ctl_account_list},
+    {"account", "edit", 1, "name= plan= state=", "ACCOUNT [--name NAME] [--plan PLAN] [--state active|suspended]",
+     "change an account", false, ctl_account_edit},
+    {"account", "delete", 1, "", "ACCOUNT", "an account with its users, keys, domains and mailboxes", false,
+     ctl_account_delete},
+    {"user", "create", 1, "account= role= if-missing", "EMAIL --account ACCOUNT [--role owner|member] [--if-missing]",
+     "a new user; role: owner for an account's first, else member", false, ctl_user_create},
+    {"user", "list", 0, "account=", "[--account ACCOUNT]", "all users", false, ctl_user_list},
+    {"user", "edit", 1, "email= role= state=", "USER [--email EMAIL] [--role owner|member] [--state active|suspended]",
+     "change a user", false, ctl_user_edit},
+    {"user", "delete", 1, "", "USER", "a user with keys and mailboxes", false, ctl_user_delete},
+    {"domain", "create", 1, "account= owner= if-missing", "NAME [--account ACCOUNT] [--owner EMAIL] [--if-missing]",
+     "a domain that receives mail: the platform's, or an account's; with postmaster@NAME, which belongs to the owner",
+     false, ctl_domain_create},
+    {"domain", "list", 0, "account=", "[--account ACCOUNT]", "all domains", false, ctl_domain_list},
+    {"domain", "edit", 1, "status=", "DOMAIN --status verified|pending", "accept or stop a domain", false,
+     ctl_domain_edit},
+    {"domain", "delete", 1, "", "DOMAIN", "a domain with its mailboxes", false, ctl_domain_delete},
+    {"key", "create", 0, "name= user= domain= expires= scopes= if-missing",
+     "--name NAME --user USER [--domain DOMAIN]… [--expires 90d|TIME|never] [--scopes A,B] [--if-missing]",
+     "a new API key, shown once; domain: the platform's first", false, ctl_key_create},
+    {"key", "list", 0, "user= account=", "[--user USER] [--account ACCOUNT]", "all keys", false, ctl_key_list},
+    {"key", "edit", 1, "name= domain= expires= scopes=",
+     "KEY [--name NAME] [--domain DOMAIN]… [--expires 90d|TIME|never] [--scopes A,B|none]", "change a key", false,
+     ctl_key_edit},
+    {"key", "domains", 1, "add= remove=", "KEY [--add DOMAIN]… [--remove DOMAIN]…",
+     "a key's domains, after adding and removing", false, ctl_key_domains},
+    {"key", "regenerate", 1, "", "KEY", "a new secret, shown once; the old one is dead at once", false,
+     ctl_key_regenerate},
+    {"key", "revoke", 1, "", "KEY", "dead at once and for good; the record stays", false, ctl_key_revoke},
+    {"key", "delete", 1, "", "KEY", "dead at once; the record goes too", false, ctl_key_delete},
+    {0},
 };
 
 /* ---- settings ---- */
 
 static const struct setting {
-	const char *option;      /* NULL: no flag, since others can read a command line */
-	const char *variable;    /* NAME, or NAME_FILE naming a file with the value */
+	const char *option;   /* NULL: no flag, since others can read a command line */
+	const char *variable; /* NAME, or NAME_FILE naming a file with the value */
 	const char *fallback;
 	size_t offset;
 	const char *help;
 } SETTINGS[] = {
-	{"database", "MINUTEMAIL_CTL_DATABASE", "dbname=minutemail", offsetof(struct ctl_settings, database),
-	 "libpq connection string or URI, as the schema's owner"},
-	{"environment", "MINUTEMAIL_ENVIRONMENT", "live", offsetof(struct ctl_settings, environment), "of the keys: live or test"},
-	{"migrations", "MINUTEMAIL_MIGRATIONS", CTL_MIGRATIONS_DIR, offsetof(struct ctl_settings, migrations),
-	 "directory with the numbered files of the schema"},
-	{NULL, "MINUTEMAIL_KEY_SECRET", NULL, offsetof(struct ctl_settings, key_secret),
-	 "64 hexadecimal digits, the same as apid's; needed to make keys"},
+    {"database", "MINUTEMAIL_CTL_DATABASE", "dbname=minutemail", offsetof(struct ctl_settings, database),
+     "libpq connection string or URI, as the schema's owner"},
+    {"environment", "MINUTEMAIL_ENVIRONMENT", "live", offsetof(struct ctl_settings, environment),
+     "of the keys: live or test"},
+    {"migrations", "MINUTEMAIL_MIGRATIONS", CTL_MIGRATIONS_DIR, offsetof(struct ctl_settings, migrations),
+     "directory with the numbered files of the schema"},
+    {NULL, "MINUTEMAIL_KEY_SECRET", NULL, offsetof(struct ctl_settings, key_secret),
+     "64 hexadecimal digits, the same as apid's; needed to make keys"},
 };
 
 static char **setting_of(struct ctl *ctl, const struct setting *s) {
@@ -164,12 +170,13 @@ void ctl_note(struct ctl *ctl, const char *fmt, ...) {
 }
 
 static void print_command(FILE *f, const struct ctl_command *c) {
-	fprintf(f, "  %s%s%s%s%s\n        %s\n", c->object, c->verb ? " " : "", c->verb ? c->verb : "", *c->usage ? " " : "", c->usage,
-	        c->help);
+	fprintf(f, "  %s%s%s%s%s\n        %s\n", c->object, c->verb ? " " : "", c->verb ? c->verb : "",
+	        *c->usage ? " " : "", c->usage, c->help);
 }
 
 static void print_help(FILE *f) {
-	fputs("usage: minutemailctl [options] COMMAND\n\nAccounts, users, domains and keys are named by id, or by name (or e-mail "
+	fputs("usage: minutemailctl [options] COMMAND\n\nAccounts, users, domains and keys are named by id, or by name (or "
+	      "e-mail "
 	      "address) where that is unique.\n\nCommands:\n",
 	      f);
 	for (const struct ctl_command *c = CTL_COMMANDS; c->object; c++)

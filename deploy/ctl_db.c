@@ -1,5 +1,5 @@
-/* The tool's database: a plain synchronous libpq connection, statements with text parameters, and changes that end only when every
- * worker has let go of what it had cached (common/keys_sync.h). */
+/* The tool's database: a plain synchronous libpq connection, statements with text parameters, and changes that end
+ * only when every worker has let go of what it had cached (common/keys_sync.h). */
 #include "deploy/ctl.h"
 
 #include "common/clock.h"
@@ -22,19 +22,22 @@ static void ignore_notice(void *arg, const PGresult *res) {
 }
 
 static bool schema_fits(struct ctl *ctl) {
-	cleanup(ctl_clearp) PGresult *there = ctl_query(ctl, "select to_regclass('public.schema_migrations') is not null", 0, NULL);
+	cleanup(ctl_clearp) PGresult *there =
+	    ctl_query(ctl, "select to_regclass('public.schema_migrations') is not null", 0, NULL);
 	if (!there)
 		return false;
 	if (*PQgetvalue(there, 0, 0) != 't') {
 		ctl_error(ctl, "the database has no schema yet; run minutemailctl migrate");
 		return false;
 	}
-	cleanup(ctl_clearp) PGresult *version = ctl_query(ctl, "select coalesce(max(version), 0) from schema_migrations", 0, NULL);
+	cleanup(ctl_clearp) PGresult *version =
+	    ctl_query(ctl, "select coalesce(max(version), 0) from schema_migrations", 0, NULL);
 	if (!version)
 		return false;
 	int have = atoi(PQgetvalue(version, 0, 0));
 	if (have < SCHEMA_VERSION)
-		ctl_error(ctl, "the database has schema version %d, this tool needs %d: run minutemailctl migrate", have, SCHEMA_VERSION);
+		ctl_error(ctl, "the database has schema version %d, this tool needs %d: run minutemailctl migrate", have,
+		          SCHEMA_VERSION);
 	if (have > SCHEMA_VERSION)
 		ctl_error(ctl, "the database has schema version %d, this tool knows %d: it is too old", have, SCHEMA_VERSION);
 	return have == SCHEMA_VERSION;
@@ -59,7 +62,7 @@ PGresult *ctl_query(struct ctl *ctl, const char *sql, unsigned n, const char *co
 	if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
 		return res;
 	database_error(ctl, PQresultErrorMessage(res) && *PQresultErrorMessage(res) ? PQresultErrorMessage(res)
-	                                                                             : PQerrorMessage(ctl->db));
+	                                                                            : PQerrorMessage(ctl->db));
 	PQclear(res);
 	return NULL;
 }
@@ -83,7 +86,8 @@ bool ctl_commit(struct ctl *ctl) {
 	if (PQresultStatus(res) == PGRES_COMMAND_OK && strcmp(PQcmdStatus(res), "COMMIT") == 0)
 		return true;
 	if (PQstatus(ctl->db) != CONNECTION_OK)
-		ctl_error(ctl, "the connection was lost while committing: whether it was done is unknown, look before you repeat it");
+		ctl_error(
+		    ctl, "the connection was lost while committing: whether it was done is unknown, look before you repeat it");
 	else
 		ctl_error(ctl, "nothing was changed: the transaction failed");
 	return false;
@@ -108,19 +112,21 @@ bool ctl_change_commit(struct ctl *ctl, struct keys_sync *ks, const char *key_id
 	if (!ctl_commit(ctl))
 		return false;
 	if (keys_sync_wait(ks) == KEYS_SYNC_FAILED)
-		ctl_note(ctl, "the connection was lost after the change was made; waited until no worker can use what it had cached");
+		ctl_note(
+		    ctl,
+		    "the connection was lost after the change was made; waited until no worker can use what it had cached");
 	return true;
 }
 
 static const struct {
 	const char *what, *sql;
 } KINDS[] = {
-	[CTL_ACCOUNT] = {"account", "select id from accounts where id::text = lower($1) or name = $1 limit 2"},
-	[CTL_USER] = {"user", "select id from users where id::text = lower($1) or email = lower($1) limit 2"},
-	/* A name can be claimed by several accounts: the verified one is meant. */
-	[CTL_DOMAIN] = {"domain", "select id from domains where id::text = lower($1) or name = lower($1)"
-	                          " order by status = 'verified' desc limit 1"},
-	[CTL_KEY] = {"key", "select id from api_keys where id::text = lower($1) or name = $1 limit 2"},
+    [CTL_ACCOUNT] = {"account", "select id from accounts where id::text = lower($1) or name = $1 limit 2"},
+    [CTL_USER] = {"user", "select id from users where id::text = lower($1) or email = lower($1) limit 2"},
+    /* A name can be claimed by several accounts: the verified one is meant. */
+    [CTL_DOMAIN] = {"domain", "select id from domains where id::text = lower($1) or name = lower($1)"
+                              " order by status = 'verified' desc limit 1"},
+    [CTL_KEY] = {"key", "select id from api_keys where id::text = lower($1) or name = $1 limit 2"},
 };
 
 bool ctl_resolve(struct ctl *ctl, enum ctl_kind kind, const char *text, char ret_id[ID_TEXT_SIZE]) {
@@ -157,8 +163,10 @@ const char *ctl_now(const struct ctl *ctl, char ret[32]) {
 static bool parse_rfc3339(const char *text, int64_t *ret) {
 	struct tm t = {0};
 	int n = 0, hours, minutes;
-	if (strlen(text) > 40 || sscanf(text, "%4d-%2d-%2d%*1[Tt]%2d:%2d:%2d%n", &t.tm_year, &t.tm_mon, &t.tm_mday, &t.tm_hour,
-	                                &t.tm_min, &t.tm_sec, &n) != 6 || n != 19)
+	if (strlen(text) > 40 ||
+	    sscanf(text, "%4d-%2d-%2d%*1[Tt]%2d:%2d:%2d%n", &t.tm_year, &t.tm_mon, &t.tm_mday, &t.tm_hour, &t.tm_min,
+	           &t.tm_sec, &n) != 6 ||
+	    n != 19)
 		return false;
 	int64_t us = 0;
 	const char *p = text + n;
@@ -167,7 +175,8 @@ static bool parse_rfc3339(const char *text, int64_t *ret) {
 		for (p++; isdigit((unsigned char)*p); p++, unit /= 10)
 			us += (*p - '0') * unit;
 	}
-	if (t.tm_mon < 1 || t.tm_mon > 12 || t.tm_mday < 1 || t.tm_mday > 31 || t.tm_hour > 23 || t.tm_min > 59 || t.tm_sec > 60)
+	if (t.tm_mon < 1 || t.tm_mon > 12 || t.tm_mday < 1 || t.tm_mday > 31 || t.tm_hour > 23 || t.tm_min > 59 ||
+	    t.tm_sec > 60)
 		return false;
 	int offset = 0;
 	if ((*p == '+' || *p == '-') && strlen(p) == 6 && sscanf(p + 1, "%2d:%2d%n", &hours, &minutes, &n) == 2 && n == 5)

@@ -1,19 +1,20 @@
-/* Domains that receive mail, and their postmaster mailboxes. On the operator's word a domain is verified: no DNS is asked here. */
+/* Domains that receive mail, and their postmaster mailboxes. On the operator's word a domain is verified: no DNS is
+ * asked here. */
 #include "deploy/ctl.h"
 
 #include "common/address.h"
 
 static const struct ctl_column DOMAIN_COLUMNS[] = {
-	{"id", "ID", CTL_TEXT},
-	{"name", "NAME", CTL_TEXT},
-	{"status", "STATUS", CTL_TEXT},
-	{"account", "ACCOUNT", CTL_TEXT},
-	{"accountId", "ACCOUNT ID", CTL_TEXT},
-	{"keys", "KEYS", CTL_INT},
-	{"createdAt", "CREATED", CTL_TIME},
+    {"id", "ID", CTL_TEXT},
+    {"name", "NAME", CTL_TEXT},
+    {"status", "STATUS", CTL_TEXT},
+    {"account", "ACCOUNT", CTL_TEXT},
+    {"accountId", "ACCOUNT ID", CTL_TEXT},
+    {"keys", "KEYS", CTL_INT},
+    {"createdAt", "CREATED", CTL_TIME},
 };
-#define DOMAIN_SELECT \
-	"select d.id, d.name, d.status, a.name, a.id, (select count(*) from api_key_domains k where k.domain_id = d.id)," \
+#define DOMAIN_SELECT                                                                                                  \
+	"select d.id, d.name, d.status, a.name, a.id, (select count(*) from api_key_domains k where k.domain_id = d.id),"  \
 	" " CTL_EPOCH("d.created_at") " from domains d left join accounts a on a.id = d.account_id"
 
 static int print_domain(struct ctl *ctl, const char *id) {
@@ -24,18 +25,19 @@ static int print_domain(struct ctl *ctl, const char *id) {
 /* ---- postmaster ---- */
 
 /* Made in the address's bucket, permanent, and in its owner's list, as apid makes mailboxes. */
-static bool insert_postmaster(struct ctl *ctl, const char *domain_id, const char *address, const char *bucket, const char *user,
-                              const char *account) {
+static bool insert_postmaster(struct ctl *ctl, const char *domain_id, const char *address, const char *bucket,
+                              const char *user, const char *account) {
 	struct id id;
 	char id_text[ID_TEXT_SIZE], now[32];
 	id_make_in_bucket(&id, ctl->now, (unsigned)atoi(bucket));
 	id_format(&id, id_text);
 	const char *box[] = {bucket, id_text, account, user, domain_id, address, ctl_now(ctl, now)};
 	const char *line[] = {account, id_text, user, bucket, domain_id};
-	return ctl_exec(ctl,
-	                "insert into mailboxes (bucket, id, account_id, user_id, domain_id, address, recoverable, created_at)"
-	                " values ($1::smallint, $2::uuid, $3::uuid, $4::uuid, $5::uuid, $6, false, $7::timestamptz)",
-	                7, box) &&
+	return ctl_exec(
+	           ctl,
+	           "insert into mailboxes (bucket, id, account_id, user_id, domain_id, address, recoverable, created_at)"
+	           " values ($1::smallint, $2::uuid, $3::uuid, $4::uuid, $5::uuid, $6, false, $7::timestamptz)",
+	           7, box) &&
 	       ctl_exec(ctl,
 	                "insert into account_mailboxes (account_id, mailbox_id, user_id, bucket, domain_id, recoverable)"
 	                " values ($1::uuid, $2::uuid, $3::uuid, $4::smallint, $5::uuid, false)",
@@ -46,17 +48,19 @@ static bool insert_postmaster(struct ctl *ctl, const char *domain_id, const char
 static bool address_free(struct ctl *ctl, const char *bucket, const char *address, bool *ret_free) {
 	char now[32];
 	const char *params[] = {bucket, address, ctl_now(ctl, now)};
-	if (!ctl_exec(ctl, "delete from mailboxes where bucket = $1::smallint and address = $2 and expires_at <= $3::timestamptz", 3, params))
+	if (!ctl_exec(
+	        ctl, "delete from mailboxes where bucket = $1::smallint and address = $2 and expires_at <= $3::timestamptz",
+	        3, params))
 		return false;
 	cleanup(ctl_clearp) PGresult *res =
-		ctl_query(ctl, "select from mailboxes where bucket = $1::smallint and address = $2", 2, params);
+	    ctl_query(ctl, "select from mailboxes where bucket = $1::smallint and address = $2", 2, params);
 	if (res)
 		*ret_free = PQntuples(res) == 0;
 	return res != NULL;
 }
 
-static bool one_postmaster(struct ctl *ctl, const char *domain_id, const char *name, const char *user, const char *account,
-                           unsigned *missing) {
+static bool one_postmaster(struct ctl *ctl, const char *domain_id, const char *name, const char *user,
+                           const char *account, unsigned *missing) {
 	char *address = xasprintf("postmaster@%s", name), bucket[8];
 	bool is_free = false;
 	snprintf(bucket, sizeof(bucket), "%u", id_bucket_of_address(address, strlen(address)));
@@ -72,18 +76,19 @@ static bool one_postmaster(struct ctl *ctl, const char *domain_id, const char *n
 bool ctl_postmasters(struct ctl *ctl, const char *domain_id, const char *owner_id, unsigned *ret_missing) {
 	const char *params[] = {domain_id, owner_id};
 	*ret_missing = 0;
-	cleanup(ctl_clearp) PGresult *res = ctl_query(
-		ctl,
-		"select d.id, d.name, u.id, u.account_id from domains d left join lateral ("
-		" select id, account_id from users where case when $2::uuid is not null then id = $2::uuid"
-		" else d.account_id is null or account_id = d.account_id end order by id limit 1"
-		") u on true where d.status = 'verified' and ($1::uuid is null or d.id = $1::uuid) order by d.id",
-		2, params);
+	cleanup(ctl_clearp) PGresult *res =
+	    ctl_query(ctl,
+	              "select d.id, d.name, u.id, u.account_id from domains d left join lateral ("
+	              " select id, account_id from users where case when $2::uuid is not null then id = $2::uuid"
+	              " else d.account_id is null or account_id = d.account_id end order by id limit 1"
+	              ") u on true where d.status = 'verified' and ($1::uuid is null or d.id = $1::uuid) order by d.id",
+	              2, params);
 	if (!res)
 		return false;
 	for (int r = 0; r < PQntuples(res); r++) {
 		const char *user = PQgetisnull(res, r, 2) ? NULL : PQgetvalue(res, r, 2);
-		if (!one_postmaster(ctl, PQgetvalue(res, r, 0), PQgetvalue(res, r, 1), user, PQgetvalue(res, r, 3), ret_missing))
+		if (!one_postmaster(ctl, PQgetvalue(res, r, 0), PQgetvalue(res, r, 1), user, PQgetvalue(res, r, 3),
+		                    ret_missing))
 			return false;
 	}
 	return true;
@@ -91,14 +96,17 @@ bool ctl_postmasters(struct ctl *ctl, const char *domain_id, const char *owner_i
 
 /* ---- commands ---- */
 
-/* The existing domain of that name that stands in the way (verified, or the same account's). 1: *ret_id; 0: none; -1: said. */
-static int find_taken(struct ctl *ctl, const char *name, const char *account, char ret_id[ID_TEXT_SIZE], bool *ret_same) {
+/* The existing domain of that name that stands in the way (verified, or the same account's). 1: *ret_id; 0: none;
+ * -1: said. */
+static int find_taken(struct ctl *ctl, const char *name, const char *account, char ret_id[ID_TEXT_SIZE],
+                      bool *ret_same) {
 	const char *params[] = {name, account};
-	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl,
-	                                              "select id, status = 'verified' and account_id is not distinct from $2::uuid"
-	                                              " from domains where name = $1 and (status = 'verified' or"
-	                                              " account_id is not distinct from $2::uuid) order by status = 'verified' desc limit 1",
-	                                              2, params);
+	cleanup(ctl_clearp) PGresult *res =
+	    ctl_query(ctl,
+	              "select id, status = 'verified' and account_id is not distinct from $2::uuid"
+	              " from domains where name = $1 and (status = 'verified' or"
+	              " account_id is not distinct from $2::uuid) order by status = 'verified' desc limit 1",
+	              2, params);
 	if (!res)
 		return -1;
 	if (PQntuples(res) == 1) {
@@ -126,13 +134,16 @@ static int create(struct ctl *ctl, const char *name, const char *account, const 
 	if (taken < 0)
 		return CTL_FAILED;
 	if (taken && !(same && ctl_flag(ctl, "if-missing"))) {
-		ctl_error(ctl, same ? "there is a domain %s already (%s)" : "domain %s is there already, pending or another owner's (%s)", name, id);
+		ctl_error(ctl,
+		          same ? "there is a domain %s already (%s)"
+		               : "domain %s is there already, pending or another owner's (%s)",
+		          name, id);
 		return CTL_FAILED;
 	}
 	if (!taken)
 		ctl_new_id(ctl, id);
-	if (!ctl_begin(ctl) || (!taken && !insert_domain(ctl, id, name, account)) || !ctl_postmasters(ctl, id, owner, &missing) ||
-	    !ctl_commit(ctl))
+	if (!ctl_begin(ctl) || (!taken && !insert_domain(ctl, id, name, account)) ||
+	    !ctl_postmasters(ctl, id, owner, &missing) || !ctl_commit(ctl))
 		return CTL_FAILED;
 	if (missing)
 		ctl_note(ctl, "there is no user yet to own postmaster@%s; the first one created will", name);
@@ -179,7 +190,8 @@ int ctl_domain_edit(struct ctl *ctl) {
 	if (!ctl_resolve(ctl, CTL_DOMAIN, ctl->words[0], id))
 		return CTL_FAILED;
 	const char *params[] = {id, status};
-	if (!ctl_change_begin(ctl, &ks) || !ctl_exec(ctl, "update domains set status = $2 where id = $1::uuid", 2, params) ||
+	if (!ctl_change_begin(ctl, &ks) ||
+	    !ctl_exec(ctl, "update domains set status = $2 where id = $1::uuid", 2, params) ||
 	    !ctl_postmasters(ctl, id, NULL, &missing) || !ctl_change_commit(ctl, &ks, NULL))
 		return CTL_FAILED;
 	if (missing)
@@ -204,7 +216,8 @@ int ctl_domain_delete(struct ctl *ctl) {
 	if (!ctl_resolve(ctl, CTL_DOMAIN, ctl->words[0], id) || !ctl_change_begin(ctl, &ks) ||
 	    !ctl_exec(ctl, "delete from domains where id = $1::uuid", 1, &param) ||
 	    !ctl_exec(ctl, "delete from account_mailboxes where domain_id = $1::uuid", 1, &param) ||
-	    !ctl_exec(ctl, "delete from mailboxes where domain_id = $1::uuid", 1, &param) || !ctl_change_commit(ctl, &ks, NULL))
+	    !ctl_exec(ctl, "delete from mailboxes where domain_id = $1::uuid", 1, &param) ||
+	    !ctl_change_commit(ctl, &ks, NULL))
 		return CTL_FAILED;
 	note_bare_keys(ctl);
 	return ctl_print_done(ctl, id, "deleted", "Deleted domain %s.", ctl->words[0]);

@@ -1,5 +1,5 @@
-/* API keys. The secret is printed once, when it is made; the database has its keyed hash only, and it never travels to the server.
- * Every change of an existing key returns when no worker accepts what was before. */
+/* API keys. The secret is printed once, when it is made; the database has its keyed hash only, and it never travels
+ * to the server. Every change of an existing key returns when no worker accepts what was before. */
 #include "deploy/ctl.h"
 
 #include "common/address.h"
@@ -8,33 +8,34 @@
 #include <sodium.h>
 
 static const struct ctl_column KEY_COLUMNS[] = {
-	{"id", "ID", CTL_TEXT},
-	{"name", "NAME", CTL_TEXT},
-	{"last8", "LAST 8", CTL_TEXT},
-	{"status", "STATUS", CTL_TEXT},
-	{"owner", "OWNER", CTL_TEXT},
-	{"account", "ACCOUNT", CTL_TEXT},
-	{"environment", "ENVIRONMENT", CTL_TEXT},
-	{"domains", "DOMAINS", CTL_LIST},
-	{"scopes", "SCOPES", CTL_LIST},
-	{"expiresAt", "EXPIRES", CTL_TIME},
-	{"lastUsedAt", "LAST USED", CTL_TIME},
-	{"createdAt", "CREATED", CTL_TIME},
+    {"id", "ID", CTL_TEXT},
+    {"name", "NAME", CTL_TEXT},
+    {"last8", "LAST 8", CTL_TEXT},
+    {"status", "STATUS", CTL_TEXT},
+    {"owner", "OWNER", CTL_TEXT},
+    {"account", "ACCOUNT", CTL_TEXT},
+    {"environment", "ENVIRONMENT", CTL_TEXT},
+    {"domains", "DOMAINS", CTL_LIST},
+    {"scopes", "SCOPES", CTL_LIST},
+    {"expiresAt", "EXPIRES", CTL_TIME},
+    {"lastUsedAt", "LAST USED", CTL_TIME},
+    {"createdAt", "CREATED", CTL_TIME},
 };
 /* $1 is now. */
-#define KEY_SELECT \
-	"select k.id, k.name, k.last8, case when k.revoked_at is not null then 'revoked'" \
-	" when k.expires_at <= $1::timestamptz then 'expired' else 'active' end, u.email, a.name, k.environment," \
-	" (select string_agg(d.name, ',' order by d.account_id is not null, d.id) from api_key_domains kd" \
-	" join domains d on d.id = kd.domain_id where kd.key_id = k.id), array_to_string(k.scopes, ',')," \
-	" " CTL_EPOCH("k.expires_at") ", " CTL_EPOCH("k.last_used_at") ", " CTL_EPOCH("k.created_at") \
-	" from api_keys k join users u on u.id = k.user_id join accounts a on a.id = k.account_id"
+#define KEY_SELECT                                                                                                     \
+	"select k.id, k.name, k.last8, case when k.revoked_at is not null then 'revoked'"                                  \
+	" when k.expires_at <= $1::timestamptz then 'expired' else 'active' end, u.email, a.name, k.environment,"          \
+	" (select string_agg(d.name, ',' order by d.account_id is not null, d.id) from api_key_domains kd"                 \
+	" join domains d on d.id = kd.domain_id where kd.key_id = k.id), array_to_string(k.scopes, ','),"                  \
+	" " CTL_EPOCH("k.expires_at") ", " CTL_EPOCH("k.last_used_at") ", " CTL_EPOCH(                                     \
+	    "k.created_at") " from api_keys k join users u on u.id = k.user_id join accounts a on a.id = k.account_id"
 
 static int print_key(struct ctl *ctl, const char *id, const char *secret) {
 	char now[32];
 	const char *params[] = {ctl_now(ctl, now), id};
 	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl, KEY_SELECT " where k.id = $2::uuid", 2, params);
-	return res ? ctl_print_one(ctl, KEY_COLUMNS, array_len(KEY_COLUMNS), res, secret ? "key" : NULL, secret) : CTL_FAILED;
+	return res ? ctl_print_one(ctl, KEY_COLUMNS, array_len(KEY_COLUMNS), res, secret ? "key" : NULL, secret)
+	           : CTL_FAILED;
 }
 
 /* ---- a key's secret ---- */
@@ -51,7 +52,8 @@ static void wipe_secret(struct secret *s) {
 static bool make_secret(struct ctl *ctl, struct secret *s) {
 	uint8_t octets[32], hash[APIKEY_HASH_LEN];
 	if (!ctl->settings.key_secret || apikey_secret_parse(ctl->settings.key_secret, octets) < 0) {
-		ctl_error(ctl, "MINUTEMAIL_KEY_SECRET (or MINUTEMAIL_KEY_SECRET_FILE) must give 64 hexadecimal digits, the same as apid's");
+		ctl_error(ctl, "MINUTEMAIL_KEY_SECRET (or MINUTEMAIL_KEY_SECRET_FILE) must give 64 hexadecimal digits, the "
+		               "same as apid's");
 		return false;
 	}
 	apikey_generate(strcmp(ctl->settings.environment, "test") == 0 ? APIKEY_TEST : APIKEY_LIVE, s->key);
@@ -119,7 +121,7 @@ static bool add_domain(struct ctl *ctl, const char *key, const char *text) {
 	bool is_name = address_canonical_domain(text, strlen(text), name) == 0;
 	const char *params[] = {key, is_name ? name : text, text};
 	cleanup(ctl_clearp) PGresult *res =
-		ctl_query(ctl,
+	    ctl_query(ctl,
 	              "insert into api_key_domains (key_id, domain_id) select k.id, d.id from api_keys k, domains d"
 	              " where k.id = $1::uuid and (d.name = $2 or d.id::text = lower($3)) and d.status = 'verified'"
 	              " and (d.account_id is null or d.account_id = k.account_id)"
@@ -140,7 +142,7 @@ static bool add_domains(struct ctl *ctl, const char *key, char **list) {
 
 static bool add_default_domain(struct ctl *ctl, const char *key) {
 	cleanup(ctl_clearp) PGresult *res =
-		ctl_query(ctl,
+	    ctl_query(ctl,
 	              "insert into api_key_domains (key_id, domain_id) select $1::uuid, id from domains"
 	              " where account_id is null and status = 'verified' order by id limit 1",
 	              1, &key);
@@ -152,11 +154,11 @@ static bool add_default_domain(struct ctl *ctl, const char *key) {
 static bool remove_domains(struct ctl *ctl, const char *key, char **list) {
 	for (; *list; list++) {
 		const char *params[] = {key, *list};
-		cleanup(ctl_clearp) PGresult *res =
-			ctl_query(ctl,
-		              "delete from api_key_domains kd using domains d where d.id = kd.domain_id and kd.key_id = $1::uuid"
-		              " and (d.name = lower($2) or d.id::text = lower($2))",
-		              2, params);
+		cleanup(ctl_clearp) PGresult *res = ctl_query(
+		    ctl,
+		    "delete from api_key_domains kd using domains d where d.id = kd.domain_id and kd.key_id = $1::uuid"
+		    " and (d.name = lower($2) or d.id::text = lower($2))",
+		    2, params);
 		if (res && atoi(PQcmdTuples(res)) == 0)
 			ctl_error(ctl, "the key does not cover \"%s\"", *list);
 		if (!res || atoi(PQcmdTuples(res)) == 0)
@@ -166,7 +168,8 @@ static bool remove_domains(struct ctl *ctl, const char *key, char **list) {
 }
 
 static bool has_domain(struct ctl *ctl, const char *key) {
-	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl, "select from api_key_domains where key_id = $1::uuid limit 1", 1, &key);
+	cleanup(ctl_clearp) PGresult *res =
+	    ctl_query(ctl, "select from api_key_domains where key_id = $1::uuid limit 1", 1, &key);
 	if (res && PQntuples(res) == 0)
 		ctl_error(ctl, "a key covers at least one domain");
 	return res && PQntuples(res) == 1;
@@ -179,12 +182,20 @@ static bool insert_key(struct ctl *ctl, const char *id, const char *user, const 
 	const char *given = ctl_option(ctl, "expires");
 	if (!scopes_literal(ctl, scopes) || (given && !expiry_text(ctl, given, expires)))
 		return false;
-	const char *params[] = {id, user, ctl_option(ctl, "name"), secret->hash, secret->last, ctl->settings.environment, scopes,
-	                        ctl_now(ctl, now), expires};
+	const char *params[] = {id,
+	                        user,
+	                        ctl_option(ctl, "name"),
+	                        secret->hash,
+	                        secret->last,
+	                        ctl->settings.environment,
+	                        scopes,
+	                        ctl_now(ctl, now),
+	                        expires};
 	cleanup(freep) char **domains = ctl_option_list(ctl, "domain");
 	if (!ctl_begin(ctl) ||
 	    !ctl_exec(ctl,
-	              "insert into api_keys (id, account_id, user_id, name, hash, last8, environment, scopes, created_at, expires_at)"
+	              "insert into api_keys (id, account_id, user_id, name, hash, last8, environment, scopes, created_at, "
+	              "expires_at)"
 	              " select $1::uuid, account_id, id, $3, $4::bytea, $5, $6, $7::text[], $8::timestamptz,"
 	              " nullif($9::timestamptz, 'infinity') from users where id = $2::uuid",
 	              9, params))
@@ -196,11 +207,12 @@ static bool insert_key(struct ctl *ctl, const char *id, const char *user, const 
 static int find_same(struct ctl *ctl, const char *user, char ret_id[ID_TEXT_SIZE]) {
 	char now[32];
 	const char *params[] = {user, ctl_option(ctl, "name"), ctl_now(ctl, now), ctl->settings.environment};
-	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl,
-	                                              "select id from api_keys where user_id = $1::uuid and name = $2 and revoked_at is null"
-	                                              " and (expires_at is null or expires_at > $3::timestamptz) and environment = $4"
-	                                              " order by id limit 1",
-	                                              4, params);
+	cleanup(ctl_clearp) PGresult *res =
+	    ctl_query(ctl,
+	              "select id from api_keys where user_id = $1::uuid and name = $2 and revoked_at is null"
+	              " and (expires_at is null or expires_at > $3::timestamptz) and environment = $4"
+	              " order by id limit 1",
+	              4, params);
 	if (res && PQntuples(res) == 1)
 		snprintf(ret_id, ID_TEXT_SIZE, "%s", PQgetvalue(res, 0, 0));
 	return res ? PQntuples(res) : -1;
@@ -227,13 +239,15 @@ int ctl_key_create(struct ctl *ctl) {
 int ctl_key_list(struct ctl *ctl) {
 	char now[32], user[ID_TEXT_SIZE], account[ID_TEXT_SIZE];
 	const char *by_user = ctl_option(ctl, "user"), *by_account = ctl_option(ctl, "account");
-	if ((by_user && !ctl_resolve(ctl, CTL_USER, by_user, user)) || (by_account && !ctl_resolve(ctl, CTL_ACCOUNT, by_account, account)))
+	if ((by_user && !ctl_resolve(ctl, CTL_USER, by_user, user)) ||
+	    (by_account && !ctl_resolve(ctl, CTL_ACCOUNT, by_account, account)))
 		return CTL_FAILED;
 	const char *params[] = {ctl_now(ctl, now), by_user ? user : NULL, by_account ? account : NULL};
-	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl,
-	                                              KEY_SELECT " where ($2::uuid is null or k.user_id = $2::uuid)"
-	                                                         " and ($3::uuid is null or k.account_id = $3::uuid) order by k.id",
-	                                              3, params);
+	cleanup(ctl_clearp) PGresult *res =
+	    ctl_query(ctl,
+	              KEY_SELECT " where ($2::uuid is null or k.user_id = $2::uuid)"
+	                         " and ($3::uuid is null or k.account_id = $3::uuid) order by k.id",
+	              3, params);
 	return res ? ctl_print_list(ctl, KEY_COLUMNS, array_len(KEY_COLUMNS), res) : CTL_FAILED;
 }
 
@@ -243,7 +257,8 @@ static bool replace_domains(struct ctl *ctl, const char *id) {
 	cleanup(freep) char **domains = ctl_option_list(ctl, "domain");
 	if (!*domains)
 		return true;
-	return ctl_exec(ctl, "delete from api_key_domains where key_id = $1::uuid", 1, &id) && add_domains(ctl, id, domains);
+	return ctl_exec(ctl, "delete from api_key_domains where key_id = $1::uuid", 1, &id) &&
+	       add_domains(ctl, id, domains);
 }
 
 int ctl_key_edit(struct ctl *ctl) {
@@ -257,7 +272,8 @@ int ctl_key_edit(struct ctl *ctl) {
 	if (!ctl_change_begin(ctl, &ks) ||
 	    !ctl_exec(ctl,
 	              "update api_keys set name = coalesce($2, name), scopes = coalesce($4::text[], scopes),"
-	              " expires_at = case when $3::timestamptz is null then expires_at else nullif($3::timestamptz, 'infinity') end"
+	              " expires_at = case when $3::timestamptz is null then expires_at else nullif($3::timestamptz, "
+	              "'infinity') end"
 	              " where id = $1::uuid",
 	              4, params) ||
 	    !replace_domains(ctl, id) || !has_domain(ctl, id) || !ctl_change_commit(ctl, &ks, id))
@@ -266,8 +282,10 @@ int ctl_key_edit(struct ctl *ctl) {
 }
 
 int ctl_key_domains(struct ctl *ctl) {
-	static const struct ctl_column columns[] = {
-		{"id", "ID", CTL_TEXT}, {"name", "NAME", CTL_TEXT}, {"status", "STATUS", CTL_TEXT}, {"platform", "PLATFORM", CTL_BOOL}};
+	static const struct ctl_column columns[] = {{"id", "ID", CTL_TEXT},
+	                                            {"name", "NAME", CTL_TEXT},
+	                                            {"status", "STATUS", CTL_TEXT},
+	                                            {"platform", "PLATFORM", CTL_BOOL}};
 	char id[ID_TEXT_SIZE];
 	const char *param = id;
 	cleanup(freep) char **add = ctl_option_list(ctl, "add");
@@ -275,20 +293,22 @@ int ctl_key_domains(struct ctl *ctl) {
 	struct keys_sync ks;
 	if (!ctl_resolve(ctl, CTL_KEY, ctl->words[0], id))
 		return CTL_FAILED;
-	if ((*add || *removed) && (!ctl_change_begin(ctl, &ks) || !add_domains(ctl, id, add) || !remove_domains(ctl, id, removed) ||
-	                           !has_domain(ctl, id) || !ctl_change_commit(ctl, &ks, id)))
+	if ((*add || *removed) &&
+	    (!ctl_change_begin(ctl, &ks) || !add_domains(ctl, id, add) || !remove_domains(ctl, id, removed) ||
+	     !has_domain(ctl, id) || !ctl_change_commit(ctl, &ks, id)))
 		return CTL_FAILED;
-	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl,
-	                                              "select d.id, d.name, d.status, d.account_id is null from api_key_domains kd"
-	                                              " join domains d on d.id = kd.domain_id where kd.key_id = $1::uuid"
-	                                              " order by d.account_id is not null, d.id",
-	                                              1, &param);
+	cleanup(ctl_clearp) PGresult *res =
+	    ctl_query(ctl,
+	              "select d.id, d.name, d.status, d.account_id is null from api_key_domains kd"
+	              " join domains d on d.id = kd.domain_id where kd.key_id = $1::uuid"
+	              " order by d.account_id is not null, d.id",
+	              1, &param);
 	return res ? ctl_print_list(ctl, columns, array_len(columns), res) : CTL_FAILED;
 }
 
 static bool not_revoked(struct ctl *ctl, const char *id) {
 	cleanup(ctl_clearp) PGresult *res =
-		ctl_query(ctl, "select from api_keys where id = $1::uuid and revoked_at is null", 1, &id);
+	    ctl_query(ctl, "select from api_keys where id = $1::uuid and revoked_at is null", 1, &id);
 	if (res && PQntuples(res) == 0)
 		ctl_error(ctl, "the key has been revoked");
 	return res && PQntuples(res) == 1;
@@ -302,7 +322,8 @@ int ctl_key_regenerate(struct ctl *ctl) {
 		return CTL_FAILED;
 	const char *params[] = {id, secret.hash, secret.last, ctl->settings.environment};
 	if (!ctl_change_begin(ctl, &ks) ||
-	    !ctl_exec(ctl, "update api_keys set hash = $2::bytea, last8 = $3, environment = $4 where id = $1::uuid", 4, params) ||
+	    !ctl_exec(ctl, "update api_keys set hash = $2::bytea, last8 = $3, environment = $4 where id = $1::uuid", 4,
+	              params) ||
 	    !ctl_change_commit(ctl, &ks, id))
 		return CTL_FAILED;
 	return print_key(ctl, id, secret.key);
@@ -315,7 +336,8 @@ int ctl_key_revoke(struct ctl *ctl) {
 		return CTL_FAILED;
 	const char *params[] = {id, ctl_now(ctl, now)};
 	if (!ctl_change_begin(ctl, &ks) ||
-	    !ctl_exec(ctl, "update api_keys set revoked_at = coalesce(revoked_at, $2::timestamptz) where id = $1::uuid", 2, params) ||
+	    !ctl_exec(ctl, "update api_keys set revoked_at = coalesce(revoked_at, $2::timestamptz) where id = $1::uuid", 2,
+	              params) ||
 	    !ctl_change_commit(ctl, &ks, id))
 		return CTL_FAILED;
 	return print_key(ctl, id, NULL);

@@ -1,5 +1,6 @@
-/* The schema: numbered files NNNN_what.sql, applied in order, each in one transaction with its line in schema_migrations, under an
- * advisory lock so that two operators do not collide. Files are never changed once applied, so a name that differs is refused. */
+/* The schema: numbered files NNNN_what.sql, applied in order, each in one transaction with its line in
+ * schema_migrations, under an advisory lock so that two operators do not collide. Files are never changed once
+ * applied, so a name that differs is refused. */
 #include "deploy/ctl.h"
 
 #include "common/buf.h"
@@ -31,7 +32,7 @@ static void free_migrations(struct migrations *m) {
 }
 define_cleanup(struct migrations *, free_migrations)
 
-static bool add_file(struct ctl *ctl, struct migrations *m, const char *name) {
+    static bool add_file(struct ctl *ctl, struct migrations *m, const char *name) {
 	int version = version_of(name);
 	if (version == 0)
 		return true;
@@ -66,7 +67,8 @@ static bool read_directory(struct ctl *ctl, struct migrations *m) {
 		ok = false;
 	}
 	if (ok && m->last > SCHEMA_VERSION) {
-		ctl_error(ctl, "%s has migration %d, this tool knows %d: it is too old", ctl->settings.migrations, m->last, SCHEMA_VERSION);
+		ctl_error(ctl, "%s has migration %d, this tool knows %d: it is too old", ctl->settings.migrations, m->last,
+		          SCHEMA_VERSION);
 		ok = false;
 	}
 	return ok;
@@ -74,7 +76,8 @@ static bool read_directory(struct ctl *ctl, struct migrations *m) {
 
 /* What the database has must be what the directory says. *ret_version: the highest applied. */
 static bool compare(struct ctl *ctl, const struct migrations *m, int *ret_version) {
-	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl, "select version, name from schema_migrations order by version", 0, NULL);
+	cleanup(ctl_clearp) PGresult *res =
+	    ctl_query(ctl, "select version, name from schema_migrations order by version", 0, NULL);
 	if (!res)
 		return false;
 	*ret_version = 0;
@@ -82,7 +85,8 @@ static bool compare(struct ctl *ctl, const struct migrations *m, int *ret_versio
 		int version = atoi(PQgetvalue(res, r, 0));
 		const char *name = PQgetvalue(res, r, 1);
 		if (version < 1 || version > m->last) {
-			ctl_error(ctl, "the database has schema version %d (%s), newer than %d, the last one here", version, name, m->last);
+			ctl_error(ctl, "the database has schema version %d (%s), newer than %d, the last one here", version, name,
+			          m->last);
 			return false;
 		}
 		if (strcmp(name, m->names[version]) != 0) {
@@ -161,10 +165,10 @@ static bool apply(struct ctl *ctl, int version, const char *name) {
 
 static int apply_all(struct ctl *ctl, const struct migrations *m) {
 	static const struct ctl_column columns[] = {
-		{"version", "VERSION", CTL_INT},
-		{"name", "NAME", CTL_TEXT},
-		{"appliedAt", "APPLIED", CTL_TIME},
-		{"now", "NOW", CTL_BOOL},
+	    {"version", "VERSION", CTL_INT},
+	    {"name", "NAME", CTL_TEXT},
+	    {"appliedAt", "APPLIED", CTL_TIME},
+	    {"now", "NOW", CTL_BOOL},
 	};
 	int version;
 	if (!compare(ctl, m, &version))
@@ -177,7 +181,9 @@ static int apply_all(struct ctl *ctl, const struct migrations *m) {
 	snprintf(had, sizeof(had), "%d", version);
 	const char *params[] = {had};
 	cleanup(ctl_clearp) PGresult *res = ctl_query(
-		ctl, "select version, name, " CTL_EPOCH("applied_at") ", version > $1::int from schema_migrations order by version", 1, params);
+	    ctl,
+	    "select version, name, " CTL_EPOCH("applied_at") ", version > $1::int from schema_migrations order by version",
+	    1, params);
 	return res ? ctl_print_list(ctl, columns, array_len(columns), res) : CTL_FAILED;
 }
 
@@ -197,44 +203,46 @@ int ctl_migrate(struct ctl *ctl) {
 
 static int print_status(struct ctl *ctl, const char *version) {
 	static const struct ctl_column columns[] = {
-		{"database", "database", CTL_TEXT},
-		{"server", "PostgreSQL", CTL_TEXT},
-		{"schemaVersion", "schema version", CTL_INT},
-		{"schemaWanted", "schema wanted", CTL_INT},
-		{"accounts", "accounts", CTL_INT},
-		{"users", "users", CTL_INT},
-		{"domains", "domains", CTL_INT},
-		{"keys", "keys", CTL_INT},
-		{"mailboxes", "mailboxes, about", CTL_INT},
-		{"messages", "messages, about", CTL_INT},
-		{"partitions", "source partitions", CTL_INT},
-		{"listeners", "API workers listening", CTL_INT},
+	    {"database", "database", CTL_TEXT},
+	    {"server", "PostgreSQL", CTL_TEXT},
+	    {"schemaVersion", "schema version", CTL_INT},
+	    {"schemaWanted", "schema wanted", CTL_INT},
+	    {"accounts", "accounts", CTL_INT},
+	    {"users", "users", CTL_INT},
+	    {"domains", "domains", CTL_INT},
+	    {"keys", "keys", CTL_INT},
+	    {"mailboxes", "mailboxes, about", CTL_INT},
+	    {"messages", "messages, about", CTL_INT},
+	    {"partitions", "source partitions", CTL_INT},
+	    {"listeners", "API workers listening", CTL_INT},
 	};
 	const char *params[] = {version};
 	/* Statistics, not counts, where counting would read everything. */
 	cleanup(ctl_clearp) PGresult *res = ctl_query(
-		ctl,
-		"select current_database(), current_setting('server_version'), $1::int, $1::int,"
-		" (select count(*) from accounts), (select count(*) from users), (select count(*) from domains),"
-		" (select count(*) from api_keys),"
-		" (select greatest(reltuples, 0)::bigint from pg_class where oid = 'mailboxes'::regclass),"
-		" (select greatest(reltuples, 0)::bigint from pg_class where oid = 'messages'::regclass),"
-		" (select count(*) from pg_inherits where inhparent = 'message_source'::regclass),"
-		" (select count(distinct pid) from pg_locks where locktype = 'advisory' and classid = 19789 and objid = 3"
-		" and objsubid = 2 and database = (select oid from pg_database where datname = current_database()))",
-		1, params);
+	    ctl,
+	    "select current_database(), current_setting('server_version'), $1::int, $1::int,"
+	    " (select count(*) from accounts), (select count(*) from users), (select count(*) from domains),"
+	    " (select count(*) from api_keys),"
+	    " (select greatest(reltuples, 0)::bigint from pg_class where oid = 'mailboxes'::regclass),"
+	    " (select greatest(reltuples, 0)::bigint from pg_class where oid = 'messages'::regclass),"
+	    " (select count(*) from pg_inherits where inhparent = 'message_source'::regclass),"
+	    " (select count(distinct pid) from pg_locks where locktype = 'advisory' and classid = 19789 and objid = 3"
+	    " and objsubid = 2 and database = (select oid from pg_database where datname = current_database()))",
+	    1, params);
 	return res ? ctl_print_one(ctl, columns, array_len(columns), res, NULL, NULL) : CTL_FAILED;
 }
 
 int ctl_status(struct ctl *ctl) {
-	cleanup(ctl_clearp) PGresult *there = ctl_query(ctl, "select to_regclass('public.schema_migrations') is not null", 0, NULL);
+	cleanup(ctl_clearp) PGresult *there =
+	    ctl_query(ctl, "select to_regclass('public.schema_migrations') is not null", 0, NULL);
 	if (!there)
 		return CTL_FAILED;
 	if (*PQgetvalue(there, 0, 0) != 't') {
 		ctl_error(ctl, "the database has no schema yet; run minutemailctl migrate");
 		return CTL_FAILED;
 	}
-	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl, "select coalesce(max(version), 0) from schema_migrations", 0, NULL);
+	cleanup(ctl_clearp) PGresult *res =
+	    ctl_query(ctl, "select coalesce(max(version), 0) from schema_migrations", 0, NULL);
 	if (!res)
 		return CTL_FAILED;
 	int version = atoi(PQgetvalue(res, 0, 0));

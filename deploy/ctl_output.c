@@ -155,8 +155,8 @@ static void print_lines(struct ctl *ctl, const struct ctl_column *columns, unsig
 	}
 }
 
-int ctl_print_one(struct ctl *ctl, const struct ctl_column *columns, unsigned n, const PGresult *res, const char *secret_name,
-                  const char *secret) {
+int ctl_print_one(struct ctl *ctl, const struct ctl_column *columns, unsigned n, const PGresult *res,
+                  const char *secret_name, const char *secret) {
 	struct buf b;
 	struct json_out j;
 	if (!ctl->json) {

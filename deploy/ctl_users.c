@@ -4,12 +4,17 @@
 #include "common/address.h"
 
 static const struct ctl_column USER_COLUMNS[] = {
-	{"id", "ID", CTL_TEXT},       {"email", "EMAIL", CTL_TEXT},         {"account", "ACCOUNT", CTL_TEXT},
-	{"role", "ROLE", CTL_TEXT},   {"state", "STATE", CTL_TEXT},         {"keys", "KEYS", CTL_INT},
-	{"accountId", "ACCOUNT ID", CTL_TEXT}, {"createdAt", "CREATED", CTL_TIME},
+    {"id", "ID", CTL_TEXT},
+    {"email", "EMAIL", CTL_TEXT},
+    {"account", "ACCOUNT", CTL_TEXT},
+    {"role", "ROLE", CTL_TEXT},
+    {"state", "STATE", CTL_TEXT},
+    {"keys", "KEYS", CTL_INT},
+    {"accountId", "ACCOUNT ID", CTL_TEXT},
+    {"createdAt", "CREATED", CTL_TIME},
 };
-#define USER_SELECT \
-	"select u.id, u.email, a.name, u.role, u.state, (select count(*) from api_keys k where k.user_id = u.id), a.id," \
+#define USER_SELECT                                                                                                    \
+	"select u.id, u.email, a.name, u.role, u.state, (select count(*) from api_keys k where k.user_id = u.id), a.id,"   \
 	" " CTL_EPOCH("u.created_at") " from users u join accounts a on a.id = u.account_id"
 
 static int print_user(struct ctl *ctl, const char *id) {
@@ -46,7 +51,8 @@ static bool insert_user(struct ctl *ctl, const char *id, const char *email, cons
 	if (!ctl_begin(ctl) ||
 	    !ctl_exec(ctl,
 	              "insert into users (id, account_id, email, role, state, created_at) values ($1::uuid, $2::uuid, $3,"
-	              " coalesce($4, case when exists (select from users where account_id = $2::uuid) then 'member' else 'owner' end),"
+	              " coalesce($4, case when exists (select from users where account_id = $2::uuid) then 'member' else "
+	              "'owner' end),"
 	              " 'active', $5::timestamptz)",
 	              5, params))
 		return false;
@@ -96,13 +102,14 @@ int ctl_user_list(struct ctl *ctl) {
 		param = account;
 	}
 	cleanup(ctl_clearp) PGresult *res =
-		ctl_query(ctl, USER_SELECT " where $1::uuid is null or u.account_id = $1::uuid order by u.id", 1, &param);
+	    ctl_query(ctl, USER_SELECT " where $1::uuid is null or u.account_id = $1::uuid order by u.id", 1, &param);
 	return res ? ctl_print_list(ctl, USER_COLUMNS, array_len(USER_COLUMNS), res) : CTL_FAILED;
 }
 
 static bool email_free(struct ctl *ctl, const char *email, const char *id) {
 	const char *params[] = {email, id};
-	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl, "select id from users where email = $1 and id <> $2::uuid", 2, params);
+	cleanup(ctl_clearp) PGresult *res =
+	    ctl_query(ctl, "select id from users where email = $1 and id <> $2::uuid", 2, params);
 	if (res && PQntuples(res) > 0)
 		ctl_error(ctl, "there is a user %s already (%s)", email, PQgetvalue(res, 0, 0));
 	return res && PQntuples(res) == 0;

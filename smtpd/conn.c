@@ -259,7 +259,7 @@ static void make_recipients(struct conn *c, const struct session_transaction *tx
 
 static void make_trace(struct conn *c, const struct session_transaction *tx) {
 	const struct received r = {
-		.hostname = c->server->config->hostname,
+		.hostname = c->server->config->name,
 		.helo = session_helo(c->session),
 		.queue_id = c->queue_id,
 		.mail_from = tx->mail_from.raw,
@@ -422,9 +422,16 @@ static void on_reply(void *arg, unsigned code) {
 		metrics_add(c->server->metrics, SMTPD_REPLIES_2XX + class - 2, 1);
 }
 
+/* A client that talks before the banner does not speak SMTP, or speaks it for another (RFC 5321 4.3.1). */
+static bool talks_early(int fd) {
+	char octet;
+	return recv(fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 void conn_start(struct server *server, int fd, const struct sockaddr_storage *peer) {
 	static const struct stream_ops ops = {on_event};
 	(void)peer; /* no client address is stored; per-address limits will look at it here */
+	bool early = talks_early(fd);
 	struct conn *c = xcalloc(1, sizeof(*c));
 	c->server = server;
 	c->opened_us = clock_mono_us();
@@ -434,6 +441,8 @@ void conn_start(struct server *server, int fd, const struct sockaddr_storage *pe
 	server_conn_opened(server, &c->link);
 	metrics_add(server->metrics, SMTPD_CONNECTIONS, 1);
 	metrics_add(server->metrics, SMTPD_SESSIONS, 1);
+	if (early)
+		session_abort(c->session, SESSION_ABORT_UNSYNCHRONISED);
 	session_start(c->session);
 	flush(c);
 	conn_run(c);

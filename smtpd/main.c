@@ -56,14 +56,19 @@ static const struct config_key KEYS[] = {
 struct smtpd {
 	struct smtpd_config config;
 	struct metrics *metrics;
-	unsigned workers, addresses, index; /* index: which worker this process is */
+	unsigned workers, addresses;
 	int *fds; /* addresses × workers */
 	struct server server;
 };
 
+static void close_socket(int *fd) {
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
 static int worker_start(void *arg, struct loop *loop, unsigned index) {
 	struct smtpd *d = arg;
-	d->index = index;
 	int *mine = xcalloc(d->addresses, sizeof(int));
 	for (unsigned a = 0; a < d->addresses; a++) {
 		for (unsigned w = 0; w < d->workers; w++) {
@@ -71,7 +76,7 @@ static int worker_start(void *arg, struct loop *loop, unsigned index) {
 			if (w == index)
 				mine[a] = fd;
 			else
-				close(fd); /* the master keeps it for its own worker */
+				close_socket(&d->fds[a * d->workers + w]); /* the master keeps it for its own worker */
 		}
 	}
 	int r = server_start(&d->server, loop, &d->config, d->metrics, mine, d->addresses);
@@ -98,8 +103,6 @@ static void worker_reload(void *arg) {
 static void worker_stop(void *arg) {
 	struct smtpd *d = arg;
 	server_stop(&d->server);
-	for (unsigned a = 0; a < d->addresses; a++)
-		close(d->fds[a * d->workers + d->index]);
 }
 
 static int open_sockets(struct smtpd *d) {
@@ -124,14 +127,15 @@ static int open_sockets(struct smtpd *d) {
 	return 0;
 }
 
-static void default_hostname(struct smtpd_config *config) {
-	char name[256] = "localhost";
-	if (config->hostname && *config->hostname)
+/* Apart from the configured one, which a reload compares with what is configured then. */
+static void set_name(struct smtpd_config *config) {
+	if (config->hostname && *config->hostname) {
+		config->name = config->hostname;
 		return;
-	if (gethostname(name, sizeof(name) - 1) < 0)
-		log_msg(LOG_LEVEL_WARNING, "no host name", "using %s", name);
-	free(config->hostname);
-	config->hostname = xstrdup(name);
+	}
+	if (gethostname(config->host_name, sizeof(config->host_name) - 1) < 0)
+		strcpy(config->host_name, "localhost");
+	config->name = config->host_name;
 }
 
 int main(int argc, char **argv) {
@@ -148,7 +152,7 @@ int main(int argc, char **argv) {
 		return 2;
 	}
 	apply_log_level(&d.config);
-	default_hostname(&d.config);
+	set_name(&d.config);
 	d.workers = d.config.workers ? (unsigned)d.config.workers : process_default_workers();
 	d.metrics = metrics_new(SMTPD_METRICS, d.workers);
 	int status = 1;
@@ -165,10 +169,8 @@ int main(int argc, char **argv) {
 		const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop};
 		status = process_run(&options, &ops, &d);
 	}
-	for (unsigned i = 0; d.fds && i < d.addresses * d.workers; i++) {
-		if (d.fds[i] >= 0)
-			close(d.fds[i]);
-	}
+	for (unsigned i = 0; d.fds && i < d.addresses * d.workers; i++)
+		close_socket(&d.fds[i]);
 	free(d.fds);
 	metrics_free(d.metrics);
 	config_fini(KEYS, &d.config);

@@ -70,7 +70,7 @@ static struct pg *open_pg(struct server *s, unsigned connections) {
 static void set_session_options(struct server *s) {
 	const struct smtpd_config *config = s->config;
 	s->session_options = (struct session_options){
-		.hostname = config->hostname,
+		.hostname = config->name,
 		.size_max = (uint64_t)config->message_size_max,
 		.recipients_max = (unsigned)config->recipients_max,
 		.transactions_max = (unsigned)config->messages_max,

@@ -34,7 +34,6 @@ struct store *store_new(struct loop *loop, struct pg *pg, const struct store_opt
 	timer_init(&s->timer, loop, on_deadline, s);
 	s->zstd = mail_zstd_new();
 	buf_init(&s->scratch, (size_t)64 * 1024 * 1024);
-	buf_init(&s->codecs, (size_t)1024 * 1024);
 	return s;
 }
 
@@ -66,7 +65,7 @@ struct store *store_free(struct store *s) {
 	timer_fini(&s->timer);
 	mail_zstd_free(s->zstd);
 	buf_fini(&s->scratch);
-	buf_fini(&s->codecs);
+	free(s->pieces);
 	free(s->chunk);
 	loop_bury(s->loop, s, bury); /* a `done` of ours may be on the stack */
 	return NULL;
@@ -153,7 +152,7 @@ static void on_deadline(void *arg) {
 	struct store *s = arg;
 	int64_t now = clock_mono_us();
 	s->timer_at = 0;
-	list_for_each_safe(l, &s->ops) {
+	list_for_each_safe (l, &s->ops) {
 		struct store_op *op = list_entry(l, struct store_op, link);
 		if (op->deadline > now) {
 			watch(s, op->deadline);
@@ -171,7 +170,8 @@ static void on_deadline(void *arg) {
 
 static size_t row_octets(const struct store_request *r) {
 	const struct message *m = r->message;
-	return (size_t)spool_size(r->spool) + (m->body_text ? strlen(m->body_text) : 0) + (m->body_html ? strlen(m->body_html) : 0);
+	return (size_t)spool_size(r->spool) + (m->body_text ? strlen(m->body_text) : 0) +
+	       (m->body_html ? strlen(m->body_html) : 0);
 }
 
 struct store_op *store_start(struct store *s, const struct store_request *request, store_done *done, void *arg) {

@@ -8,7 +8,7 @@
 #include "smtpd_stmts.h"
 
 #define PAUSE_MIN_US 20000
-#define PAUSE_MAX_US 1000000
+#define PAUSE_MAX_US 250000
 #define KEEP_OCTETS ((size_t)4 * 1024 * 1024) /* of a spare batch's memory */
 
 static void on_pause(void *arg);
@@ -104,7 +104,8 @@ static enum refusal refusal_of(const char *sqlstate) {
 	return REFUSAL_DATA;
 }
 
-static void log_refusal(enum log_level level, const char *event, const struct store_row *row, const struct pg_result *r) {
+static void log_refusal(enum log_level level, const char *event, const struct store_row *row,
+                        const struct pg_result *r) {
 	char id[ID_TEXT_SIZE];
 	struct log_line line;
 	id_format(&row->recipient->id, id);
@@ -206,7 +207,7 @@ static void on_commit(void *arg, const struct pg_result *r) {
 
 /* Rows whose request has its answer already are not sent again. */
 static void drop_dead_rows(struct store_batch *b) {
-	list_for_each_safe(l, &b->rows) {
+	list_for_each_safe (l, &b->rows) {
 		struct store_row *row = list_entry(l, struct store_row, link);
 		if (!row->op->dead && row->op->verdict == STORE_COMMITTED)
 			continue;
@@ -218,7 +219,7 @@ static void drop_dead_rows(struct store_batch *b) {
 
 static int64_t last_deadline(const struct store_batch *b) {
 	int64_t at = 0;
-	list_for_each(l, &b->rows)
+	list_for_each (l, &b->rows)
 		at = max_of(at, list_entry(l, struct store_row, link)->op->deadline);
 	return at;
 }
@@ -252,8 +253,8 @@ static void send(struct store_batch *b) {
 	pg_tx_set_deadline(b->tx, max_of(last_deadline(b) - clock_mono_us(), (int64_t)1));
 	pg_tx_step(b->tx, b->in_doubt ? &STMT_MESSAGES_INSERT_AGAIN : &STMT_MESSAGES_INSERT, &b->messages, NULL, NULL);
 	if (b->chunks)
-		pg_tx_step(b->tx, b->in_doubt ? &STMT_MESSAGE_SOURCE_INSERT_AGAIN : &STMT_MESSAGE_SOURCE_INSERT, &b->sources, NULL,
-		           NULL);
+		pg_tx_step(b->tx, b->in_doubt ? &STMT_MESSAGE_SOURCE_INSERT_AGAIN : &STMT_MESSAGE_SOURCE_INSERT, &b->sources,
+		           NULL, NULL);
 	pg_tx_commit(b->tx, on_commit, b);
 }
 

@@ -16,6 +16,7 @@
 #include "smtpd/store.h"
 
 struct store_batch;
+struct store_piece;
 
 struct store_row {
 	struct list link;          /* store->waiting or batch->rows; unlinked: gone */
@@ -72,7 +73,9 @@ struct store {
 	int64_t timer_at;
 	struct mail_zstd *zstd;
 	char *chunk;               /* one chunk of a source that is in a file */
-	struct buf scratch, codecs;
+	struct buf scratch;        /* one value under construction */
+	struct store_piece *pieces; /* of the batch being built */
+	unsigned pieces_cap;
 };
 
 /* store.c */

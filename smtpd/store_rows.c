@@ -6,56 +6,107 @@
 #include "common/text.h"
 #include "smtpd/store_private.h"
 
-#define each_row(row, b)            \
-	list_for_each(row##_l, &(b)->rows) \
-		for (struct store_row *row = list_entry(row##_l, struct store_row, link), *row##_once = row; row##_once; row##_once = NULL)
+static const struct store_row *row_at(const struct list *l) {
+	return list_entry(l, struct store_row, link);
+}
 
 /* ---- messages ---- */
 
-static void elem_cstring(struct pg_params *p, const char *s) {
-	if (s)
-		pg_elem_text(p, s, strlen(s));
-	else
-		pg_elem_null(p);
+/* A column puts its value for a row. `offset`: of the member it is about, where several columns share a function. */
+typedef void put_column(struct store_batch *, const struct store_row *, size_t offset);
+
+static void put_bucket(struct store_batch *b, const struct store_row *row, size_t offset) {
+	pg_elem_int(&b->messages, PG_INT2, id_bucket(&row->recipient->mailbox));
 }
 
-/* What the client said, in the envelope. Where a message stands alone because the server refused it, that may be the reason. */
-static void elem_envelope(struct store_batch *b, const struct store_row *row, const char *s) {
+static void put_id(struct store_batch *b, const struct store_row *row, size_t offset) {
+	pg_elem_uuid(&b->messages, &row->recipient->id);
+}
+
+static void put_mailbox(struct store_batch *b, const struct store_row *row, size_t offset) {
+	pg_elem_uuid(&b->messages, &row->recipient->mailbox);
+}
+
+static void put_received_at(struct store_batch *b, const struct store_row *row, size_t offset) {
+	pg_elem_time(&b->messages, row->op->request.received_at);
+}
+
+static void put_expiry_hour(struct store_batch *b, const struct store_row *row, size_t offset) {
+	pg_elem_int(&b->messages, PG_INT4, store_expiry_hour(row->recipient->expires_at));
+}
+
+static void put_text(struct store_batch *b, const char *s) {
+	if (s)
+		pg_elem_text(&b->messages, s, strlen(s));
+	else
+		pg_elem_null(&b->messages);
+}
+
+/* What the client said. Where a message stands alone because the server refused it, that may be the reason. */
+static void put_envelope_text(struct store_batch *b, const struct store_row *row, const char *s) {
 	struct buf *scratch = &b->store->scratch;
 	if (!row->source_only || !s) {
-		elem_cstring(&b->messages, s);
+		put_text(b, s);
 		return;
 	}
 	buf_reset(scratch);
 	text_append_clean(scratch, s, strlen(s), false);
-	pg_elem_text(&b->messages, scratch->data ? scratch->data : "", scratch->len);
+	pg_elem_text(&b->messages, scratch->data, scratch->len);
 }
 
-static void elem_strings(struct store_batch *b, const struct message_strings *list, unsigned n) {
+static void put_envelope(struct store_batch *b, const struct store_row *row, size_t offset) {
+	const char *request = (const char *)&row->op->request;
+	put_envelope_text(b, row, *(const char *const *)(const void *)(request + offset));
+}
+
+static void put_rcpt_to(struct store_batch *b, const struct store_row *row, size_t offset) {
+	put_envelope_text(b, row, row->recipient->rcpt_to);
+}
+
+static void put_trace(struct store_batch *b, const struct store_row *row, size_t offset) {
+	const char *trace = row->op->request.trace;
+	put_envelope_text(b, row, trace ? trace : "");
+}
+
+static void put_field(struct store_batch *b, const struct store_row *row, size_t offset) {
+	const char *message = (const char *)row->op->request.message;
+	put_text(b, row->source_only ? NULL : *(char *const *)(const void *)(message + offset));
+}
+
+static void put_json(struct store_batch *b, const struct message_strings *list) {
 	struct buf *scratch = &b->store->scratch;
 	struct json_out json;
 	buf_reset(scratch);
 	json_out_init(&json, scratch);
 	json_array(&json);
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < list->n; i++)
 		json_cstring(&json, list->v[i]);
 	json_array_end(&json);
 	pg_elem_text(&b->messages, scratch->data, scratch->len);
 }
 
-static void elem_list(struct store_batch *b, const struct store_row *row, const struct message_strings *list) {
-	elem_strings(b, list, row->source_only ? 0 : list->n);
+static void put_list(struct store_batch *b, const struct store_row *row, size_t offset) {
+	static const struct message_strings none = {0};
+	const char *message = (const char *)row->op->request.message;
+	put_json(b, row->source_only ? &none : (const struct message_strings *)(const void *)(message + offset));
 }
 
-static void elem_warnings(struct store_batch *b, const struct store_row *row) {
+static void put_warnings(struct store_batch *b, const struct store_row *row, size_t offset) {
 	static char parse_failed[] = "parse_failed";
 	char *word = parse_failed;
 	const struct message_strings only = {&word, 1};
-	const struct message_strings *list = row->source_only ? &only : &row->op->request.message->warnings;
-	elem_strings(b, list, list->n);
+	put_json(b, row->source_only ? &only : &row->op->request.message->warnings);
 }
 
-static void elem_parts(struct store_batch *b, const struct store_row *row) {
+static void put_size(struct store_batch *b, const struct store_row *row, size_t offset) {
+	pg_elem_int(&b->messages, PG_INT8, (int64_t)spool_size(row->op->request.spool));
+}
+
+static void put_digest(struct store_batch *b, const struct store_row *row, size_t offset) {
+	pg_elem_bytea(&b->messages, row->op->digest, sizeof(row->op->digest));
+}
+
+static void put_parts(struct store_batch *b, const struct store_row *row, size_t offset) {
 	static const struct part_table none = {0};
 	struct buf *scratch = &b->store->scratch;
 	buf_reset(scratch);
@@ -63,124 +114,72 @@ static void elem_parts(struct store_batch *b, const struct store_row *row) {
 	pg_elem_bytea(&b->messages, scratch->data, scratch->len);
 }
 
-static void build_keys(struct store_batch *b) {
-	struct pg_params *p = &b->messages;
-	pg_param_array(p, PG_INT2, b->count);
-	each_row(row, b)
-		pg_elem_int(p, PG_INT2, id_bucket(&row->recipient->mailbox));
-	pg_param_array(p, PG_UUID, b->count);
-	each_row(row, b)
-		pg_elem_uuid(p, &row->recipient->id);
-	pg_param_array(p, PG_UUID, b->count);
-	each_row(row, b)
-		pg_elem_uuid(p, &row->recipient->mailbox);
-	pg_param_array(p, PG_TIMESTAMPTZ, b->count);
-	each_row(row, b)
-		pg_elem_time(p, row->op->request.received_at);
-	pg_param_array(p, PG_INT4, b->count);
-	each_row(row, b)
-		pg_elem_int(p, PG_INT4, store_expiry_hour(row->recipient->expires_at));
-}
-
-static void build_envelope(struct store_batch *b) {
-	struct pg_params *p = &b->messages;
-	pg_param_array(p, PG_TEXT, b->count);
-	each_row(row, b)
-		elem_envelope(b, row, row->op->request.mail_from);
-	pg_param_array(p, PG_TEXT, b->count);
-	each_row(row, b)
-		elem_envelope(b, row, row->recipient->rcpt_to);
-	pg_param_array(p, PG_TEXT, b->count);
-	each_row(row, b)
-		elem_envelope(b, row, row->op->request.helo);
-	pg_param_array(p, PG_TEXT, b->count);
-	each_row(row, b)
-		elem_envelope(b, row, row->op->request.tls);
-	pg_param_array(p, PG_TEXT, b->count);
-	each_row(row, b)
-		elem_envelope(b, row, row->op->request.trace ? row->op->request.trace : "");
-}
-
-/* A column of struct message that is text or NULL. */
-static void build_text(struct store_batch *b, size_t offset) {
-	pg_param_array(&b->messages, PG_TEXT, b->count);
-	each_row(row, b) {
-		const char *m = (const char *)row->op->request.message;
-		elem_cstring(&b->messages, row->source_only ? NULL : *(char *const *)(const void *)(m + offset));
-	}
-}
-
-static void build_list(struct store_batch *b, size_t offset) {
-	pg_param_array(&b->messages, PG_TEXT, b->count);
-	each_row(row, b) {
-		const char *m = (const char *)row->op->request.message;
-		elem_list(b, row, (const struct message_strings *)(const void *)(m + offset));
-	}
-}
+static const struct {
+	enum pg_elem type;
+	put_column *put;
+	size_t offset;
+} columns[] = {
+    {PG_INT2, put_bucket, 0},
+    {PG_UUID, put_id, 0},
+    {PG_UUID, put_mailbox, 0},
+    {PG_TIMESTAMPTZ, put_received_at, 0},
+    {PG_INT4, put_expiry_hour, 0},
+    {PG_TEXT, put_envelope, offsetof(struct store_request, mail_from)},
+    {PG_TEXT, put_rcpt_to, 0},
+    {PG_TEXT, put_envelope, offsetof(struct store_request, helo)},
+    {PG_TEXT, put_envelope, offsetof(struct store_request, tls)},
+    {PG_TEXT, put_trace, 0},
+    {PG_TEXT, put_field, offsetof(struct message, from_address)},
+    {PG_TEXT, put_field, offsetof(struct message, from_name)},
+    {PG_TEXT, put_list, offsetof(struct message, to)},
+    {PG_TEXT, put_list, offsetof(struct message, cc)},
+    {PG_TEXT, put_list, offsetof(struct message, reply_to)},
+    {PG_TEXT, put_field, offsetof(struct message, subject)},
+    {PG_TEXT, put_field, offsetof(struct message, body_text)},
+    {PG_TEXT, put_field, offsetof(struct message, body_html)},
+    {PG_INT8, put_size, 0},
+    {PG_BYTEA, put_digest, 0},
+    {PG_BYTEA, put_parts, 0},
+    {PG_TEXT, put_warnings, 0},
+};
 
 static void build_messages(struct store_batch *b) {
-	struct pg_params *p = &b->messages;
-	pg_params_reset(p);
-	build_keys(b);
-	build_envelope(b);
-	build_text(b, offsetof(struct message, from_address));
-	build_text(b, offsetof(struct message, from_name));
-	build_list(b, offsetof(struct message, to));
-	build_list(b, offsetof(struct message, cc));
-	build_list(b, offsetof(struct message, reply_to));
-	build_text(b, offsetof(struct message, subject));
-	build_text(b, offsetof(struct message, body_text));
-	build_text(b, offsetof(struct message, body_html));
-	pg_param_array(p, PG_INT8, b->count);
-	each_row(row, b)
-		pg_elem_int(p, PG_INT8, (int64_t)spool_size(row->op->request.spool));
-	pg_param_array(p, PG_BYTEA, b->count);
-	each_row(row, b)
-		pg_elem_bytea(p, row->op->digest, sizeof(row->op->digest));
-	pg_param_array(p, PG_BYTEA, b->count);
-	each_row(row, b)
-		elem_parts(b, row);
-	pg_param_array(p, PG_TEXT, b->count);
-	each_row(row, b)
-		elem_warnings(b, row);
+	pg_params_reset(&b->messages);
+	for (unsigned i = 0; i < array_len(columns); i++) {
+		pg_param_array(&b->messages, columns[i].type, b->count);
+		list_for_each (l, &b->rows)
+			columns[i].put(b, row_at(l), columns[i].offset);
+	}
 }
 
 /* ---- message_source ---- */
 
-/* Consecutive rows of one request. */
-struct run {
-	struct store_op *op;
-	struct list *first, *end;  /* `end` is not part of it */
-	unsigned chunks;
+/* A row of message_source, noted while the data column is made, for the columns after it. */
+struct store_piece {
+	const struct store_row *row;
+	unsigned chunk;
+	uint32_t size; /* raw */
+	enum mail_codec codec;
 };
 
-static bool next_run(struct store_batch *b, struct run *run) {
-	struct list *l = run->end ? run->end : b->rows.next;
-	if (l == &b->rows)
-		return false;
-	run->first = l;
-	run->op = list_entry(l, struct store_row, link)->op;
-	run->chunks = (unsigned)((spool_size(run->op->request.spool) + STORE_CHUNK - 1) / STORE_CHUNK);
-	while (l != &b->rows && list_entry(l, struct store_row, link)->op == run->op)
-		l = l->next;
-	run->end = l;
-	return true;
+static unsigned chunk_count(const struct store_op *op) {
+	return (unsigned)((spool_size(op->request.spool) + STORE_CHUNK - 1) / STORE_CHUNK);
 }
 
-#define each_run(run, b) for (struct run run = {0}; next_run(b, &run);)
-/* Every row of message_source, in the order of all its columns: a request's chunks, each for all recipients. */
-#define each_chunk(run, chunk, row_l) \
-	for (unsigned chunk = 0; chunk < (run).chunks; chunk++) \
-		for (struct list *row_l = (run).first; row_l != (run).end; row_l = row_l->next)
-
-static size_t chunk_size(const struct run *run, unsigned chunk) {
-	uint64_t left = spool_size(run->op->request.spool) - (uint64_t)chunk * STORE_CHUNK;
-	return (size_t)min_of(left, (uint64_t)STORE_CHUNK);
+static struct store_piece *reserve_pieces(struct store_batch *b) {
+	struct store *s = b->store;
+	b->chunks = 0;
+	list_for_each (l, &b->rows)
+		b->chunks += chunk_count(row_at(l)->op);
+	if (b->chunks > s->pieces_cap) {
+		s->pieces_cap = max_of(b->chunks, 2 * s->pieces_cap);
+		s->pieces = xrealloc(s->pieces, s->pieces_cap * sizeof(*s->pieces));
+	}
+	return s->pieces;
 }
 
-static int read_chunk(struct store *s, struct spool *spool, unsigned chunk, size_t n, const char **ret) {
+static int read_chunk(struct store *s, struct spool *spool, uint64_t offset, size_t n, const char **ret) {
 	const char *memory = spool_memory(spool);
-	uint64_t offset = (uint64_t)chunk * STORE_CHUNK;
 	if (memory) {
 		*ret = memory + offset;
 		return 0;
@@ -197,67 +196,72 @@ static int read_chunk(struct store *s, struct spool *spool, unsigned chunk, size
 	return 0;
 }
 
-/* The data column, and on the way each chunk's codec into store->codecs. One call a chunk: what would be spread over turns. */
-static int build_chunk(struct store_batch *b, const struct run *run, unsigned chunk) {
+/* One chunk for the rows from `first` to `end`, all of one request. What would be spread over turns, if it came to that. */
+static int put_chunk(struct store_batch *b, struct list *first, struct list *end, unsigned chunk,
+                     struct store_piece **at) {
 	struct store *s = b->store;
-	size_t n = chunk_size(run, chunk);
-	const char *octets;
+	struct spool *spool = row_at(first)->op->request.spool;
+	uint64_t offset = (uint64_t)chunk * STORE_CHUNK;
+	size_t n = (size_t)min_of(spool_size(spool) - offset, (uint64_t)STORE_CHUNK);
+	const char *octets = NULL;
 	struct slice data;
-	int r = read_chunk(s, run->op->request.spool, chunk, n, &octets);
+	int r = read_chunk(s, spool, offset, n, &octets);
 	if (r < 0)
 		return r;
 	enum mail_codec codec = mail_chunk_compress(s->zstd, octets, n, &data);
-	buf_append_char(&s->codecs, (char)codec);
-	for (struct list *l = run->first; l != run->end; l = l->next)
+	for (struct list *l = first; l != end; l = l->next) {
 		pg_elem_bytea(&b->sources, data.p, data.n);
+		*(*at)++ = (struct store_piece){row_at(l), chunk, (uint32_t)n, codec};
+	}
 	return 0;
 }
 
-static void build_source_keys(struct store_batch *b) {
-	struct pg_params *p = &b->sources;
-	pg_param_array(p, PG_INT2, b->chunks);
-	each_run(run, b) each_chunk(run, chunk, l)
-		pg_elem_int(p, PG_INT2, id_bucket(&list_entry(l, struct store_row, link)->recipient->mailbox));
-	pg_param_array(p, PG_UUID, b->chunks);
-	each_run(run, b) each_chunk(run, chunk, l)
-		pg_elem_uuid(p, &list_entry(l, struct store_row, link)->recipient->id);
-	pg_param_array(p, PG_INT4, b->chunks);
-	each_run(run, b) each_chunk(run, chunk, l)
-		pg_elem_int(p, PG_INT4, chunk);
-	pg_param_array(p, PG_INT4, b->chunks);
-	each_run(run, b) each_chunk(run, chunk, l)
-		pg_elem_int(p, PG_INT4, store_expiry_hour(list_entry(l, struct store_row, link)->recipient->expires_at));
+static int put_data(struct store_batch *b, struct store_piece *at, struct store_op **ret_bad) {
+	struct list *first = b->rows.next;
+	pg_param_array(&b->sources, PG_BYTEA, b->chunks);
+	while (first != &b->rows) {
+		struct store_op *op = row_at(first)->op;
+		struct list *end = first;
+		while (end != &b->rows && row_at(end)->op == op)
+			end = end->next;
+		for (unsigned chunk = 0; chunk < chunk_count(op); chunk++) {
+			int r = put_chunk(b, first, end, chunk, &at);
+			if (r < 0) {
+				*ret_bad = op;
+				return r;
+			}
+		}
+		first = end;
+	}
+	return 0;
 }
 
 static int build_sources(struct store_batch *b, struct store_op **ret_bad) {
 	struct pg_params *p = &b->sources;
-	struct store *s = b->store;
-	unsigned at = 0;
+	const struct store_piece *pieces = reserve_pieces(b);
+	unsigned n = b->chunks;
 	pg_params_reset(p);
-	buf_reset(&s->codecs);
-	b->chunks = 0;
-	each_run(run, b) each_chunk(run, chunk, l)
-		b->chunks++;
-	pg_param_array(p, PG_BYTEA, b->chunks);
-	each_run(run, b) {
-		for (unsigned chunk = 0; chunk < run.chunks; chunk++) {
-			int r = build_chunk(b, &run, chunk);
-			if (r < 0) {
-				*ret_bad = run.op;
-				return r;
-			}
-		}
-	}
-	build_source_keys(b);
-	pg_param_array(p, PG_INT2, b->chunks);
-	each_run(run, b) {
-		each_chunk(run, chunk, l)
-			pg_elem_int(p, PG_INT2, s->codecs.data[at + chunk]);
-		at += run.chunks;
-	}
-	pg_param_array(p, PG_INT4, b->chunks);
-	each_run(run, b) each_chunk(run, chunk, l)
-		pg_elem_int(p, PG_INT4, (int64_t)chunk_size(&run, chunk));
+	int r = put_data(b, b->store->pieces, ret_bad);
+	if (r < 0)
+		return r;
+	pg_param_array(p, PG_INT2, n);
+	for (unsigned i = 0; i < n; i++)
+		pg_elem_int(p, PG_INT2, id_bucket(&pieces[i].row->recipient->mailbox));
+	pg_param_array(p, PG_UUID, n);
+	for (unsigned i = 0; i < n; i++)
+		pg_elem_uuid(p, &pieces[i].row->recipient->id);
+	pg_param_array(p, PG_INT4, n);
+	for (unsigned i = 0; i < n; i++)
+		pg_elem_int(p, PG_INT4, pieces[i].chunk);
+	pg_param_array(p, PG_INT4, n);
+	for (unsigned i = 0; i < n; i++)
+		pg_elem_int(p, PG_INT4, store_expiry_hour(pieces[i].row->recipient->expires_at));
+	pg_param_array(p, PG_INT2, n);
+	for (unsigned i = 0; i < n; i++)
+		pg_elem_int(p, PG_INT2, pieces[i].codec);
+	pg_param_array(p, PG_INT4, n);
+	for (unsigned i = 0; i < n; i++)
+		pg_elem_int(p, PG_INT4, pieces[i].size);
 	return 0;
 }
 

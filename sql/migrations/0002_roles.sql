@@ -1,6 +1,6 @@
--- The two daemons' roles, each granted exactly what it does. Roles belong to the whole cluster, so another database may have made
--- them already; passwords and other ways to log in are the operator's business (pg_hba.conf). Partitions are reached through
--- message_source, so its grants are enough for them.
+-- The two daemons' roles, each granted exactly what it does. Roles belong to the whole cluster, so another database may
+-- have made them already; passwords and other ways to log in are the operator's business (pg_hba.conf). Partitions are
+-- reached through message_source, so its grants are enough for them.
 
 do $$
 begin
@@ -23,8 +23,8 @@ grant usage on schema public to minutemail_smtpd, minutemail_apid;
 -- Which schema it is, so that a daemon can refuse one that it does not know.
 grant select on schema_migrations to minutemail_smtpd, minutemail_apid;
 -- step
--- smtpd looks recipients up and writes mail; it cannot read a message back. The key columns are what ON CONFLICT (…) DO UPDATE
--- SET id = excluded.id needs, the form in which a batch is sent again.
+-- smtpd looks recipients up and writes mail; it cannot read a message back. The key columns are what ON CONFLICT DO
+-- UPDATE SET id = excluded.id needs, the form in which a batch is sent again.
 grant select (bucket, id, address, expires_at) on mailboxes to minutemail_smtpd;
 -- step
 grant select (id, account_id, name, status) on domains to minutemail_smtpd;

@@ -1,14 +1,16 @@
--- The janitor's work, as functions that apid may call and that run with the rights of the schema's owner: apid itself cannot change
--- the schema. Each call is one transaction that does a bounded piece ("most") and returns how much it did; -1 means that another
--- instance is at work or that a lock was not to be had within lock_timeout, so that mail never waits long behind clean-up.
+-- The janitor's work, as functions that apid may call and that run with the rights of the schema's owner: apid itself
+-- cannot change the schema. Each call is one transaction that does a bounded piece ("most") and returns how much it
+-- did; -1 means that another instance is at work or that a lock was not to be had within lock_timeout, so that mail
+-- never waits long behind clean-up.
 --
 -- The order of things, for an hour that ended more than the grace ago:
---   1. janitor_expire_messages takes the rows of messages of that hour, each once: where the mailbox lives longer (it was given more
---      time while the message arrived), message and sources move to a later hour; the others go, by rows, which are small;
---   2. janitor_drop_sources drops the hour's partition once no row of messages names it any more: the octets go without being
---      touched. In the default partition, which catches mail for hours without a partition, they are deleted.
--- Nothing here decides what a client sees: an expired mailbox is gone at its instant. The grace lets transactions end and clocks
--- differ. Rules kept: now is a parameter, every change of mail data names its bucket.
+--   1. janitor_expire_messages takes the rows of messages of that hour, each once: where the mailbox lives longer (it
+--      was given more time while the message arrived), message and sources move to a later hour; the others go, by
+--      rows, which are small;
+--   2. janitor_drop_sources drops the hour's partition once no row of messages names it any more: the octets go without
+--      being touched. In the default partition, which catches mail for hours without a partition, they are deleted.
+-- Nothing here decides what a client sees: an expired mailbox is gone at its instant. The grace lets transactions end
+-- and clocks differ. Rules kept: now is a parameter, every change of mail data names its bucket.
 
 -- The janitor goes through an hour bucket by bucket.
 drop index messages_due;
@@ -32,13 +34,16 @@ create function janitor_hour_due(at timestamptz) returns int language sql immuta
 	select janitor_hour(at - interval '10 minutes') - 1
 $$;
 -- step
--- The least id of version 7 that could have been made ten minutes before `at`: what is older is no transaction's newest work.
+-- The least id of version 7 that could have been made ten minutes before `at`: what is older is no transaction's newest
+-- work.
 create function janitor_id_settled(at timestamptz) returns uuid language sql immutable as $$
-	select (lpad(to_hex(floor(extract(epoch from at - interval '10 minutes') * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+	select (lpad(to_hex(floor(extract(epoch from at - interval '10 minutes') * 1000)::bigint), 12, '0')
+		|| repeat('0', 20))::uuid
 $$;
 -- step
--- Partitions from the current hour to `ahead` hours later, at most `most` of them a call. Made apart and then attached: that takes
--- no lock that an insert into another partition waits for. An hour of which the default partition has rows already stays there.
+-- Partitions from the current hour to `ahead` hours later, at most `most` of them a call. Made apart and then attached:
+-- that takes no lock that an insert into another partition waits for. An hour of which the default partition has rows
+-- already stays there.
 create function janitor_make_partitions(at timestamptz, ahead int, most int) returns int
 	language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '500ms'
 as $$
@@ -55,8 +60,8 @@ begin
 			or exists (select from message_source_default where expiry_hour = hour);
 		begin
 			execute format('create table public.message_source_h%s (like public.message_source including all)', hour);
-			execute format('alter table public.message_source attach partition public.message_source_h%s for values from (%s) to (%s)',
-				hour, hour, hour + 1);
+			execute format('alter table public.message_source attach partition public.message_source_h%s'
+				' for values from (%s) to (%s)', hour, hour, hour + 1);
 		exception
 			when check_violation then -- mail for that hour came into the default partition since we looked
 				continue;
@@ -118,8 +123,8 @@ begin
 end
 $$;
 -- step
--- One due partition a call, if no row of messages names its hour; else up to `most` rows of the default partition. Returns how many
--- of either went. Asked again under the lock, because a late message may have come in between.
+-- One due partition a call, if no row of messages names its hour; else up to `most` rows of the default partition.
+-- Returns how many of either went. Asked again under the lock, because a late message may have come in between.
 create function janitor_drop_sources(at timestamptz, most int) returns int
 	language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '500ms'
 as $$
@@ -151,7 +156,8 @@ begin
 		where d.expiry_hour <= due and not exists (select from messages m where m.expiry_hour = d.expiry_hour)
 		limit most
 	loop
-		delete from message_source where bucket = r.bucket and id = r.id and chunk = r.chunk and expiry_hour = r.expiry_hour;
+		delete from message_source
+		where bucket = r.bucket and id = r.id and chunk = r.chunk and expiry_hour = r.expiry_hour;
 		gone := gone + 1;
 	end loop;
 	return gone;
@@ -173,7 +179,8 @@ begin
 		return -1;
 	end if;
 	for r in
-		select bucket, id, account_id from mailboxes where not recoverable and expires_at <= before order by expires_at limit most
+		select bucket, id, account_id from mailboxes
+		where not recoverable and expires_at <= before order by expires_at limit most
 	loop
 		-- Still so? Its owner may have made it recoverable, or somebody else taken the address.
 		delete from mailboxes where bucket = r.bucket and id = r.id and not recoverable and expires_at <= before;
@@ -186,9 +193,9 @@ begin
 end
 $$;
 -- step
--- What a crash or a race may have left behind in one bucket: lines of owners' lists without a mailbox, messages without a live
--- mailbox (it was deleted while they arrived), sources without a message. Sources that expire soon are left to their partition's
--- drop, which costs nothing. At most `most` messages a call; returns how many went of all three.
+-- What a crash or a race may have left behind in one bucket: lines of owners' lists without a mailbox, messages without
+-- a live mailbox (it was deleted while they arrived), sources without a message. Sources that expire soon are left to
+-- their partition's drop, which costs nothing. At most `most` messages a call; returns how many went of all three.
 create function janitor_sweep_bucket(at timestamptz, in_bucket int, most int) returns int
 	language plpgsql security definer set search_path = pg_catalog, public, pg_temp
 as $$
@@ -215,9 +222,11 @@ begin
 	end loop;
 	-- From mailbox to mailbox along messages_list, so that a mailbox costs one step however much is in it.
 	loop
-		select mailbox_id into box from messages where bucket = this and mailbox_id > box order by bucket, mailbox_id limit 1;
+		select mailbox_id into box from messages
+		where bucket = this and mailbox_id > box order by bucket, mailbox_id limit 1;
 		exit when not found or gone >= most;
-		perform from mailboxes where bucket = this and id = box and (expires_at is null or expires_at > at - interval '10 minutes');
+		perform from mailboxes
+		where bucket = this and id = box and (expires_at is null or expires_at > at - interval '10 minutes');
 		continue when found;
 		for r in
 			select id, expiry_hour from messages
@@ -236,10 +245,10 @@ begin
 end
 $$;
 -- step
-revoke all on function janitor_lock(), janitor_hour(timestamptz), janitor_hour_due(timestamptz), janitor_id_settled(timestamptz),
-	janitor_make_partitions(timestamptz, int, int), janitor_expire_messages(timestamptz, int),
-	janitor_drop_sources(timestamptz, int), janitor_delete_mailboxes(timestamptz, int),
-	janitor_sweep_bucket(timestamptz, int, int) from public;
+revoke all on function janitor_lock(), janitor_hour(timestamptz), janitor_hour_due(timestamptz),
+	janitor_id_settled(timestamptz), janitor_make_partitions(timestamptz, int, int),
+	janitor_expire_messages(timestamptz, int), janitor_drop_sources(timestamptz, int),
+	janitor_delete_mailboxes(timestamptz, int), janitor_sweep_bucket(timestamptz, int, int) from public;
 -- step
 grant execute on function janitor_make_partitions(timestamptz, int, int), janitor_expire_messages(timestamptz, int),
 	janitor_drop_sources(timestamptz, int), janitor_delete_mailboxes(timestamptz, int),

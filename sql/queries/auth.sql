@@ -1,8 +1,8 @@
--- What auth asks: who a key is (on the connections every request uses), and the round trips of its listening connection. Keys, people
--- and domains are small tables that every node has.
+-- What auth asks: who a key is (on the connections every request uses), and the round trips of its listening
+-- connection. Keys, people and domains are small tables that every node has.
 
--- Everything about a key in one row, or none. Domains: the platform's first, then by age; only those the key may still use.
--- $1 hash of the key.
+-- Everything about a key in one row, or none. Domains: the platform's first, then by age; only those the key may still
+-- use. $1 hash of the key.
 -- name: auth_key
 select k.id, k.account_id, k.user_id, k.name, k.last8, k.expires_at, k.revoked_at is not null,
 	a.state = 'active' and u.state = 'active', k.scopes, u.email, p.name, p.calls_per_day, p.requests_per_minute,

@@ -1,5 +1,6 @@
--- What apid's janitor calls: the pieces of its work, functions of sql/migrations/0003_janitor.sql. Each returns how much it did; less
--- than the most it may do: nothing is left; -1: another instance is at it, or a lock was not to be had now.
+-- What apid's janitor calls: the pieces of its work, functions of sql/migrations/0003_janitor.sql. Each returns how
+-- much it did; less than the most it may do: nothing is left; -1: another instance is at it, or a lock was not to be
+-- had now.
 
 -- $1 now, $2 hours ahead, $3 the most.
 -- name: janitor_make_partitions

@@ -10,7 +10,7 @@ struct outcome {
 	unsigned requests;
 	unsigned status;
 	char text[160];
-	uint64_t sum;        /* over targets, fields and bodies */
+	uint64_t sum; /* over targets, fields and bodies */
 };
 
 static void require(bool ok) {
@@ -35,7 +35,8 @@ static void check_head(const struct http_head *head, struct outcome *o) {
 	add(o, head->target.p, head->target.n);
 	for (unsigned i = 0; i < head->field_count; i++) {
 		const struct http_field *f = &head->fields[i];
-		require((size_t)f->name_at + f->name_len < head->text.len && (size_t)f->value_at + f->value_len < head->text.len);
+		require((size_t)f->name_at + f->name_len < head->text.len &&
+		        (size_t)f->value_at + f->value_len < head->text.len);
 		require(f->name_len > 0 && !memchr(head->text.data + f->value_at, '\n', f->value_len));
 		add(o, head->text.data + f->name_at, f->name_len);
 		add(o, head->text.data + f->value_at, f->value_len);

@@ -1,5 +1,5 @@
-/* First line: the Content-Type; the rest: the body. Parts lie inside the body, in order, and do not overlap; names come out as
- * UTF-8 on one line. */
+/* First line: the Content-Type; the rest: the body. Parts lie inside the body, in order, and do not overlap; names
+ * come out as UTF-8 on one line. */
 #include "apid/multipart.h"
 #include "common/text.h"
 

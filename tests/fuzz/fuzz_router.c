@@ -1,5 +1,5 @@
-/* Any octets as a path against the real table's shape: parameters lie inside the path, hold no slash, and a path with something that
- * decodes to a slash, NUL, backslash or dot segment is never found. */
+/* Any octets as a path against the real table's shape: parameters lie inside the path, hold no slash, and a path
+ * with something that decodes to a slash, NUL, backslash or dot segment is never found. */
 #include "apid/router.h"
 
 #include <strings.h>
@@ -16,13 +16,13 @@ static void handler(struct request *req) {
 }
 
 static const struct route rows[] = {
-	{METHOD_GET, "/health", ROUTE_OPEN, 0, handler, true},
-	{METHOD_GET, "/mailboxes", ROUTE_KEY, 0, handler, false},
-	{METHOD_POST, "/mailboxes", ROUTE_KEY, 0, handler, false},
-	{METHOD_GET, "/mailboxes/{}", ROUTE_KEY, 0, handler, false},
-	{METHOD_DELETE, "/mailboxes/{}/mails", ROUTE_KEY, 0, handler, false},
-	{METHOD_GET, "/mailboxes/{}/mails/{}/attachments/{}", ROUTE_KEY, 0, handler, false},
-	{0},
+    {METHOD_GET, "/health", ROUTE_OPEN, 0, handler, true},
+    {METHOD_GET, "/mailboxes", ROUTE_KEY, 0, handler, false},
+    {METHOD_POST, "/mailboxes", ROUTE_KEY, 0, handler, false},
+    {METHOD_GET, "/mailboxes/{}", ROUTE_KEY, 0, handler, false},
+    {METHOD_DELETE, "/mailboxes/{}/mails", ROUTE_KEY, 0, handler, false},
+    {METHOD_GET, "/mailboxes/{}/mails/{}/attachments/{}", ROUTE_KEY, 0, handler, false},
+    {0},
 };
 
 static void check_param(struct slice s, struct slice path) {
@@ -30,7 +30,8 @@ static void check_param(struct slice s, struct slice path) {
 	require(!memchr(s.p, '/', s.n) && !memchr(s.p, '\\', s.n) && !memchr(s.p, '\0', s.n));
 	require(!(s.n == 1 && s.p[0] == '.') && !(s.n == 2 && s.p[0] == '.' && s.p[1] == '.'));
 	for (size_t i = 0; i + 2 < s.n; i++)
-		require(strncasecmp(s.p + i, "%2f", 3) != 0 && strncmp(s.p + i, "%00", 3) != 0 && strncasecmp(s.p + i, "%5c", 3) != 0);
+		require(strncasecmp(s.p + i, "%2f", 3) != 0 && strncmp(s.p + i, "%00", 3) != 0 &&
+		        strncasecmp(s.p + i, "%5c", 3) != 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {

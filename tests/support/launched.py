@@ -104,8 +104,11 @@ class System:
             reports = sorted(pathlib.Path(self.info["data"] if self.info else self.data, "log").glob("sanitizer.*"))
             assert not reports, "\n".join(report.read_text()[:6000] for report in reports)
         finally:
-            if not os.environ.get("MINUTEMAIL_TEST_KEEP"):
-                shutil.rmtree(self.directory, ignore_errors=True)
+            self.discard()
+
+    def discard(self):
+        if not os.environ.get("MINUTEMAIL_TEST_KEEP"):
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def logs(self, lines=30):
         text = ""
@@ -178,6 +181,8 @@ class System:
 
     def start_again(self, name, how):
         """Starts one of the three as the launcher did, and tells the launcher's list of processes."""
+        for ended in self.started:
+            ended.poll()  # a zombie still has its number, which PostgreSQL's lock file would believe
         words, environment, (uid, gid) = how
         switch = dict(user=uid, group=gid, extra_groups=[]) if os.getuid() == 0 and name == "postgres" else {}
         with open(os.path.join(self.info["data"], "log", name + ".log"), "ab") as log:

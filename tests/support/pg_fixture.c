@@ -105,7 +105,8 @@ static pid_t spawn(const struct pg_fixture *f, const char *log, const char *cons
 }
 
 static void run_initdb(struct pg_fixture *f) {
-	const char *const argv[] = {"initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N", NULL};
+	const char *const argv[] = {"initdb", "-D", "data", "-U",         "postgres", "-A",
+	                            "trust",  "-E", "UTF8", "--locale=C", "-N",       NULL};
 	int status;
 	if (waitpid(spawn(f, "initdb.log", argv), &status, 0) < 0 || status != 0)
 		die("initdb failed, see initdb.log in", f->dir);
@@ -155,6 +156,11 @@ const char *pg_fixture_conninfo(struct pg_fixture *f, const char *role) {
 	return f->conninfo;
 }
 
+static void ignore_notice(void *arg, const char *message) {
+	(void)arg;
+	(void)message;
+}
+
 static PGconn *connection(struct pg_fixture *f) {
 	if (f->pq && PQstatus(f->pq) == CONNECTION_OK)
 		return f->pq;
@@ -162,6 +168,7 @@ static PGconn *connection(struct pg_fixture *f) {
 	f->pq = PQconnectdb(pg_fixture_conninfo(f, NULL));
 	if (PQstatus(f->pq) != CONNECTION_OK)
 		die("connect", PQerrorMessage(f->pq));
+	PQsetNoticeProcessor(f->pq, ignore_notice, NULL);
 	return f->pq;
 }
 

@@ -23,7 +23,7 @@ def system():
 
 @pytest.fixture(scope="session")
 def victim():
-    running = System(environment={"MINUTEMAIL_DRAIN": "10s"})
+    running = System(environment={"MINUTEMAIL_DRAIN": "10s", "MINUTEMAIL_STORE_DEADLINE": "6s"})
     try:
         yield running.start()
     finally:

@@ -40,7 +40,7 @@ MONSTERS = {
     "500,000 headers": (b"Subject: many\r\n" + b"a:\r\n" * 500000 + b"\r\nx\r\n", CAPS),
     "1,024 deep": (nested(1024), {"too_deep", "parse_failed"}),
     "1,024 deep with dashes": (nested(1024) + b"--\r\n" * 200000, {"too_deep", "too_many_parts", "parse_failed"}),
-    "200 rfc822 deep": (nested_rfc822(200), {"too_deep", "parse_failed"}),
+    "200 rfc822 deep": (nested_rfc822(200), None),  # an attached message is one attachment, not looked into
     "2 MB field": (b"Subject: " + b"x" * 2_000_000 + b"\r\n\r\nx\r\n", CAPS),
     "100,000 addresses": (b"Subject: many\r\nTo: " + b"a@b.example,\r\n " * 100000 + b"z@b.example\r\n\r\nx\r\n", CAPS),
     "long boundary": (typed(b"multipart/mixed; boundary=\"" + b"b" * 5000 + b"\"", b"--" + b"b" * 5000 + b"\r\n\r\nx\r\n"), CAPS),
@@ -131,13 +131,13 @@ def test_invalid_text_is_stored_and_is_valid_in_the_answers(system, api, box, na
     mail = api.only_mail(box)  # decodes as UTF-8 and JSON, or fails
     assert api.source(mail) == source
 
-    def every_string(value):
+    def every_string(value, raw=False):
         if isinstance(value, str):
-            assert "\0" not in value
+            assert raw or "\0" not in value
             value.encode("utf-8")  # a lone surrogate does not encode
         elif isinstance(value, dict):
-            for one in value.values():
-                every_string(one)
+            for name, one in value.items():
+                every_string(one, name == "raw")  # as it came, but for what is no UTF-8
         elif isinstance(value, list):
             for one in value:
                 every_string(one)

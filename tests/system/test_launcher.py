@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+import tempfile
 
 import pytest
 
@@ -61,16 +62,24 @@ def test_second_start_on_the_same_data_is_refused(system):
     assert done.returncode == 1 and "already running" in done.stderr and "--stop" in done.stderr and done.stdout == ""
 
 
-def test_port_taken(tmp_path):
+@pytest.fixture
+def place():
+    """A directory that the service user can pass through."""
+    with tempfile.TemporaryDirectory(prefix="minutemail-test-") as name:
+        os.chmod(name, 0o755)
+        yield pathlib.Path(name)
+
+
+def test_port_taken(place):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = run("--data", str(tmp_path / "data"), "--smtp", port)
+        done = run("--data", str(place / "data"), "--smtp", port)
         assert done.returncode == 1 and port in done.stderr and "--smtp" in done.stderr
-        done = run("--data", str(tmp_path / "data"), "--smtp", str(free_ports(1)[0]), "--http", port)
+        done = run("--data", str(place / "data"), "--smtp", str(free_ports(1)[0]), "--http", port)
         assert done.returncode == 1 and port in done.stderr and "--http" in done.stderr
-    assert not (tmp_path / "data").exists()
+    assert not (place / "data").exists()
 
 
 @pytest.mark.parametrize("words, says", [
@@ -82,16 +91,16 @@ def test_bad_options(words, says):
     assert done.returncode == 1 and says in done.stderr and done.stdout == ""
 
 
-def test_foreign_directory_is_left_alone(tmp_path):
-    (tmp_path / "precious").write_text("x")
+def test_foreign_directory_is_left_alone(place):
+    (place / "precious").write_text("x")
     for words in ([], ["--reset"], ["--reset", "--stop"]):
-        done = run("--data", str(tmp_path), *words)
+        done = run("--data", str(place), *words)
         assert done.returncode == 1 and "was not made by this program" in done.stderr
-    assert (tmp_path / "precious").read_text() == "x"
+    assert (place / "precious").read_text() == "x"
 
 
-def test_stop_without_anything_running(tmp_path):
-    done = run("--data", str(tmp_path / "none"), "--stop")
+def test_stop_without_anything_running(place):
+    done = run("--data", str(place / "none"), "--stop")
     assert done.returncode == 1 and "no such directory" in done.stderr
 
 
@@ -156,7 +165,7 @@ def test_foreground_ends_when_a_child_dies():
         one.remove()
 
 
-def test_reset_and_changed_key(tmp_path):
+def test_reset_and_changed_key():
     one = System()
     try:
         first = one.start().info
@@ -196,3 +205,20 @@ def test_long_and_odd_data_paths():
         assert len(one.sockets) < 90
     finally:
         one.remove()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root hands its work to another user")
+def test_directory_out_of_reach_of_the_service_user(tmp_path):
+    """As in a clone under /root: the data goes elsewhere, always to the same place, and that is said."""
+    one = System()
+    os.chmod(one.directory, 0o700)
+    try:
+        one.start()
+        assert one.info["data"].startswith("/var/lib/minutemail-run-")
+        assert not os.path.exists(one.data)
+        assert one.api.get("/v1/mailboxes").status == 200
+        stopped = one.run("--stop", "--reset")
+        assert stopped.returncode == 0 and "cannot reach" in stopped.stderr
+        assert not os.path.exists(one.info["data"])
+    finally:
+        one.discard()

@@ -1,9 +1,10 @@
-/* API key text: what is refused before anything is asked, and the stored form. The keys and digests in the rows were computed by
- * another implementation of CRC-32 and BLAKE2b. */
+/* API key text: what is refused before anything is asked, and the stored form. The keys and digests in the rows were
+ * computed by another implementation of CRC-32 and BLAKE2b. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include "common/apikey.h"
@@ -17,23 +18,23 @@ static const struct row {
 	enum apikey_env env;
 	enum apikey_result result;
 } rows[] = {
-	{ZEROS, APIKEY_LIVE, APIKEY_OK},
-	{LIVE, APIKEY_LIVE, APIKEY_OK},
-	{TEST, APIKEY_TEST, APIKEY_OK},
-	{TEST, APIKEY_LIVE, APIKEY_OTHER_ENV},
-	{LIVE, APIKEY_TEST, APIKEY_OTHER_ENV},
-	/* one character changed, at each end of what is summed and in the sum; two swapped */
-	{"mm_sk_live_bbcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGv", APIKEY_LIVE, APIKEY_CHECKSUM},
-	{"mm_sk_live_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTV1efTGv", APIKEY_LIVE, APIKEY_CHECKSUM},
-	{"mm_sk_live_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGw", APIKEY_LIVE, APIKEY_CHECKSUM},
-	{"mm_sk_live_bacdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGv", APIKEY_LIVE, APIKEY_CHECKSUM},
-	{"mm_sk_test_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGv", APIKEY_LIVE, APIKEY_CHECKSUM},
-	{"mm_sk_prod_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGv", APIKEY_LIVE, APIKEY_MALFORMED},
-	{"MM_SK_LIVE_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGv", APIKEY_LIVE, APIKEY_MALFORMED},
-	{"mm_sk_live_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST-1efTGv", APIKEY_LIVE, APIKEY_MALFORMED},
-	{"mm_sk_live_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGv0", APIKEY_LIVE, APIKEY_MALFORMED},
-	{"mm_sk_live_", APIKEY_LIVE, APIKEY_MALFORMED},
-	{"", APIKEY_LIVE, APIKEY_MALFORMED},
+    {ZEROS, APIKEY_LIVE, APIKEY_OK},
+    {LIVE, APIKEY_LIVE, APIKEY_OK},
+    {TEST, APIKEY_TEST, APIKEY_OK},
+    {TEST, APIKEY_LIVE, APIKEY_OTHER_ENV},
+    {LIVE, APIKEY_TEST, APIKEY_OTHER_ENV},
+    /* one character changed, at each end of what is summed and in the sum; two swapped */
+    {"mm_sk_live_bbcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGv", APIKEY_LIVE, APIKEY_CHECKSUM},
+    {"mm_sk_live_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTV1efTGv", APIKEY_LIVE, APIKEY_CHECKSUM},
+    {"mm_sk_live_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGw", APIKEY_LIVE, APIKEY_CHECKSUM},
+    {"mm_sk_live_bacdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGv", APIKEY_LIVE, APIKEY_CHECKSUM},
+    {"mm_sk_test_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGv", APIKEY_LIVE, APIKEY_CHECKSUM},
+    {"mm_sk_prod_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGv", APIKEY_LIVE, APIKEY_MALFORMED},
+    {"MM_SK_LIVE_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGv", APIKEY_LIVE, APIKEY_MALFORMED},
+    {"mm_sk_live_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST-1efTGv", APIKEY_LIVE, APIKEY_MALFORMED},
+    {"mm_sk_live_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGv0", APIKEY_LIVE, APIKEY_MALFORMED},
+    {"mm_sk_live_", APIKEY_LIVE, APIKEY_MALFORMED},
+    {"", APIKEY_LIVE, APIKEY_MALFORMED},
 };
 
 static void test_check(void **state) {
@@ -82,8 +83,8 @@ static void test_generate(void **state) {
 
 static void test_hash(void **state) {
 	static const uint8_t want[APIKEY_HASH_LEN] = {
-		0xd4, 0x4b, 0xb8, 0x8a, 0x8c, 0x05, 0xe8, 0x4a, 0xc2, 0x2c, 0x19, 0x4f, 0xd1, 0x5d, 0x28, 0x6e,
-		0x7c, 0xfc, 0xba, 0xc2, 0x07, 0x71, 0x8f, 0x00, 0xb6, 0xc5, 0xa1, 0xa8, 0xad, 0xcd, 0x9e, 0x9f,
+	    0xd4, 0x4b, 0xb8, 0x8a, 0x8c, 0x05, 0xe8, 0x4a, 0xc2, 0x2c, 0x19, 0x4f, 0xd1, 0x5d, 0x28, 0x6e,
+	    0x7c, 0xfc, 0xba, 0xc2, 0x07, 0x71, 0x8f, 0x00, 0xb6, 0xc5, 0xa1, 0xa8, 0xad, 0xcd, 0x9e, 0x9f,
 	};
 	uint8_t secret[32], hash[APIKEY_HASH_LEN];
 	for (uint8_t i = 0; i < 32; i++)
@@ -100,13 +101,13 @@ static void test_secret(void **state) {
 		const char *hex;
 		int result;
 	} secrets[] = {
-		{"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f", 0},
-		{"000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F", 0},
-		{"", -EINVAL},
-		{"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1", -EINVAL},
-		{"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f00", -EINVAL},
-		{"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1g", -EINVAL},
-		{"00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f:10:11:12:13:14:1", -EINVAL},
+	    {"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f", 0},
+	    {"000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F", 0},
+	    {"", -EINVAL},
+	    {"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1", -EINVAL},
+	    {"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f00", -EINVAL},
+	    {"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1g", -EINVAL},
+	    {"00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f:10:11:12:13:14:1", -EINVAL},
 	};
 	for (size_t i = 0; i < array_len(secrets); i++) {
 		uint8_t octets[32] = {0xff};
@@ -120,8 +121,8 @@ static void test_secret(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_check), cmocka_unit_test(test_every_octet), cmocka_unit_test(test_generate),
-		cmocka_unit_test(test_hash),  cmocka_unit_test(test_secret),
+	    cmocka_unit_test(test_check), cmocka_unit_test(test_every_octet), cmocka_unit_test(test_generate),
+	    cmocka_unit_test(test_hash),  cmocka_unit_test(test_secret),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,9 @@
-/* apid/auth and common/keys_sync on a real PostgreSQL: what a key's text, its record and its owner make of a request; the cache, and
- * that a change is never reported done while a worker could still act on what was before. */
+/* apid/auth and common/keys_sync on a real PostgreSQL: what a key's text, its record and its owner make of a
+ * request; the cache, and that a change is never reported done while a worker could still act on what was before. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -106,12 +106,12 @@ static void warm(unsigned worker, const char *key) {
 static void workers_start(void) {
 	const struct auth_options options = {conninfo, "live", secret, 4};
 	const struct pg_options pg_options = {
-		.conninfo = conninfo,
-		.application_name = "test",
-		.stmts = AUTH_STMTS,
-		.connections = 1,
-		.query_deadline_us = 5000000,
-		.connect_deadline_us = 5000000,
+	    .conninfo = conninfo,
+	    .application_name = "test",
+	    .stmts = AUTH_STMTS,
+	    .connections = 1,
+	    .query_deadline_us = 5000000,
+	    .connect_deadline_us = 5000000,
 	};
 	for (unsigned i = 0; i < 2; i++) {
 		pg[i] = pg_new(loop, &pg_options);
@@ -145,12 +145,14 @@ static void make_key(struct key *k, const char *name) {
 		snprintf(hex + 2 * i, 3, "%02x", hash[i]);
 	id_make(&id, 1795533314000000);
 	id_format(&id, k->id);
+	pg_fixture_exec(
+	    db,
+	    "insert into api_keys (id, account_id, user_id, name, hash, last8, environment, scopes, created_at) values"
+	    " ('%s', '" ACCOUNT "', '" USER "', '%s', '\\x%s', '%s', 'live', '{team}', now())",
+	    k->id, name, hex, last);
 	pg_fixture_exec(db,
-	                "insert into api_keys (id, account_id, user_id, name, hash, last8, environment, scopes, created_at) values"
-	                " ('%s', '" ACCOUNT "', '" USER "', '%s', '\\x%s', '%s', 'live', '{team}', now())",
-	                k->id, name, hex, last);
-	pg_fixture_exec(db,
-	                "insert into api_key_domains values ('%s', '" CUSTOM "'), ('%s', '" PLATFORM_2 "'), ('%s', '" PLATFORM_1 "'),"
+	                "insert into api_key_domains values ('%s', '" CUSTOM "'), ('%s', '" PLATFORM_2
+	                "'), ('%s', '" PLATFORM_1 "'),"
 	                " ('%s', '" PENDING "')",
 	                k->id, k->id, k->id, k->id);
 }
@@ -160,11 +162,11 @@ static void make_key(struct key *k, const char *name) {
 struct change {
 	pthread_t thread;
 	const char *sql;
-	const char *key;        /* NULL: all */
+	const char *key; /* NULL: all */
 	char *conninfo;
 	volatile bool done;
 	enum keys_sync_result result;
-	int64_t took_us;        /* from the commit */
+	int64_t took_us; /* from the commit */
 };
 
 static void must(PGconn *c, const char *sql) {
@@ -214,23 +216,23 @@ static void test_header(void **state) {
 	static const struct {
 		const char *format;
 		const char *key;
-		bool asked;             /* a look-up is made */
+		bool asked; /* a look-up is made */
 		enum auth_verdict verdict;
 	} rows[] = {
-		{"Bearer %s", good, true, AUTH_UNKNOWN},
-		{"bearer %s", good, true, AUTH_UNKNOWN},
-		{"BEARER   %s", good, true, AUTH_UNKNOWN},
-		{" \tBearer\t%s \t", good, true, AUTH_UNKNOWN},
-		{"%s", good, false, AUTH_NO_KEY},
-		{"Basic %s", good, false, AUTH_NO_KEY},
-		{"Bearer%s", good, false, AUTH_NO_KEY},
-		{"Bearer %s", "", false, AUTH_NO_KEY},
-		{"%s", "", false, AUTH_NO_KEY},
-		{"%s", "Bearer", false, AUTH_NO_KEY},
-		{"Bearer x%s", good, false, AUTH_MALFORMED},
-		{"Bearer %s %s", good, false, AUTH_MALFORMED},
-		{"Bearer %s", "mm_sk_live_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGw", false, AUTH_CHECKSUM},
-		{"Bearer %s", "mm_sk_test_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU0ZWQBF", false, AUTH_OTHER_ENV},
+	    {"Bearer %s", good, true, AUTH_UNKNOWN},
+	    {"bearer %s", good, true, AUTH_UNKNOWN},
+	    {"BEARER   %s", good, true, AUTH_UNKNOWN},
+	    {" \tBearer\t%s \t", good, true, AUTH_UNKNOWN},
+	    {"%s", good, false, AUTH_NO_KEY},
+	    {"Basic %s", good, false, AUTH_NO_KEY},
+	    {"Bearer%s", good, false, AUTH_NO_KEY},
+	    {"Bearer %s", "", false, AUTH_NO_KEY},
+	    {"%s", "", false, AUTH_NO_KEY},
+	    {"%s", "Bearer", false, AUTH_NO_KEY},
+	    {"Bearer x%s", good, false, AUTH_MALFORMED},
+	    {"Bearer %s %s", good, false, AUTH_MALFORMED},
+	    {"Bearer %s", "mm_sk_live_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU1efTGw", false, AUTH_CHECKSUM},
+	    {"Bearer %s", "mm_sk_test_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU0ZWQBF", false, AUTH_OTHER_ENV},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		char header[300];
@@ -357,7 +359,8 @@ static void test_expires_in_cache(void **state) {
 
 static void test_cache_bound(void **state) {
 	struct auth_cache *c = auth_cache_new(3);
-	uint8_t hash[5][APIKEY_HASH_LEN] = {{1}, {2}, {1, 0, 0, 0, 9}, {4}, {5}}; /* the third shares a chain with the first */
+	uint8_t hash[5][APIKEY_HASH_LEN] = {
+	    {1}, {2}, {1, 0, 0, 0, 9}, {4}, {5}}; /* the third shares a chain with the first */
 	struct principal *p[5];
 	for (unsigned i = 0; i < 5; i++) {
 		p[i] = xcalloc(1, sizeof(*p[i]));
@@ -522,12 +525,12 @@ static void test_verdicts(void **state) {
 		const char *sql, *undo;
 		enum auth_verdict verdict;
 	} rows[] = {
-		{"update api_keys set revoked_at = now()", "update api_keys set revoked_at = null", AUTH_REVOKED},
-		{"update api_keys set expires_at = now()", "update api_keys set expires_at = null", AUTH_EXPIRED},
-		{"update users set state = 'suspended'", "update users set state = 'active'", AUTH_SUSPENDED},
-		{"update accounts set state = 'suspended'", "update accounts set state = 'active'", AUTH_SUSPENDED},
-		{"select", "delete from api_keys", AUTH_OK},
-		{"select", "select", AUTH_UNKNOWN},
+	    {"update api_keys set revoked_at = now()", "update api_keys set revoked_at = null", AUTH_REVOKED},
+	    {"update api_keys set expires_at = now()", "update api_keys set expires_at = null", AUTH_EXPIRED},
+	    {"update users set state = 'suspended'", "update users set state = 'active'", AUTH_SUSPENDED},
+	    {"update accounts set state = 'suspended'", "update accounts set state = 'active'", AUTH_SUSPENDED},
+	    {"select", "delete from api_keys", AUTH_OK},
+	    {"select", "select", AUTH_UNKNOWN},
 	};
 	struct key k;
 	bool cached;
@@ -568,18 +571,18 @@ static void test_payload(void **state) {
 		const char *text;
 		bool ok, all;
 	} rows[] = {
-		{"0123456789abcdef *", true, true},
-		{"a 01890a5d-ac96-774b-bcce-b302099a8057", true, false},
-		{"", false, false},
-		{" *", false, false},
-		{"a", false, false},
-		{"a ", false, false},
-		{"a **", false, false},
-		{"a * ", false, false},
-		{"A *", false, false},
-		{"a'b *", false, false},
-		{"a 01890a5d-ac96-774b-bcce-b302099a805", false, false},
-		{"0123456789abcdef0123456789abcdef0 *", false, false},
+	    {"0123456789abcdef *", true, true},
+	    {"a 01890a5d-ac96-774b-bcce-b302099a8057", true, false},
+	    {"", false, false},
+	    {" *", false, false},
+	    {"a", false, false},
+	    {"a ", false, false},
+	    {"a **", false, false},
+	    {"a * ", false, false},
+	    {"A *", false, false},
+	    {"a'b *", false, false},
+	    {"a 01890a5d-ac96-774b-bcce-b302099a805", false, false},
+	    {"0123456789abcdef0123456789abcdef0 *", false, false},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		struct slice nonce;
@@ -602,7 +605,8 @@ static void test_last_used(void **state) {
 	turns_us(1200000);
 	char *first = xstrdup(pg_fixture_value(db, "select last_used_at from api_keys where id = '%s'", k.id));
 	assert_string_not_equal(first, "");
-	assert_string_equal(pg_fixture_value(db, "select now() - last_used_at < '5s' from api_keys where id = '%s'", k.id), "t");
+	assert_string_equal(pg_fixture_value(db, "select now() - last_used_at < '5s' from api_keys where id = '%s'", k.id),
+	                    "t");
 	assert_int_equal(ask(0, k.text, &cached), AUTH_OK);
 	turns_us(1200000);
 	assert_string_equal(pg_fixture_value(db, "select last_used_at from api_keys where id = '%s'", k.id), first);
@@ -650,7 +654,8 @@ static int setup(void **state) {
 		secret[i] = i;
 	db = pg_fixture_new(NULL);
 	pg_fixture_exec(db, "insert into accounts values ('" ACCOUNT "', 'a', 'team', 'active', now())");
-	pg_fixture_exec(db, "insert into users values ('" USER "', '" ACCOUNT "', 'me@one.example', null, 'owner', 'active', now())");
+	pg_fixture_exec(db, "insert into users values ('" USER "', '" ACCOUNT
+	                    "', 'me@one.example', null, 'owner', 'active', now())");
 	pg_fixture_exec(db, "insert into domains values ('" PLATFORM_1 "', null, 'one.example', 'verified', null, now()),"
 	                    " ('" PLATFORM_2 "', null, 'two.example', 'verified', null, now()),"
 	                    " ('" CUSTOM "', '" ACCOUNT "', 'custom.example', 'verified', null, now()),"
@@ -671,16 +676,26 @@ static int teardown(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_header),           cmocka_unit_test(test_principal),
-		cmocka_unit_test(test_no_limit_no_domain), cmocka_unit_test(test_cached),
-		cmocka_unit_test(test_shared_lookup),    cmocka_unit_test(test_expires_in_cache),
-		cmocka_unit_test(test_cache_bound),      cmocka_unit_test(test_revoke_one),
-		cmocka_unit_test(test_revoke_all),       cmocka_unit_test(test_silent_worker),
-		cmocka_unit_test(test_listener_down),    cmocka_unit_test(test_overtaken_lookup),
-		cmocka_unit_test(test_overtaken_not_joined),  cmocka_unit_test(test_odd_notice),
-		cmocka_unit_test(test_nobody_listens),   cmocka_unit_test(test_payload),
-		cmocka_unit_test(test_last_used),        cmocka_unit_test(test_freed_under_way),
-		cmocka_unit_test(test_database_away),    cmocka_unit_test(test_verdicts),
+	    cmocka_unit_test(test_header),
+	    cmocka_unit_test(test_principal),
+	    cmocka_unit_test(test_no_limit_no_domain),
+	    cmocka_unit_test(test_cached),
+	    cmocka_unit_test(test_shared_lookup),
+	    cmocka_unit_test(test_expires_in_cache),
+	    cmocka_unit_test(test_cache_bound),
+	    cmocka_unit_test(test_revoke_one),
+	    cmocka_unit_test(test_revoke_all),
+	    cmocka_unit_test(test_silent_worker),
+	    cmocka_unit_test(test_listener_down),
+	    cmocka_unit_test(test_overtaken_lookup),
+	    cmocka_unit_test(test_overtaken_not_joined),
+	    cmocka_unit_test(test_odd_notice),
+	    cmocka_unit_test(test_nobody_listens),
+	    cmocka_unit_test(test_payload),
+	    cmocka_unit_test(test_last_used),
+	    cmocka_unit_test(test_freed_under_way),
+	    cmocka_unit_test(test_database_away),
+	    cmocka_unit_test(test_verdicts),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

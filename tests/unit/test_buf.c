@@ -160,9 +160,10 @@ static void test_sha256(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_append),   cmocka_unit_test(test_ceiling), cmocka_unit_test(test_printf),
-		cmocka_unit_test(test_reserve_consume_take), cmocka_unit_test(test_integers), cmocka_unit_test(test_strings),
-		cmocka_unit_test(test_sha256),
+	    cmocka_unit_test(test_append),   cmocka_unit_test(test_ceiling),
+	    cmocka_unit_test(test_printf),   cmocka_unit_test(test_reserve_consume_take),
+	    cmocka_unit_test(test_integers), cmocka_unit_test(test_strings),
+	    cmocka_unit_test(test_sha256),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,14 +17,14 @@ struct row {
 };
 
 static const struct row rows[] = {
-	{0, "1970-01-01T00:00:00.000Z", "Thu, 01 Jan 1970 00:00:00 +0000"},
-	{-1, "1969-12-31T23:59:59.999Z", "Wed, 31 Dec 1969 23:59:59 +0000"},
-	{951782400000000, "2000-02-29T00:00:00.000Z", "Tue, 29 Feb 2000 00:00:00 +0000"},
-	{1795533314123456, "2026-11-24T15:15:14.123Z", "Tue, 24 Nov 2026 15:15:14 +0000"},
-	{4107542399999999, "2100-02-28T23:59:59.999Z", "Sun, 28 Feb 2100 23:59:59 +0000"},
-	{4107542400000000, "2100-03-01T00:00:00.000Z", "Mon, 01 Mar 2100 00:00:00 +0000"},
-	{INT64_MAX, "9999-12-31T23:59:59.999Z", "Fri, 31 Dec 9999 23:59:59 +0000"},
-	{INT64_MIN, "0001-01-01T00:00:00.000Z", "Mon, 01 Jan 0001 00:00:00 +0000"},
+    {0, "1970-01-01T00:00:00.000Z", "Thu, 01 Jan 1970 00:00:00 +0000"},
+    {-1, "1969-12-31T23:59:59.999Z", "Wed, 31 Dec 1969 23:59:59 +0000"},
+    {951782400000000, "2000-02-29T00:00:00.000Z", "Tue, 29 Feb 2000 00:00:00 +0000"},
+    {1795533314123456, "2026-11-24T15:15:14.123Z", "Tue, 24 Nov 2026 15:15:14 +0000"},
+    {4107542399999999, "2100-02-28T23:59:59.999Z", "Sun, 28 Feb 2100 23:59:59 +0000"},
+    {4107542400000000, "2100-03-01T00:00:00.000Z", "Mon, 01 Mar 2100 00:00:00 +0000"},
+    {INT64_MAX, "9999-12-31T23:59:59.999Z", "Fri, 31 Dec 9999 23:59:59 +0000"},
+    {INT64_MIN, "0001-01-01T00:00:00.000Z", "Mon, 01 Jan 0001 00:00:00 +0000"},
 };
 
 static void test_rows(void **state) {
@@ -79,8 +79,8 @@ static void test_frozen(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rows), cmocka_unit_test(test_every_day), cmocka_unit_test(test_lazy),
-		cmocka_unit_test(test_frozen), /* last: it cannot be undone */
+	    cmocka_unit_test(test_rows), cmocka_unit_test(test_every_day), cmocka_unit_test(test_lazy),
+	    cmocka_unit_test(test_frozen), /* last: it cannot be undone */
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,10 @@
-/* apid/compose: sources of injected mails. Each is checked as its readers see it: the part table's offsets decode to the file, the
- * text decodes to the text, no line is longer than it may be. */
+/* apid/compose: sources of injected mails. Each is checked as its readers see it: the part table's offsets decode
+ * to the file, the text decodes to the text, no line is longer than it may be. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include "apid/compose.h"
@@ -13,20 +14,22 @@
 
 #define CEILING (4 << 20)
 
-static const struct id MAIL = {{0x01, 0x89, 0x0a, 0x5d, 0xac, 0x96, 0x77, 0x4b, 0xbc, 0xce, 0xb3, 0x02, 0x09, 0x9a, 0x80, 0x57}};
+static const struct id MAIL = {
+    {0x01, 0x89, 0x0a, 0x5d, 0xac, 0x96, 0x77, 0x4b, 0xbc, 0xce, 0xb3, 0x02, 0x09, 0x9a, 0x80, 0x57}};
 
-static struct compose_mail mail_of(const char *subject, struct slice text, const struct compose_file *files, unsigned n) {
+static struct compose_mail mail_of(const char *subject, struct slice text, const struct compose_file *files,
+                                   unsigned n) {
 	return (struct compose_mail){
-		.from_name = slice_str("Анна"),
-		.from_address = "anna@example.org",
-		.to_address = "box@minutemail.cc",
-		.subject = slice_str(subject),
-		.text = text,
-		.files = files,
-		.file_count = n,
-		.id = MAIL,
-		.hostname = "mx.example",
-		.wall_us = INT64_C(1795532400000000),
+	    .from_name = slice_str("Анна"),
+	    .from_address = "anna@example.org",
+	    .to_address = "box@minutemail.cc",
+	    .subject = slice_str(subject),
+	    .text = text,
+	    .files = files,
+	    .file_count = n,
+	    .id = MAIL,
+	    .hostname = "mx.example",
+	    .wall_us = INT64_C(1795532400000000),
 	};
 }
 
@@ -88,14 +91,15 @@ static void header(const struct buf *source, const char *name, struct buf *out) 
 
 static void test_subjects(void **state) {
 	static const char *const rows[] = {
-		"Hello",
-		"",
-		"Привет, мир! Это довольно длинная тема, которая не помещается в одно закодированное слово",
-		"=?UTF-8?Q?looks_encoded?=",
-		"two  blanks  inside",
-		"an ASCII subject that is so long that it would not fit on one line of seventy-eight characters, so what",
-		"\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7"
-		"\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7",
+	    "Hello",
+	    "",
+	    "Привет, мир! Это довольно длинная тема, которая не помещается в одно закодированное слово",
+	    "=?UTF-8?Q?looks_encoded?=",
+	    "two  blanks  inside",
+	    "an ASCII subject that is so long that it would not fit on one line of seventy-eight characters, so what",
+	    "\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93"
+	    "\xa7"
+	    "\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7\xf0\x9f\x93\xa7",
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		struct buf source, value;
@@ -123,7 +127,8 @@ static void test_encoded_words_are_short(void **state) {
 	struct buf source;
 	struct part_table parts;
 	buf_init(&source, CEILING);
-	struct compose_mail m = mail_of("Ђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђ", slice_str(""), NULL, 0);
+	struct compose_mail m =
+	    mail_of("Ђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђђ", slice_str(""), NULL, 0);
 	assert_int_equal(compose_source(&m, &source, &parts), 0);
 	/* RFC 2047 2: a line with an encoded word has at most 76 characters. */
 	for (const char *p = source.data, *end; (end = strstr(p, "\r\n")); p = end + 2)
@@ -138,16 +143,21 @@ static void test_texts(void **state) {
 	const struct {
 		const char *name, *text, *decoded, *encoding;
 	} rows[] = {
-		{"ASCII", "hello\r\n", "hello\r\n", "7bit"},
-		{"no end of line", "hello", "hello", "7bit"},
-		{"LF and CR become CRLF", "a\nb\rc\r\nd", "a\r\nb\r\nc\r\nd", "7bit"},
-		{"empty lines", "\n\na\n\n", "\r\n\r\na\r\n\r\n", "7bit"},
-		{"a few letters beyond ASCII", "Grüße aus Köln und so weiter und so fort = gut \n x\t\n",
-		 "Grüße aus Köln und so weiter und so fort = gut \r\n x\t\r\n", "quoted-printable"},
-		{"mostly beyond ASCII", "Привет\nмир", "Привет\nмир", "base64"},
-		{"control characters", "a\x01" "b", "a\x01" "b", "quoted-printable"},
-		{"a line too long", long_line, long_line, "quoted-printable"},
-		{"nothing", "", "", "7bit"},
+	    {"ASCII", "hello\r\n", "hello\r\n", "7bit"},
+	    {"no end of line", "hello", "hello", "7bit"},
+	    {"LF and CR become CRLF", "a\nb\rc\r\nd", "a\r\nb\r\nc\r\nd", "7bit"},
+	    {"empty lines", "\n\na\n\n", "\r\n\r\na\r\n\r\n", "7bit"},
+	    {"a few letters beyond ASCII", "Grüße aus Köln und so weiter und so fort = gut \n x\t\n",
+	     "Grüße aus Köln und so weiter und so fort = gut \r\n x\t\r\n", "quoted-printable"},
+	    {"mostly beyond ASCII", "Привет\nмир", "Привет\nмир", "base64"},
+	    {"control characters",
+	     "a\x01"
+	     "b",
+	     "a\x01"
+	     "b",
+	     "quoted-printable"},
+	    {"a line too long", long_line, long_line, "quoted-printable"},
+	    {"nothing", "", "", "7bit"},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		struct buf source, value, text;
@@ -162,7 +172,8 @@ static void test_texts(void **state) {
 		if (strcmp(value.data, rows[i].encoding) != 0)
 			fail_msg("%s: encoding %s", rows[i].name, value.data);
 		const char *body = strstr(source.data, "\r\n\r\n") + 4;
-		decode(transfer_parse(value.data, value.len, &(bool){false}), slice_of(body, source.len - (size_t)(body - source.data)), &text);
+		decode(transfer_parse(value.data, value.len, &(bool){false}),
+		       slice_of(body, source.len - (size_t)(body - source.data)), &text);
 		if (text.len != strlen(rows[i].decoded) || memcmp(text.data ? text.data : "", rows[i].decoded, text.len) != 0)
 			fail_msg("%s: decodes to %zu octets: %s", rows[i].name, text.len, text.data);
 		if (strcmp(rows[i].encoding, "quoted-printable") == 0) /* RFC 2045 6.7 (5) */
@@ -179,17 +190,22 @@ static void test_names(void **state) {
 		const char *given, *name, *raw;
 		bool unnamed;
 	} rows[] = {
-		{"report.pdf", "report.pdf", NULL, false},
-		{"Отчёт за июнь.pdf", "Отчёт за июнь.pdf", NULL, false},
-		{"C:\\Users\\me\\cv.doc", "cv.doc", "C:\\Users\\me\\cv.doc", false},
-		{"../../etc/passwd", "passwd", "../../etc/passwd", false},
-		{"..hidden", "hidden", "..hidden", false},
-		{"dots.. ", "dots", "dots.. ", false},
-		{"a:b*c?.txt", "a_b_c_.txt", "a:b*c?.txt", false},
-		{"fdp.\xe2\x80\xae" "exe", "fdp.exe", "fdp.\xe2\x80\xae" "exe", false},
-		{"line\r\nbreak", "line  break", NULL, false},
-		{"", "attachment-1.bin", NULL, true},
-		{"///", "attachment-1.bin", NULL, true},
+	    {"report.pdf", "report.pdf", NULL, false},
+	    {"Отчёт за июнь.pdf", "Отчёт за июнь.pdf", NULL, false},
+	    {"C:\\Users\\me\\cv.doc", "cv.doc", "C:\\Users\\me\\cv.doc", false},
+	    {"../../etc/passwd", "passwd", "../../etc/passwd", false},
+	    {"..hidden", "hidden", "..hidden", false},
+	    {"dots.. ", "dots", "dots.. ", false},
+	    {"a:b*c?.txt", "a_b_c_.txt", "a:b*c?.txt", false},
+	    {"fdp.\xe2\x80\xae"
+	     "exe",
+	     "fdp.exe",
+	     "fdp.\xe2\x80\xae"
+	     "exe",
+	     false},
+	    {"line\r\nbreak", "line  break", NULL, false},
+	    {"", "attachment-1.bin", NULL, true},
+	    {"///", "attachment-1.bin", NULL, true},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		struct buf source;
@@ -232,21 +248,22 @@ static void test_types(void **state) {
 	static const struct {
 		const char *given, *type;
 	} rows[] = {
-		{"image/png", "image/png"},
-		{"Text/HTML; charset=utf-8", "text/html"},
-		{"application/vnd.ms-excel.sheet.macroEnabled.12", "application/vnd.ms-excel.sheet.macroenabled.12"},
-		{"", "application/octet-stream"},
-		{"nonsense", "application/octet-stream"},
-		{"a/", "application/octet-stream"},
-		{"/b", "application/octet-stream"},
-		{"a/b/c", "application/octet-stream"},
-		{"a/b\r\nX: y", "application/octet-stream"},
-		{"multipart/mixed", "application/octet-stream"},
+	    {"image/png", "image/png"},
+	    {"Text/HTML; charset=utf-8", "text/html"},
+	    {"application/vnd.ms-excel.sheet.macroEnabled.12", "application/vnd.ms-excel.sheet.macroenabled.12"},
+	    {"", "application/octet-stream"},
+	    {"nonsense", "application/octet-stream"},
+	    {"a/", "application/octet-stream"},
+	    {"/b", "application/octet-stream"},
+	    {"a/b/c", "application/octet-stream"},
+	    {"a/b\r\nX: y", "application/octet-stream"},
+	    {"multipart/mixed", "application/octet-stream"},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		struct buf source;
 		struct part_table parts;
-		const struct compose_file file = {.name = slice_str("f"), .type = slice_str(rows[i].given), .data = slice_str("x")};
+		const struct compose_file file = {
+		    .name = slice_str("f"), .type = slice_str(rows[i].given), .data = slice_str("x")};
 		buf_init(&source, CEILING);
 		struct compose_mail m = mail_of("s", slice_str("t"), &file, 1);
 		assert_int_equal(compose_source(&m, &source, &parts), 0);
@@ -273,9 +290,9 @@ static void test_files_of_each_size(void **state) {
 		struct buf source;
 		struct part_table parts;
 		const struct compose_file files[] = {
-			{.name = slice_str("first"), .data = slice_str("first file")},
-			{.name = slice_str("second"), .type = slice_str("image/png"), .data = noise(sizes[i])},
-			{.name = slice_str("third"), .data = slice_str("third file")},
+		    {.name = slice_str("first"), .data = slice_str("first file")},
+		    {.name = slice_str("second"), .type = slice_str("image/png"), .data = noise(sizes[i])},
+		    {.name = slice_str("third"), .data = slice_str("third file")},
 		};
 		buf_init(&source, CEILING);
 		struct compose_mail m = mail_of("s", slice_str("text"), files, array_len(files));
@@ -305,8 +322,8 @@ static void test_ceiling(void **state) {
 static void append_to(unsigned files) {
 	const struct compose_file given = {.name = slice_str("given.txt"), .data = slice_str("given")};
 	const struct compose_file added[] = {
-		{.name = slice_str("added.bin"), .data = noise(5000)},
-		{.name = slice_str("ещё.txt"), .type = slice_str("text/plain"), .data = slice_str("another")},
+	    {.name = slice_str("added.bin"), .data = noise(5000)},
+	    {.name = slice_str("ещё.txt"), .type = slice_str("text/plain"), .data = slice_str("another")},
 	};
 	struct buf source, before;
 	struct part_table parts;
@@ -333,8 +350,9 @@ static void append_to(unsigned files) {
 	const char *end = "\r\n--=_01890a5d-ac96-774b-bcce-b302099a8057--\r\n";
 	assert_string_equal(source.data + source.len - strlen(end), end);
 	assert_ptr_equal(strstr(source.data, end), source.data + source.len - strlen(end));
-	assert_non_null(strstr(source.data, "\r\n\r\n--=_01890a5d-ac96-774b-bcce-b302099a8057\r\nContent-Type: text/plain; charset=utf-8\r\n"
-	                                    "Content-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=BC=C3=9Fe aus einem langen Text\r\n"));
+	assert_non_null(strstr(
+	    source.data, "\r\n\r\n--=_01890a5d-ac96-774b-bcce-b302099a8057\r\nContent-Type: text/plain; charset=utf-8\r\n"
+	                 "Content-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=BC=C3=9Fe aus einem langen Text\r\n"));
 	part_table_fini(&parts);
 	buf_fini(&source);
 }
@@ -349,10 +367,10 @@ static void test_append_refuses(void **state) {
 	static const struct {
 		const char *name, *source;
 	} rows[] = {
-		{"nothing", ""},
-		{"no header end", "From: x\r\n"},
-		{"no type", "From: x\r\n\r\ntext"},
-		{"another's multipart", "Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\nt\r\n--x--\r\n"},
+	    {"nothing", ""},
+	    {"no header end", "From: x\r\n"},
+	    {"no type", "From: x\r\n\r\ntext"},
+	    {"another's multipart", "Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\nt\r\n--x--\r\n"},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		struct buf source;
@@ -388,17 +406,17 @@ static void test_append_bounds(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_subjects),
-		cmocka_unit_test(test_encoded_words_are_short),
-		cmocka_unit_test(test_texts),
-		cmocka_unit_test(test_names),
-		cmocka_unit_test(test_long_name_is_cut_between_characters),
-		cmocka_unit_test(test_types),
-		cmocka_unit_test(test_files_of_each_size),
-		cmocka_unit_test(test_ceiling),
-		cmocka_unit_test(test_append),
-		cmocka_unit_test(test_append_refuses),
-		cmocka_unit_test(test_append_bounds),
+	    cmocka_unit_test(test_subjects),
+	    cmocka_unit_test(test_encoded_words_are_short),
+	    cmocka_unit_test(test_texts),
+	    cmocka_unit_test(test_names),
+	    cmocka_unit_test(test_long_name_is_cut_between_characters),
+	    cmocka_unit_test(test_types),
+	    cmocka_unit_test(test_files_of_each_size),
+	    cmocka_unit_test(test_ceiling),
+	    cmocka_unit_test(test_append),
+	    cmocka_unit_test(test_append_refuses),
+	    cmocka_unit_test(test_append_bounds),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

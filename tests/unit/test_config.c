@@ -25,18 +25,19 @@ struct sample {
 	char *pid;
 };
 
-#define KEY(member, type, ...) {#member, type, offsetof(struct sample, member), __VA_ARGS__}
+#define KEY(member, type, ...)                                                                                         \
+	{ #member, type, offsetof(struct sample, member), __VA_ARGS__ }
 static const struct config_key keys[] = {
-	KEY(name, CONFIG_STRING, "anon", 0, 0, true, "who"),
-	KEY(password, CONFIG_SECRET, NULL, 0, 0, true, "secret"),
-	KEY(fast, CONFIG_BOOL, "no", 0, 0, true, "quick"),
-	KEY(count, CONFIG_INT, "3", 1, 10, false, "how many"),
-	KEY(size, CONFIG_SIZE, "25M", 1024, 1 << 30, true, "how large"),
-	KEY(wait, CONFIG_DURATION, "5s", 0, 3600000000, true, "how long"),
-	KEY(listen, CONFIG_LIST, "127.0.0.1:25", 0, 0, true, "where"),
-	KEY(pid_file, CONFIG_STRING, NULL, 0, 0, false, "pid file"),
-	KEY(pid, CONFIG_STRING, NULL, 0, 0, false, "only here for its name"),
-	{NULL, CONFIG_STRING, 0, NULL, 0, 0, false, NULL},
+    KEY(name, CONFIG_STRING, "anon", 0, 0, true, "who"),
+    KEY(password, CONFIG_SECRET, NULL, 0, 0, true, "secret"),
+    KEY(fast, CONFIG_BOOL, "no", 0, 0, true, "quick"),
+    KEY(count, CONFIG_INT, "3", 1, 10, false, "how many"),
+    KEY(size, CONFIG_SIZE, "25M", 1024, 1 << 30, true, "how large"),
+    KEY(wait, CONFIG_DURATION, "5s", 0, 3600000000, true, "how long"),
+    KEY(listen, CONFIG_LIST, "127.0.0.1:25", 0, 0, true, "where"),
+    KEY(pid_file, CONFIG_STRING, NULL, 0, 0, false, "pid file"),
+    KEY(pid, CONFIG_STRING, NULL, 0, 0, false, "only here for its name"),
+    {NULL, CONFIG_STRING, 0, NULL, 0, 0, false, NULL},
 };
 
 static char dir[64], out[8192];
@@ -60,7 +61,7 @@ static void put_text(const char *name, const char *text) {
 
 /* Runs config_load with standard output and error in `out`. */
 static enum config_result load(struct sample *s, char ***rest, const char *const *args) {
-	char *argv[16] = {(char *)(uintptr_t)"/usr/sbin/sample"};
+	char *argv[16] = {(char *)(uintptr_t) "/usr/sbin/sample"};
 	int argc = 1, saved[2] = {dup(1), dup(2)};
 	static char *kept[16];
 	while (args && args[argc - 1] && argc < 15) {
@@ -86,8 +87,8 @@ static enum config_result load(struct sample *s, char ***rest, const char *const
 }
 
 static void clear_env(void) {
-	static const char *const names[] = {"CONFIG", "NAME", "NAME_FILE", "PASSWORD", "PASSWORD_FILE", "FAST", "COUNT", "SIZE",
-	                                    "WAIT", "LISTEN", "PID_FILE", "PID", "OTHER"};
+	static const char *const names[] = {"CONFIG", "NAME", "NAME_FILE", "PASSWORD", "PASSWORD_FILE", "FAST", "COUNT",
+	                                    "SIZE",   "WAIT", "LISTEN",    "PID_FILE", "PID",           "OTHER"};
 	for (size_t i = 0; i < array_len(names); i++) {
 		char name[64];
 		snprintf(name, sizeof(name), "MINUTEMAIL_%s", names[i]);
@@ -103,35 +104,35 @@ struct value_row {
 };
 
 static const struct value_row value_rows[] = {
-	{CONFIG_INT, "0", 0, "0"},
-	{CONFIG_INT, "-12", -12, "-12"},
-	{CONFIG_INT, "9223372036854775807", INT64_MAX, "9223372036854775807"},
-	{CONFIG_INT, "9223372036854775808", 0, NULL},
-	{CONFIG_INT, "", 0, NULL},
-	{CONFIG_INT, "-", 0, NULL},
-	{CONFIG_INT, "1x", 0, NULL},
-	{CONFIG_INT, " 1", 0, NULL},
-	{CONFIG_INT, "+1", 0, NULL},
-	{CONFIG_SIZE, "512", 512, "512"},
-	{CONFIG_SIZE, "256K", 262144, "256K"},
-	{CONFIG_SIZE, "25m", 26214400, "25M"},
-	{CONFIG_SIZE, "1G", 1073741824, "1G"},
-	{CONFIG_SIZE, "2048K", 2097152, "2M"},
-	{CONFIG_SIZE, "9000000T", 0, NULL},
-	{CONFIG_SIZE, "-1", 0, NULL},
-	{CONFIG_SIZE, "K", 0, NULL},
-	{CONFIG_SIZE, "1KB", 0, NULL},
-	{CONFIG_DURATION, "300ms", 300000, "300ms"},
-	{CONFIG_DURATION, "5s", 5000000, "5s"},
-	{CONFIG_DURATION, "7", 7000000, "7s"},
-	{CONFIG_DURATION, "10m", 600000000, "10m"},
-	{CONFIG_DURATION, "90m", 5400000000, "90m"},
-	{CONFIG_DURATION, "1h", 3600000000, "1h"},
-	{CONFIG_DURATION, "2d", 172800000000, "2d"},
-	{CONFIG_DURATION, "0", 0, "0s"},
-	{CONFIG_DURATION, "1w", 0, NULL},
-	{CONFIG_DURATION, "1h30m", 0, NULL},
-	{CONFIG_DURATION, "999999999999d", 0, NULL},
+    {CONFIG_INT, "0", 0, "0"},
+    {CONFIG_INT, "-12", -12, "-12"},
+    {CONFIG_INT, "9223372036854775807", INT64_MAX, "9223372036854775807"},
+    {CONFIG_INT, "9223372036854775808", 0, NULL},
+    {CONFIG_INT, "", 0, NULL},
+    {CONFIG_INT, "-", 0, NULL},
+    {CONFIG_INT, "1x", 0, NULL},
+    {CONFIG_INT, " 1", 0, NULL},
+    {CONFIG_INT, "+1", 0, NULL},
+    {CONFIG_SIZE, "512", 512, "512"},
+    {CONFIG_SIZE, "256K", 262144, "256K"},
+    {CONFIG_SIZE, "25m", 26214400, "25M"},
+    {CONFIG_SIZE, "1G", 1073741824, "1G"},
+    {CONFIG_SIZE, "2048K", 2097152, "2M"},
+    {CONFIG_SIZE, "9000000T", 0, NULL},
+    {CONFIG_SIZE, "-1", 0, NULL},
+    {CONFIG_SIZE, "K", 0, NULL},
+    {CONFIG_SIZE, "1KB", 0, NULL},
+    {CONFIG_DURATION, "300ms", 300000, "300ms"},
+    {CONFIG_DURATION, "5s", 5000000, "5s"},
+    {CONFIG_DURATION, "7", 7000000, "7s"},
+    {CONFIG_DURATION, "10m", 600000000, "10m"},
+    {CONFIG_DURATION, "90m", 5400000000, "90m"},
+    {CONFIG_DURATION, "1h", 3600000000, "1h"},
+    {CONFIG_DURATION, "2d", 172800000000, "2d"},
+    {CONFIG_DURATION, "0", 0, "0s"},
+    {CONFIG_DURATION, "1w", 0, NULL},
+    {CONFIG_DURATION, "1h30m", 0, NULL},
+    {CONFIG_DURATION, "999999999999d", 0, NULL},
 };
 
 static void test_numbers(void **state) {
@@ -157,7 +158,8 @@ static void test_bools(void **state) {
 	static const struct {
 		const char *text;
 		int want; /* -1: a fault */
-	} rows[] = {{"yes", 1}, {"No", 0}, {"TRUE", 1}, {"false", 0}, {"on", 1}, {"off", 0}, {"1", 1}, {"0", 0}, {"", -1}, {"2", -1}};
+	} rows[] = {{"yes", 1}, {"No", 0}, {"TRUE", 1}, {"false", 0}, {"on", 1},
+	            {"off", 0}, {"1", 1},  {"0", 0},    {"", -1},     {"2", -1}};
 	const struct config_key key = {.name = "x", .type = CONFIG_BOOL};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		char why[CONFIG_FAULT_SIZE];
@@ -202,7 +204,8 @@ static void test_defaults(void **state) {
 
 static void test_precedence(void **state) {
 	struct sample s;
-	put_text("conf", "# comment\n\n  name =  file # kept \r\ncount=4\nwait = 1m\nfast = yes\nlisten = a, b\npassword = f\n");
+	put_text("conf",
+	         "# comment\n\n  name =  file # kept \r\ncount=4\nwait = 1m\nfast = yes\nlisten = a, b\npassword = f\n");
 	put_text("secret", "from file\n");
 	setenv("MINUTEMAIL_CONFIG", path_of("conf"), 1);
 	setenv("MINUTEMAIL_COUNT", "5", 1);
@@ -222,27 +225,27 @@ static void test_precedence(void **state) {
 }
 
 struct fault_row {
-	const char *file;      /* NULL: none */
+	const char *file; /* NULL: none */
 	const char *args[3];
-	const char *want;      /* in the output */
+	const char *want; /* in the output */
 };
 
 static const struct fault_row fault_rows[] = {
-	{"name = x\nnonsense\n", {NULL}, ":2: want key = value"},
-	{"\n\nnam = x\n", {NULL}, ":3: unknown key \"nam\""},
-	{"count = 11\n", {NULL}, ":1: count: \"11\": out of range, want 1 to 10"},
-	{"size = 2G\n", {NULL}, "out of range, want 1K to 1G"},
-	{"wait = soon\n", {NULL}, "want a duration"},
-	{NULL, {"--count=x"}, "flag: count: \"x\": want a whole number"},
-	{NULL, {"--nope=1"}, "unknown flag --nope"},
-	{NULL, {"-x"}, "unknown flag -x"},
-	{NULL, {"--name"}, "--name wants a value"},
-	{NULL, {"--name", "--fast"}, "--name wants a value"},
-	{NULL, {"--password=hunter2"}, "a secret may not be a flag"},
-	{NULL, {"--fast=maybe"}, "want yes or no"},
-	{NULL, {"--help=yes"}, "--help takes no value"},
-	{NULL, {"stray"}, "unexpected argument \"stray\""},
-	{NULL, {"--config", "/nonexistent/conf"}, "/nonexistent/conf: No such file"},
+    {"name = x\nnonsense\n", {NULL}, ":2: want key = value"},
+    {"\n\nnam = x\n", {NULL}, ":3: unknown key \"nam\""},
+    {"count = 11\n", {NULL}, ":1: count: \"11\": out of range, want 1 to 10"},
+    {"size = 2G\n", {NULL}, "out of range, want 1K to 1G"},
+    {"wait = soon\n", {NULL}, "want a duration"},
+    {NULL, {"--count=x"}, "flag: count: \"x\": want a whole number"},
+    {NULL, {"--nope=1"}, "unknown flag --nope"},
+    {NULL, {"-x"}, "unknown flag -x"},
+    {NULL, {"--name"}, "--name wants a value"},
+    {NULL, {"--name", "--fast"}, "--name wants a value"},
+    {NULL, {"--password=hunter2"}, "a secret may not be a flag"},
+    {NULL, {"--fast=maybe"}, "want yes or no"},
+    {NULL, {"--help=yes"}, "--help takes no value"},
+    {NULL, {"stray"}, "unexpected argument \"stray\""},
+    {NULL, {"--config", "/nonexistent/conf"}, "/nonexistent/conf: No such file"},
 };
 
 static void test_faults(void **state) {
@@ -303,8 +306,8 @@ static void test_printing(void **state) {
 static void test_rest(void **state) {
 	struct sample s;
 	char **rest;
-	static const char *const args[] = {"--fast", "key", "create", "--name", NULL}, *const none[] = {"--fast", "no", NULL},
-	                         *const dashes[] = {"--", "--fast", NULL};
+	static const char *const args[] = {"--fast", "key", "create", "--name", NULL},
+	                         *const none[] = {"--fast", "no", NULL}, *const dashes[] = {"--", "--fast", NULL};
 	assert_int_equal(load(&s, &rest, args), CONFIG_OK);
 	assert_true(s.fast);
 	assert_string_equal(rest[0], "key");
@@ -372,16 +375,16 @@ static int remove_dir(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_numbers),
-		cmocka_unit_test(test_bools),
-		cmocka_unit_test(test_lists),
-		cmocka_unit_test_setup(test_defaults, set_up),
-		cmocka_unit_test_setup(test_precedence, set_up),
-		cmocka_unit_test_setup(test_faults, set_up),
-		cmocka_unit_test_setup(test_more_faults, set_up),
-		cmocka_unit_test_setup(test_printing, set_up),
-		cmocka_unit_test_setup(test_rest, set_up),
-		cmocka_unit_test_setup(test_reload, set_up),
+	    cmocka_unit_test(test_numbers),
+	    cmocka_unit_test(test_bools),
+	    cmocka_unit_test(test_lists),
+	    cmocka_unit_test_setup(test_defaults, set_up),
+	    cmocka_unit_test_setup(test_precedence, set_up),
+	    cmocka_unit_test_setup(test_faults, set_up),
+	    cmocka_unit_test_setup(test_more_faults, set_up),
+	    cmocka_unit_test_setup(test_printing, set_up),
+	    cmocka_unit_test_setup(test_rest, set_up),
+	    cmocka_unit_test_setup(test_reload, set_up),
 	};
 	log_set_sink(sink, NULL);
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -1,9 +1,9 @@
-/* minutemailctl, run in this process on a real PostgreSQL: the schema from nothing, every command, what it prints for programs, and
- * what it refuses with which status. */
+/* minutemailctl, run in this process on a real PostgreSQL: the schema from nothing, every command, what it prints
+ * for programs, and what it refuses with which status. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -141,17 +141,20 @@ static void test_migrate_failures(void **state) {
 	refused(line, CTL_FAILED, "no migrations in");
 	write_file(dir, "0002_b.sql", "select 1");
 	refused(line, CTL_FAILED, "migration 1 is missing");
-	write_file(dir, "0001_a.sql", "create table one (n int);\n-- step\r\n-- only a comment\n-- step\ncreate table one (n int)\n");
+	write_file(dir, "0001_a.sql",
+	           "create table one (n int);\n-- step\r\n-- only a comment\n-- step\ncreate table one (n int)\n");
 	refused(line, CTL_FAILED, "0001_a.sql, step 3");
 	/* one transaction a file: nothing of it is left */
-	write_file(dir, "0001_a.sql", "create table one (n int);\n-- step\ncreate table two (n int) -- step inside a line\n");
+	write_file(dir, "0001_a.sql",
+	           "create table one (n int);\n-- step\ncreate table two (n int) -- step inside a line\n");
 	ok(line);
 	write_file(dir, "0001_c.sql", "select 1");
 	refused(line, CTL_FAILED, "two migrations are numbered 1");
 	refused("migrate --migrations /nowhere/at/all", CTL_FAILED, "/nowhere/at/all");
 	PGconn *pq = PQconnectdb(conninfo);
-	PGresult *res = PQexec(pq, "select (select count(*) from one) + (select count(*) from two) + (select max(version) from"
-	                           " schema_migrations)");
+	PGresult *res =
+	    PQexec(pq, "select (select count(*) from one) + (select count(*) from two) + (select max(version) from"
+	               " schema_migrations)");
 	assert_string_equal(PQgetvalue(res, 0, 0), "2");
 	PQclear(res);
 	PQfinish(pq);
@@ -207,13 +210,16 @@ static void test_account_and_user(void **state) {
 	ok("user edit two@minutemail.cc --role owner --state suspended --json");
 	assert_string_equal(member("state"), "suspended");
 	/* the domain that was there first has its postmaster now */
-	assert_int_equal(count("mailboxes where address = 'postmaster@minutemail.cc' and bucket = 906 and expires_at is null"), 1);
+	assert_int_equal(
+	    count("mailboxes where address = 'postmaster@minutemail.cc' and bucket = 906 and expires_at is null"), 1);
 	assert_int_equal(count("mailboxes b join account_mailboxes l on l.mailbox_id = b.id and l.bucket = b.bucket and"
 	                       " l.account_id = b.account_id and l.user_id = b.user_id join users u on u.id = b.user_id and"
-	                       " u.email = 'me@minutemail.cc'"), 1);
+	                       " u.email = 'me@minutemail.cc'"),
+	                 1);
 	/* the bucket is in the id: octets 8 and 9 are variant, bucket, 4 random bits (common/id.h) */
 	assert_int_equal(pg_fixture_int(db, "select (('x' || substr(replace(id::text, '-', ''), 17, 4))::bit(16) &"
-	                                    " x'3ff0')::int >> 4 from mailboxes"), 906);
+	                                    " x'3ff0')::int >> 4 from mailboxes"),
+	                 906);
 }
 
 static void test_keys(void **state) {
@@ -247,11 +253,14 @@ static void test_keys(void **state) {
 	ok("key create --name CI --user me@minutemail.cc --if-missing --json");
 	assert_string_equal(member("id"), id);
 	assert_null(strstr(output, "\"key\":"));
-	ok("key create --name Both --user me@minutemail.cc --domain shop.example,minutemail.cc --expires 90d --scopes team,domains --json");
+	ok("key create --name Both --user me@minutemail.cc --domain shop.example,minutemail.cc --expires 90d --scopes "
+	   "team,domains --json");
 	assert_string_equal(member("domains"), "[\"minutemail.cc\",\"shop.example\"]");
 	assert_string_equal(member("scopes"), "[\"domains\",\"team\"]");
-	assert_string_equal(pg_fixture_value(db, "select round(extract(epoch from expires_at - created_at)) from api_keys where name = 'Both'"),
-	                    "7776000");
+	assert_string_equal(
+	    pg_fixture_value(db,
+	                     "select round(extract(epoch from expires_at - created_at)) from api_keys where name = 'Both'"),
+	    "7776000");
 	free(key);
 	free(id);
 }
@@ -318,9 +327,14 @@ static void test_notice(void **state) {
 		const char *line;
 		bool all;
 	} rows[] = {
-		{"key edit CI --name CI", false},       {"key domains CI --add shop.example", false}, {"key regenerate CI", false},
-		{"domain edit shop.example --status verified", true}, {"user edit me@minutemail.cc --role owner", true},
-		{"account edit Home --state active", true}, {"plan edit free --members 2", true}, {"key revoke CI", false},
+	    {"key edit CI --name CI", false},
+	    {"key domains CI --add shop.example", false},
+	    {"key regenerate CI", false},
+	    {"domain edit shop.example --status verified", true},
+	    {"user edit me@minutemail.cc --role owner", true},
+	    {"account edit Home --state active", true},
+	    {"plan edit free --members 2", true},
+	    {"key revoke CI", false},
 	};
 	PGconn *listener = PQconnectdb(pg_fixture_conninfo(db, NULL));
 	PQclear(PQexec(listener, "listen minutemail_keys"));
@@ -342,18 +356,25 @@ static void test_notice(void **state) {
 }
 
 static void test_deletions(void **state) {
-	pg_fixture_exec(db, "insert into mailboxes select 1, gen_random_uuid(), u.account_id, u.id, d.id, 'a@shop.example', false, null,"
-	                    " now(), null from users u, domains d where u.email = 'two@minutemail.cc' and d.name = 'shop.example'");
-	pg_fixture_exec(db, "insert into account_mailboxes select account_id, id, user_id, bucket, domain_id, false, null from mailboxes"
-	                    " where address = 'a@shop.example'");
+	pg_fixture_exec(
+	    db,
+	    "insert into mailboxes select 1, gen_random_uuid(), u.account_id, u.id, d.id, 'a@shop.example', false, null,"
+	    " now(), null from users u, domains d where u.email = 'two@minutemail.cc' and d.name = 'shop.example'");
+	pg_fixture_exec(
+	    db,
+	    "insert into account_mailboxes select account_id, id, user_id, bucket, domain_id, false, null from mailboxes"
+	    " where address = 'a@shop.example'");
 	ok("domain delete shop.example");
 	assert_int_equal(count("mailboxes where address like '%%shop.example'"), 0);
-	assert_int_equal(count("account_mailboxes l where not exists (select from mailboxes b where b.id = l.mailbox_id)"), 0);
+	assert_int_equal(count("account_mailboxes l where not exists (select from mailboxes b where b.id = l.mailbox_id)"),
+	                 0);
 	/* the postmaster goes over to who is left */
 	ok("user delete me@minutemail.cc --json");
 	assert_int_equal(count("api_keys"), 0);
-	assert_int_equal(count("mailboxes b join users u on u.id = b.user_id where b.address = 'postmaster@minutemail.cc' and"
-	                       " u.email = 'two@minutemail.cc'"), 1);
+	assert_int_equal(
+	    count("mailboxes b join users u on u.id = b.user_id where b.address = 'postmaster@minutemail.cc' and"
+	          " u.email = 'two@minutemail.cc'"),
+	    1);
 	ok("account delete Home");
 	assert_non_null(strstr(errors, "no postmaster"));
 	assert_int_equal(count("users"), 0);
@@ -377,19 +398,19 @@ static void test_usage(void **state) {
 	static const struct {
 		const char *line, *why;
 	} rows[] = {
-		{"", "which command"},
-		{"nothing", "no such command"},
-		{"key", "no such command: key"},
-		{"key nothing", "key create"},
-		{"account create", "something is missing"},
-		{"account create a b", "unexpected \"b\""},
-		{"account create a b c", "unexpected \"c\""},
-		{"account list --plan x", "does not belong"},
-		{"account create x --plan", "needs a value"},
-		{"account list --json=yes", "takes no value"},
-		{"account list --frobnicate", "unknown option --frobnicate"},
-		{"user create a@b.example --account x --role king", "--role"},
-		{"domain edit x.example", "--status"},
+	    {"", "which command"},
+	    {"nothing", "no such command"},
+	    {"key", "no such command: key"},
+	    {"key nothing", "key create"},
+	    {"account create", "something is missing"},
+	    {"account create a b", "unexpected \"b\""},
+	    {"account create a b c", "unexpected \"c\""},
+	    {"account list --plan x", "does not belong"},
+	    {"account create x --plan", "needs a value"},
+	    {"account list --json=yes", "takes no value"},
+	    {"account list --frobnicate", "unknown option --frobnicate"},
+	    {"user create a@b.example --account x --role king", "--role"},
+	    {"domain edit x.example", "--status"},
 	};
 	for (size_t i = 0; i < array_len(rows); i++)
 		refused(rows[i].line, CTL_USAGE, rows[i].why);
@@ -407,28 +428,28 @@ static void test_expiry(void **state) {
 		bool good;
 		int64_t want;
 	} rows[] = {
-		{"never", true, INT64_MAX},
-		{"1m", true, 1795533374000000},
-		{"90d", true, 1803309314000000},
-		{"2w", true, 1796742914000000},
-		{"2026-11-24T15:15:15Z", true, 1795533315000000},
-		{"2026-11-24t15:15:15z", true, 1795533315000000},
-		{"2026-11-24T17:15:15.5+02:00", true, 1795533315500000},
-		{"2028-02-29T00:00:00Z", true, 1835395200000000},
-		{"2027-02-29T00:00:00Z", false, 0},
-		{"2026-11-24T15:15:14Z", false, 0},
-		{"2026-11-24", false, 0},
-		{"2026-11-24T15:15:15", false, 0},
-		{"2026-11-24 15:15:15Z", false, 0},
-		{"2026-13-24T15:15:15Z", false, 0},
-		{"0d", false, 0},
-		{"d", false, 0},
-		{"90", false, 0},
-		{"90dd", false, 0},
-		{"-1d", false, 0},
-		{"9999999d", false, 0},
-		{"999999y", false, 0},
-		{"", false, 0},
+	    {"never", true, INT64_MAX},
+	    {"1m", true, 1795533374000000},
+	    {"90d", true, 1803309314000000},
+	    {"2w", true, 1796742914000000},
+	    {"2026-11-24T15:15:15Z", true, 1795533315000000},
+	    {"2026-11-24t15:15:15z", true, 1795533315000000},
+	    {"2026-11-24T17:15:15.5+02:00", true, 1795533315500000},
+	    {"2028-02-29T00:00:00Z", true, 1835395200000000},
+	    {"2027-02-29T00:00:00Z", false, 0},
+	    {"2026-11-24T15:15:14Z", false, 0},
+	    {"2026-11-24", false, 0},
+	    {"2026-11-24T15:15:15", false, 0},
+	    {"2026-11-24 15:15:15Z", false, 0},
+	    {"2026-13-24T15:15:15Z", false, 0},
+	    {"0d", false, 0},
+	    {"d", false, 0},
+	    {"90", false, 0},
+	    {"90dd", false, 0},
+	    {"-1d", false, 0},
+	    {"9999999d", false, 0},
+	    {"999999y", false, 0},
+	    {"", false, 0},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		int64_t got = 0;
@@ -460,20 +481,20 @@ static int teardown(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		/* one after another: each goes on with what the one before left */
-		cmocka_unit_test(test_usage),
-		cmocka_unit_test(test_expiry),
-		cmocka_unit_test(test_migrate),
-		cmocka_unit_test(test_migrate_failures),
-		cmocka_unit_test(test_domain_before_anybody),
-		cmocka_unit_test(test_account_and_user),
-		cmocka_unit_test(test_keys),
-		cmocka_unit_test(test_key_changes),
-		cmocka_unit_test(test_no_secret),
-		cmocka_unit_test(test_ambiguous_name),
-		cmocka_unit_test(test_notice),
-		cmocka_unit_test(test_deletions),
-		cmocka_unit_test(test_plans),
+	    /* one after another: each goes on with what the one before left */
+	    cmocka_unit_test(test_usage),
+	    cmocka_unit_test(test_expiry),
+	    cmocka_unit_test(test_migrate),
+	    cmocka_unit_test(test_migrate_failures),
+	    cmocka_unit_test(test_domain_before_anybody),
+	    cmocka_unit_test(test_account_and_user),
+	    cmocka_unit_test(test_keys),
+	    cmocka_unit_test(test_key_changes),
+	    cmocka_unit_test(test_no_secret),
+	    cmocka_unit_test(test_ambiguous_name),
+	    cmocka_unit_test(test_notice),
+	    cmocka_unit_test(test_deletions),
+	    cmocka_unit_test(test_plans),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,8 +1,8 @@
-/* duration: api.md 5's forms of expiresIn. */
+/* duration: the forms of expiresIn. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -15,8 +15,8 @@ static const struct {
 	int r;
 	int64_t us;
 } ints[] = {
-	{1, 0, 60 * S}, {60, 0, 3600 * S}, {61, 0, 61 * S}, {900, 0, 900 * S}, {3600, 0, 3600 * S}, {0, -ERANGE, 0},
-	{-1, -ERANGE, 0}, {3601, -ERANGE, 0}, {INT64_MAX, -ERANGE, 0}, {INT64_MIN, -ERANGE, 0},
+    {1, 0, 60 * S},  {60, 0, 3600 * S}, {61, 0, 61 * S},    {900, 0, 900 * S},       {3600, 0, 3600 * S},
+    {0, -ERANGE, 0}, {-1, -ERANGE, 0},  {3601, -ERANGE, 0}, {INT64_MAX, -ERANGE, 0}, {INT64_MIN, -ERANGE, 0},
 };
 
 static const struct {
@@ -24,31 +24,31 @@ static const struct {
 	int r;
 	int64_t us;
 } texts[] = {
-	{"900s", 0, 900 * S},
-	{"20m", 0, 1200 * S},
-	{"1h", 0, 3600 * S},
-	{"1d", 0, 86400 * S},
-	{"020m", 0, 1200 * S},
-	{"3660d", 0, 3660 * 86400 * S},
-	{"3661d", -ERANGE, 0},
-	{"0s", -ERANGE, 0},
-	{"99999999999999999999999999999s", -ERANGE, 0},
-	{"9223372036854775808s", -ERANGE, 0},
-	{"", -EINVAL, 0},
-	{"m", -EINVAL, 0},
-	{"20", -EINVAL, 0},
-	{"20M", -EINVAL, 0},
-	{"20 m", -EINVAL, 0},
-	{" 20m", -EINVAL, 0},
-	{"20m ", -EINVAL, 0},
-	{"-20m", -EINVAL, 0},
-	{"+20m", -EINVAL, 0},
-	{"1.5h", -EINVAL, 0},
-	{"1h30m", -EINVAL, 0},
-	{"20min", -EINVAL, 0},
-	{"20w", -EINVAL, 0},
-	{"0x10m", -EINVAL, 0},
-	{"99999999999999999999999999x9s", -EINVAL, 0},
+    {"900s", 0, 900 * S},
+    {"20m", 0, 1200 * S},
+    {"1h", 0, 3600 * S},
+    {"1d", 0, 86400 * S},
+    {"020m", 0, 1200 * S},
+    {"3660d", 0, 3660 * 86400 * S},
+    {"3661d", -ERANGE, 0},
+    {"0s", -ERANGE, 0},
+    {"99999999999999999999999999999s", -ERANGE, 0},
+    {"9223372036854775808s", -ERANGE, 0},
+    {"", -EINVAL, 0},
+    {"m", -EINVAL, 0},
+    {"20", -EINVAL, 0},
+    {"20M", -EINVAL, 0},
+    {"20 m", -EINVAL, 0},
+    {" 20m", -EINVAL, 0},
+    {"20m ", -EINVAL, 0},
+    {"-20m", -EINVAL, 0},
+    {"+20m", -EINVAL, 0},
+    {"1.5h", -EINVAL, 0},
+    {"1h30m", -EINVAL, 0},
+    {"20min", -EINVAL, 0},
+    {"20w", -EINVAL, 0},
+    {"0x10m", -EINVAL, 0},
+    {"99999999999999999999999999x9s", -EINVAL, 0},
 };
 
 static void test_ints(void **state) {

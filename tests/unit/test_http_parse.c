@@ -1,9 +1,10 @@
-/* http_parse: what is taken, and every way of framing a request that two readers could read differently, refused. Each row runs
- * whole and one octet at a time, with a second request behind it that must be reached only when the first one was in order. */
+/* http_parse: what is taken, and every way of framing a request that two readers could read differently, refused.
+ * Each row runs whole and one octet at a time, with a second request behind it that must be reached only when the
+ * first one was in order. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <stdio.h>
@@ -68,8 +69,8 @@ static void run_both(const char *name, const char *p, size_t n, size_t cap, stru
 	run(p, n, 1, cap, &trickle);
 	if (ret->result != trickle.result || ret->status != trickle.status || strcmp(ret->text, trickle.text) != 0 ||
 	    (ret->result == HTTP_PARSE_DONE && ret->used != trickle.used))
-		fail_msg("%s: whole %d %u \"%s\" %zu, octet by octet %d %u \"%s\" %zu", name, ret->result, ret->status, ret->text, ret->used,
-		         trickle.result, trickle.status, trickle.text, trickle.used);
+		fail_msg("%s: whole %d %u \"%s\" %zu, octet by octet %d %u \"%s\" %zu", name, ret->result, ret->status,
+		         ret->text, ret->used, trickle.result, trickle.status, trickle.text, trickle.used);
 	if (ret->result == HTTP_PARSE_DONE && (ret->body_len != trickle.body_len || strcmp(ret->body, trickle.body) != 0))
 		fail_msg("%s: body differs: \"%s\" and \"%s\"", name, ret->body, trickle.body);
 }
@@ -78,32 +79,39 @@ static const struct {
 	const char *name, *request, *path, *body;
 	bool keep_alive;
 } good[] = {
-	{"plain GET", "GET /a HTTP/1.1\r\n" H "\r\n", "/a", "", true},
-	{"query", "GET /a?b=c&d=%2F HTTP/1.1\r\n" H "\r\n", "/a", "", true},
-	{"one empty line before it", "\r\nGET /a HTTP/1.1\r\n" H "\r\n", "/a", "", true},
-	{"HTTP/1.0 without Host", "GET /a HTTP/1.0\r\n\r\n", "/a", "", false},
-	{"HTTP/1.0 keep-alive", "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "/a", "", true},
-	{"HTTP/1.0 keep-alive and close", "GET /a HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n", "/a", "", false},
-	{"close", "GET /a HTTP/1.1\r\n" H "Connection: close\r\n\r\n", "/a", "", false},
-	{"close in a list", "GET /a HTTP/1.1\r\n" H "Connection: te, Close\r\n\r\n", "/a", "", false},
-	{"an upgrade is ignored", "GET /a HTTP/1.1\r\n" H "Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n", "/a", "", true},
-	{"an upgrade with a body", "POST /a HTTP/1.1\r\n" H "Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nhi", "/a", "hi", true},
-	{"Content-Length", "POST /a HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhello", "/a", "hello", true},
-	{"Content-Length 0", "POST /a HTTP/1.1\r\n" H "Content-Length: 0\r\n\r\n", "/a", "", true},
-	{"blanks around a value", "POST /a HTTP/1.1\r\n" H "Content-Length:   5 \r\n\r\nhello", "/a", "hello", true},
-	{"chunked", "POST /a HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "/a", "hello", true},
-	{"chunked, any case", "POST /a HTTP/1.1\r\n" H "Transfer-Encoding: Chunked\r\n\r\n2\r\nhe\r\n03\r\nllo\r\n0\r\n\r\n", "/a", "hello", true},
-	{"chunk extension", "POST /a HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\n\r\n", "/a", "hello", true},
-	{"trailers", "POST /a HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-A: b\r\n\r\n", "/a", "hello", true},
-	{"CRLF in chunked data", "POST /a HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5\r\n\n\r\n\r\r\r\n0\r\n\r\n", "/a", "\n\r\n\r\r", true},
-	{"IPv6 host and port", "GET /a HTTP/1.1\r\nHost: [::1]:8025\r\n\r\n", "/a", "", true},
-	{"host and port", "GET /a HTTP/1.1\r\nHost: a-b.example:8025\r\n\r\n", "/a", "", true},
-	{"dots that are no segment", "GET /a.b/..c/... HTTP/1.1\r\n" H "\r\n", "/a.b/..c/...", "", true},
-	{"UTF-8 in the path", "GET /%d0%bf HTTP/1.1\r\n" H "\r\n", "/%d0%bf", "", true},
-	{"obs-text in a value", "GET /a HTTP/1.1\r\n" H "X: \xff\xfe\r\n\r\n", "/a", "", true},
-	{"empty value", "GET /a HTTP/1.1\r\n" H "X:\r\nY: \r\n\r\n", "/a", "", true},
-	{"HEAD", "HEAD /a HTTP/1.1\r\n" H "\r\n", "/a", "", true},
-	{"OPTIONS", "OPTIONS /a HTTP/1.1\r\n" H "\r\n", "/a", "", true},
+    {"plain GET", "GET /a HTTP/1.1\r\n" H "\r\n", "/a", "", true},
+    {"query", "GET /a?b=c&d=%2F HTTP/1.1\r\n" H "\r\n", "/a", "", true},
+    {"one empty line before it", "\r\nGET /a HTTP/1.1\r\n" H "\r\n", "/a", "", true},
+    {"HTTP/1.0 without Host", "GET /a HTTP/1.0\r\n\r\n", "/a", "", false},
+    {"HTTP/1.0 keep-alive", "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "/a", "", true},
+    {"HTTP/1.0 keep-alive and close", "GET /a HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n", "/a", "", false},
+    {"close", "GET /a HTTP/1.1\r\n" H "Connection: close\r\n\r\n", "/a", "", false},
+    {"close in a list", "GET /a HTTP/1.1\r\n" H "Connection: te, Close\r\n\r\n", "/a", "", false},
+    {"an upgrade is ignored", "GET /a HTTP/1.1\r\n" H "Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n", "/a", "", true},
+    {"an upgrade with a body",
+     "POST /a HTTP/1.1\r\n" H "Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nhi", "/a", "hi", true},
+    {"Content-Length", "POST /a HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhello", "/a", "hello", true},
+    {"Content-Length 0", "POST /a HTTP/1.1\r\n" H "Content-Length: 0\r\n\r\n", "/a", "", true},
+    {"blanks around a value", "POST /a HTTP/1.1\r\n" H "Content-Length:   5 \r\n\r\nhello", "/a", "hello", true},
+    {"chunked", "POST /a HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "/a", "hello",
+     true},
+    {"chunked, any case",
+     "POST /a HTTP/1.1\r\n" H "Transfer-Encoding: Chunked\r\n\r\n2\r\nhe\r\n03\r\nllo\r\n0\r\n\r\n", "/a", "hello",
+     true},
+    {"chunk extension", "POST /a HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\n\r\n", "/a",
+     "hello", true},
+    {"trailers", "POST /a HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-A: b\r\n\r\n", "/a",
+     "hello", true},
+    {"CRLF in chunked data", "POST /a HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5\r\n\n\r\n\r\r\r\n0\r\n\r\n",
+     "/a", "\n\r\n\r\r", true},
+    {"IPv6 host and port", "GET /a HTTP/1.1\r\nHost: [::1]:8025\r\n\r\n", "/a", "", true},
+    {"host and port", "GET /a HTTP/1.1\r\nHost: a-b.example:8025\r\n\r\n", "/a", "", true},
+    {"dots that are no segment", "GET /a.b/..c/... HTTP/1.1\r\n" H "\r\n", "/a.b/..c/...", "", true},
+    {"UTF-8 in the path", "GET /%d0%bf HTTP/1.1\r\n" H "\r\n", "/%d0%bf", "", true},
+    {"obs-text in a value", "GET /a HTTP/1.1\r\n" H "X: \xff\xfe\r\n\r\n", "/a", "", true},
+    {"empty value", "GET /a HTTP/1.1\r\n" H "X:\r\nY: \r\n\r\n", "/a", "", true},
+    {"HEAD", "HEAD /a HTTP/1.1\r\n" H "\r\n", "/a", "", true},
+    {"OPTIONS", "OPTIONS /a HTTP/1.1\r\n" H "\r\n", "/a", "", true},
 };
 
 static void test_good(void **state) {
@@ -164,19 +172,19 @@ static const struct {
 	const char *after;
 	unsigned status; /* 0: taken */
 } limits[] = {
-	{"request line of 8 KiB", "GET /", "a", HTTP_REQUEST_LINE_MAX - 16, " HTTP/1.1\r\n" H "\r\n", 0},
-	{"request line one over", "GET /", "a", HTTP_REQUEST_LINE_MAX - 15, " HTTP/1.1\r\n" H "\r\n", 414},
-	{"request line without end", "GET /", "a", 100000, "", 414},
-	{"header of 16 KiB", "GET / HTTP/1.1\r\n" H "X:", "a", HTTP_HEADER_MAX - 15, "\r\n\r\n", 0},
-	{"header one over", "GET / HTTP/1.1\r\n" H "X:", "a", HTTP_HEADER_MAX - 14, "\r\n\r\n", 431},
-	{"header without end", "GET / HTTP/1.1\r\n" H "X:", "a", 100000, "", 431},
-	{"100 header lines", "GET / HTTP/1.1\r\n" H, "X: a\r\n", 99, "\r\n", 0},
-	{"101 header lines", "GET / HTTP/1.1\r\n" H, "X: a\r\n", 100, "\r\n", 431},
-	{"long chunk extensions", TE "2;", "a", 5000, "\r\nab\r\n0\r\n\r\n", 0},
-	{"chunk extensions without end", TE "2;", "a", 50000, "", 400},
-	{"chunk size of zeros without end", TE, "0", 50000, "", 400},
-	{"trailers without end", TE "0\r\n", "X: a\r\n", 10000, "", 400},
-	{"64 chunks of one octet", TE, "1\r\na\r\n", 64, "0\r\n\r\n", 0},
+    {"request line of 8 KiB", "GET /", "a", HTTP_REQUEST_LINE_MAX - 16, " HTTP/1.1\r\n" H "\r\n", 0},
+    {"request line one over", "GET /", "a", HTTP_REQUEST_LINE_MAX - 15, " HTTP/1.1\r\n" H "\r\n", 414},
+    {"request line without end", "GET /", "a", 100000, "", 414},
+    {"header of 16 KiB", "GET / HTTP/1.1\r\n" H "X:", "a", HTTP_HEADER_MAX - 15, "\r\n\r\n", 0},
+    {"header one over", "GET / HTTP/1.1\r\n" H "X:", "a", HTTP_HEADER_MAX - 14, "\r\n\r\n", 431},
+    {"header without end", "GET / HTTP/1.1\r\n" H "X:", "a", 100000, "", 431},
+    {"100 header lines", "GET / HTTP/1.1\r\n" H, "X: a\r\n", 99, "\r\n", 0},
+    {"101 header lines", "GET / HTTP/1.1\r\n" H, "X: a\r\n", 100, "\r\n", 431},
+    {"long chunk extensions", TE "2;", "a", 5000, "\r\nab\r\n0\r\n\r\n", 0},
+    {"chunk extensions without end", TE "2;", "a", 50000, "", 400},
+    {"chunk size of zeros without end", TE, "0", 50000, "", 400},
+    {"trailers without end", TE "0\r\n", "X: a\r\n", 10000, "", 400},
+    {"64 chunks of one octet", TE, "1\r\na\r\n", 64, "0\r\n\r\n", 0},
 };
 
 static void test_limits(void **state) {
@@ -192,7 +200,8 @@ static void test_limits(void **state) {
 }
 
 static void test_fields(void **state) {
-	static const char text[] = "GET /a?x=1 HTTP/1.1\r\nHost: h\r\nX-Many: one\r\nX-MANY: two\r\nEmpty:\r\nIf-None-Match: \t\"a\" \r\n\r\n";
+	static const char text[] =
+	    "GET /a?x=1 HTTP/1.1\r\nHost: h\r\nX-Many: one\r\nX-MANY: two\r\nEmpty:\r\nIf-None-Match: \t\"a\" \r\n\r\n";
 	struct http_parse parse;
 	size_t used;
 	http_parse_init(&parse);
@@ -233,8 +242,8 @@ static void test_expect(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good),  cmocka_unit_test(test_bad),    cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_fields), cmocka_unit_test(test_expect),
+	    cmocka_unit_test(test_good),   cmocka_unit_test(test_bad),    cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_fields), cmocka_unit_test(test_expect),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

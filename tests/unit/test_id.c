@@ -1,8 +1,9 @@
 /* Ids: layout, order, text form (RFC 9562), and the bucket of an address. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include "common/id.h"
@@ -14,8 +15,8 @@ static void test_layout(void **state) {
 		struct id id;
 		id_make_in_bucket(&id, T0, bucket);
 		assert_int_equal(id_bucket(&id), bucket);
-		assert_int_equal(id.b[6] >> 4, 7);    /* RFC 9562 5.7: ver */
-		assert_int_equal(id.b[8] >> 6, 2);    /* RFC 9562 4.1: var */
+		assert_int_equal(id.b[6] >> 4, 7); /* RFC 9562 5.7: ver */
+		assert_int_equal(id.b[8] >> 6, 2); /* RFC 9562 4.1: var */
 		assert_in_range(id_time_ms(&id), T0 / 1000, T0 / 1000 + 1);
 	}
 }
@@ -57,17 +58,12 @@ static void test_parse(void **state) {
 		const char *text;
 		bool ok;
 	} rows[] = {
-		{"01890a5d-ac96-774b-bcce-b302099a8057", true},
-		{"01890A5D-AC96-774B-BCCE-B302099A8057", true},
-		{"00000000-0000-0000-0000-000000000000", true},
-		{"", false},
-		{"01890a5dac96774bbcceb302099a8057", false},
-		{"01890a5d-ac96-774b-bcce-b302099a805", false},
-		{"01890a5d-ac96-774b-bcce-b302099a80577", false},
-		{"{1890a5d-ac96-774b-bcce-b302099a8057", false},
-		{"01890a5d-ac96-774b-bcceb-302099a8057", false},
-		{"01890a5d-ac96-774b-bcce-b302099a805g", false},
-		{"01890a5d ac96 774b bcce b302099a8057", false},
+	    {"01890a5d-ac96-774b-bcce-b302099a8057", true},   {"01890A5D-AC96-774B-BCCE-B302099A8057", true},
+	    {"00000000-0000-0000-0000-000000000000", true},   {"", false},
+	    {"01890a5dac96774bbcceb302099a8057", false},      {"01890a5d-ac96-774b-bcce-b302099a805", false},
+	    {"01890a5d-ac96-774b-bcce-b302099a80577", false}, {"{1890a5d-ac96-774b-bcce-b302099a8057", false},
+	    {"01890a5d-ac96-774b-bcceb-302099a8057", false},  {"01890a5d-ac96-774b-bcce-b302099a805g", false},
+	    {"01890a5d ac96 774b bcce b302099a8057", false},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		struct id id;
@@ -107,9 +103,13 @@ static void test_bucket_of_address(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_layout),     cmocka_unit_test(test_rising), cmocka_unit_test(test_random),
-		cmocka_unit_test(test_fraction),   cmocka_unit_test(test_parse),  cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_bucket_of_address),
+	    cmocka_unit_test(test_layout),
+	    cmocka_unit_test(test_rising),
+	    cmocka_unit_test(test_random),
+	    cmocka_unit_test(test_fraction),
+	    cmocka_unit_test(test_parse),
+	    cmocka_unit_test(test_round_trip),
+	    cmocka_unit_test(test_bucket_of_address),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,9 @@
-/* apid/janitor and the functions of 0003_janitor.sql on a real PostgreSQL, called as the role that calls them. Time is a parameter:
- * the hours are 500000 (NOW is 20 minutes into it) and those around it. */
+/* apid/janitor and the functions of 0003_janitor.sql on a real PostgreSQL, called as the role that calls them. Time
+ * is a parameter: the hours are 500000 (NOW is 20 minutes into it) and those around it. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -51,7 +51,8 @@ static const char *id_of(char kind, int n) {
 	static unsigned turn;
 	char *s = text[turn++ % 4];
 	unsigned long long ms = (HOUR - 1) * 3600000ULL;
-	snprintf(s, 40, "%08llx-%04llx-7000-8000-0000000%c%04x", ms >> 16, ms & 0xffff, kind == 'b' ? 'b' : 'a', (unsigned)n);
+	snprintf(s, 40, "%08llx-%04llx-7000-8000-0000000%c%04x", ms >> 16, ms & 0xffff, kind == 'b' ? 'b' : 'a',
+	         (unsigned)n);
 	return s;
 }
 
@@ -59,24 +60,29 @@ static const char *id_of(char kind, int n) {
 static void box(int n, int bucket, bool recoverable, int expires) {
 	const char *when = expires == INT32_MAX ? "null" : at(expires);
 	pg_fixture_exec(db,
-	                "insert into mailboxes values (%d, '%s', '" ACCOUNT "', '" ACCOUNT "', '" ACCOUNT "', 'a%d@x.example', %s, null,"
+	                "insert into mailboxes values (%d, '%s', '" ACCOUNT "', '" ACCOUNT "', '" ACCOUNT
+	                "', 'a%d@x.example', %s, null,"
 	                " now(), %s)",
 	                bucket, id_of('b', n), n, recoverable ? "true" : "false", when);
-	pg_fixture_exec(db, "insert into account_mailboxes values ('" ACCOUNT "', '%s', '" ACCOUNT "', %d, '" ACCOUNT "', %s, %s)",
-	                id_of('b', n), bucket, recoverable ? "true" : "false", when);
+	pg_fixture_exec(
+	    db, "insert into account_mailboxes values ('" ACCOUNT "', '%s', '" ACCOUNT "', %d, '" ACCOUNT "', %s, %s)",
+	    id_of('b', n), bucket, recoverable ? "true" : "false", when);
 }
 
 /* Mail n in mailbox b; two chunks of source. */
 static void mail(int n, int b, int bucket, int hour) {
 	pg_fixture_exec(db,
-	                "insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, trace, to_list,"
-	                " cc_list, reply_to_list, size, digest, parts, warnings, injected) values (%d, '%s', '%s', now(), %d, '', '', '',"
+	                "insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, "
+	                "trace, to_list,"
+	                " cc_list, reply_to_list, size, digest, parts, warnings, injected) values (%d, '%s', '%s', now(), "
+	                "%d, '', '', '',"
 	                " '', '[]', '[]', '[]', 20, '', '', '[]', false)",
 	                bucket, id_of('m', n), id_of('b', b), hour);
-	pg_fixture_exec(db,
-	                "insert into message_source select %d, '%s', c, %d, 0, 10, convert_to('chunk ' || c || ' of %d', 'UTF8')"
-	                " from generate_series(0, 1) c",
-	                bucket, id_of('m', n), hour, n);
+	pg_fixture_exec(
+	    db,
+	    "insert into message_source select %d, '%s', c, %d, 0, 10, convert_to('chunk ' || c || ' of %d', 'UTF8')"
+	    " from generate_series(0, 1) c",
+	    bucket, id_of('m', n), hour, n);
 }
 
 static bool message_there(int n) {
@@ -92,14 +98,16 @@ static bool partition_there(int hour) {
 }
 
 static const char *partition_of(int n) {
-	return pg_fixture_value(db, "select string_agg(distinct tableoid::regclass::text, ' ') from message_source where id = '%s'",
-	                        id_of('m', n));
+	return pg_fixture_value(
+	    db, "select string_agg(distinct tableoid::regclass::text, ' ') from message_source where id = '%s'",
+	    id_of('m', n));
 }
 
 static int setup_each(void **state) {
 	pg_fixture_exec(db, "truncate messages, message_source, mailboxes, account_mailboxes");
-	pg_fixture_exec(db, "do $$ declare r record; begin for r in select oid::regclass as t from pg_class where relkind = 'r'"
-	                    " and relname ~ '^message_source_h[0-9]+$' loop execute 'drop table ' || r.t; end loop; end $$");
+	pg_fixture_exec(db,
+	                "do $$ declare r record; begin for r in select oid::regclass as t from pg_class where relkind = 'r'"
+	                " and relname ~ '^message_source_h[0-9]+$' loop execute 'drop table ' || r.t; end loop; end $$");
 	return 0;
 }
 
@@ -114,10 +122,17 @@ static void test_make(void **state) {
 	assert_int_equal(call("select janitor_make_partitions(%s, 8, 2)", at(60)), 2);
 	assert_int_equal(call("select janitor_make_partitions(%s, 8, 100)", at(60)), 4);
 	/* made as the parent is: a primary key, and no second try at compressing */
-	assert_string_equal(pg_fixture_value(db, "select attstorage from pg_attribute where attrelid = 'message_source_h%d'::regclass"
-	                                         " and attname = 'data'", HOUR), "e");
-	assert_int_equal(pg_fixture_int(db, "select count(*) from pg_inherits where inhparent = 'message_source_pkey'::regclass"
-	                                    " and inhrelid = 'message_source_h%d_pkey'::regclass", HOUR), 1);
+	assert_string_equal(
+	    pg_fixture_value(db,
+	                     "select attstorage from pg_attribute where attrelid = 'message_source_h%d'::regclass"
+	                     " and attname = 'data'",
+	                     HOUR),
+	    "e");
+	assert_int_equal(pg_fixture_int(db,
+	                                "select count(*) from pg_inherits where inhparent = 'message_source_pkey'::regclass"
+	                                " and inhrelid = 'message_source_h%d_pkey'::regclass",
+	                                HOUR),
+	                 1);
 }
 
 static void test_make_skips_the_default_partitions_hours(void **state) {
@@ -152,7 +167,8 @@ static void test_one_at_a_time(void **state) {
 
 /* ---- expiry ---- */
 
-/* Box 1 expired in HOUR - 1; box 2 was given time until HOUR + 2 after its mail came; box 3 for ever; box 4 is archived. */
+/* Box 1 expired in HOUR - 1; box 2 was given time until HOUR + 2 after its mail came; box 3 for ever; box 4 is
+ * archived. */
 static void four_boxes(void) {
 	assert_true(call("select janitor_make_partitions(%s, 5, 100)", at(-40)) > 0);
 	box(1, 5, false, -30);
@@ -187,8 +203,10 @@ static void test_expire(void **state) {
 	assert_true(partition_there(HOUR));
 	/* what moved is whole */
 	assert_int_equal(sources(2), 2);
-	assert_string_equal(pg_fixture_value(db, "select convert_from(data, 'UTF8') from message_source where id = '%s' and chunk = 1",
-	                                     id_of('m', 2)), "chunk 1 of 2");
+	assert_string_equal(
+	    pg_fixture_value(db, "select convert_from(data, 'UTF8') from message_source where id = '%s' and chunk = 1",
+	                     id_of('m', 2)),
+	    "chunk 1 of 2");
 	assert_int_equal(sources(1) + sources(4), 0);
 }
 
@@ -230,11 +248,11 @@ static void test_drop_does_not_wait(void **state) {
 /* ---- mailboxes ---- */
 
 static void test_delete_mailboxes(void **state) {
-	box(1, 5, false, -30);           /* dead */
-	box(2, 5, true, -30);            /* archived */
-	box(3, 5, false, 5);             /* dead within the grace */
-	box(4, 5, false, 30);            /* live */
-	box(5, 5, false, INT32_MAX);     /* permanent */
+	box(1, 5, false, -30);       /* dead */
+	box(2, 5, true, -30);        /* archived */
+	box(3, 5, false, 5);         /* dead within the grace */
+	box(4, 5, false, 30);        /* live */
+	box(5, 5, false, INT32_MAX); /* permanent */
 	assert_int_equal(call("select janitor_delete_mailboxes(%s, 100)", at(10)), 1);
 	assert_string_equal(pg_fixture_value(db, "select string_agg(address, ' ' order by address) from mailboxes"),
 	                    "a2@x.example a3@x.example a4@x.example a5@x.example");
@@ -251,16 +269,17 @@ static void test_sweep(void **state) {
 	assert_true(call("select janitor_make_partitions(%s, 9, 100)", at(-40)) > 0);
 	box(1, 5, false, INT32_MAX);
 	box(2, 5, true, -30);
-	mail(1, 1, 5, NEVER);            /* fine */
-	mail(2, 2, 5, NEVER);            /* of a mailbox that was permanent and is archived */
-	mail(3, 3, 5, NEVER);            /* of no mailbox */
-	mail(4, 3, 5, HOUR + 1);         /* the same, but its partition goes soon */
-	mail(5, 3, 5, HOUR + 7);         /* and late */
-	mail(6, 3, 6, NEVER);            /* another bucket */
+	mail(1, 1, 5, NEVER);    /* fine */
+	mail(2, 2, 5, NEVER);    /* of a mailbox that was permanent and is archived */
+	mail(3, 3, 5, NEVER);    /* of no mailbox */
+	mail(4, 3, 5, HOUR + 1); /* the same, but its partition goes soon */
+	mail(5, 3, 5, HOUR + 7); /* and late */
+	mail(6, 3, 6, NEVER);    /* another bucket */
 	mail(7, 1, 5, NEVER);
-	pg_fixture_exec(db, "delete from messages where id = '%s'", id_of('m', 7));   /* a source without its message */
+	pg_fixture_exec(db, "delete from messages where id = '%s'", id_of('m', 7)); /* a source without its message */
 	box(8, 5, false, INT32_MAX);
-	pg_fixture_exec(db, "delete from mailboxes where id = '%s'", id_of('b', 8));  /* a line of a list without its mailbox */
+	pg_fixture_exec(db, "delete from mailboxes where id = '%s'",
+	                id_of('b', 8)); /* a line of a list without its mailbox */
 	assert_int_equal(call("select janitor_sweep_bucket(%s, 5, 100)", at(20)), 3 + 2 + 1);
 	assert_true(message_there(1) && message_there(4) && message_there(6));
 	assert_false(message_there(2) || message_there(3) || message_there(5));
@@ -294,41 +313,43 @@ static void test_sweep_spares_the_young(void **state) {
 /* ---- the roles of 0002_roles.sql ---- */
 
 static void test_smtpd_grants(void **state) {
-#define ONE_MESSAGE \
-	"insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, trace, to_list, cc_list," \
-	" reply_to_list, size, digest, parts, warnings, injected)" \
-	" select *, now(), 500001, '', '', '', '', '[]', '[]', '[]', 1, '', '', '[]', false" \
+#define ONE_MESSAGE                                                                                                    \
+	"insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, trace, "        \
+	"to_list, cc_list,"                                                                                                \
+	" reply_to_list, size, digest, parts, warnings, injected)"                                                         \
+	" select *, now(), 500001, '', '', '', '', '[]', '[]', '[]', 1, '', '', '[]', false"                               \
 	" from unnest('{5}'::smallint[], '{" ACCOUNT "}'::uuid[], '{" ACCOUNT "}'::uuid[])"
-#define ONE_SOURCE \
-	"insert into message_source (bucket, id, chunk, expiry_hour, codec, size, data)" \
-	" select * from unnest('{5}'::smallint[], '{" ACCOUNT "}'::uuid[], '{0}'::int[], '{500001}'::int[], '{0}'::smallint[]," \
+#define ONE_SOURCE                                                                                                     \
+	"insert into message_source (bucket, id, chunk, expiry_hour, codec, size, data)"                                   \
+	" select * from unnest('{5}'::smallint[], '{" ACCOUNT                                                              \
+	"}'::uuid[], '{0}'::int[], '{500001}'::int[], '{0}'::smallint[],"                                                  \
 	" '{1}'::int[], '{x}'::bytea[])"
 	static const struct {
 		const char *sql;
 		bool allowed;
 	} rows[] = {
-		{ONE_MESSAGE, true},
-		{ONE_MESSAGE " on conflict (bucket, id) do update set id = excluded.id", true},
-		{ONE_SOURCE, true},
-		{ONE_SOURCE " on conflict (bucket, id, chunk, expiry_hour) do update set id = excluded.id", true},
-		{"select id, expires_at from mailboxes where bucket = 1 and address = 'a@b'", true},
-		{"select name from domains where account_id is null and status = 'verified' order by id", true},
-		{"select max(version) from schema_migrations", true},
-		{"select bucket, id from messages", true},
-		{"select subject from messages", false},
-		{"select data from message_source", false},
-		{"select data from message_source_h500001", false},
-		{"select tag from mailboxes", false},
-		{"select user_id from mailboxes", false},
-		{"select hash from api_keys", false},
-		{"select email from users", false},
-		{"update messages set subject = ''", false},
-		{"delete from messages", false},
-		{"delete from message_source", false},
-		{"insert into mailboxes (bucket) values (1)", false},
-		{"select janitor_sweep_bucket(now(), 1, 1)", false},
-		{"create table mine (n int)", false},
-		{"drop table messages", false},
+	    {ONE_MESSAGE, true},
+	    {ONE_MESSAGE " on conflict (bucket, id) do update set id = excluded.id", true},
+	    {ONE_SOURCE, true},
+	    {ONE_SOURCE " on conflict (bucket, id, chunk, expiry_hour) do update set id = excluded.id", true},
+	    {"select id, expires_at from mailboxes where bucket = 1 and address = 'a@b'", true},
+	    {"select name from domains where account_id is null and status = 'verified' order by id", true},
+	    {"select max(version) from schema_migrations", true},
+	    {"select bucket, id from messages", true},
+	    {"select subject from messages", false},
+	    {"select data from message_source", false},
+	    {"select data from message_source_h500001", false},
+	    {"select tag from mailboxes", false},
+	    {"select user_id from mailboxes", false},
+	    {"select hash from api_keys", false},
+	    {"select email from users", false},
+	    {"update messages set subject = ''", false},
+	    {"delete from messages", false},
+	    {"delete from message_source", false},
+	    {"insert into mailboxes (bucket) values (1)", false},
+	    {"select janitor_sweep_bucket(now(), 1, 1)", false},
+	    {"create table mine (n int)", false},
+	    {"drop table messages", false},
 	};
 	assert_true(call("select janitor_make_partitions(%s, 2, 100)", at(20)) > 0);
 	PGconn *smtpd = PQconnectdb(pg_fixture_conninfo(db, "minutemail_smtpd"));
@@ -349,19 +370,21 @@ static void test_apid_grants(void **state) {
 		const char *sql;
 		bool allowed;
 	} rows[] = {
-		{"select * from messages, message_source, mailboxes, account_mailboxes, plans, accounts, domains, api_keys, api_key_domains", true},
-		{"select id, account_id, email, role, state, created_at from users", true},
-		{"update api_keys set last_used_at = now()", true},
-		{"delete from message_source", true},
-		{"select password_hash from users", false},
-		{"update api_keys set revoked_at = null", false},
-		{"insert into api_key_domains values ('" ACCOUNT "', '" ACCOUNT "')", false},
-		{"update plans set calls_per_day = null", false},
-		{"insert into domains (name) values ('x')", false},
-		{"select janitor_lock()", false},
-		{"create table mine (n int)", false},
-		{"drop table message_source_never", false},
-		{"update schema_migrations set version = 9", false},
+	    {"select * from messages, message_source, mailboxes, account_mailboxes, plans, accounts, domains, api_keys, "
+	     "api_key_domains",
+	     true},
+	    {"select id, account_id, email, role, state, created_at from users", true},
+	    {"update api_keys set last_used_at = now()", true},
+	    {"delete from message_source", true},
+	    {"select password_hash from users", false},
+	    {"update api_keys set revoked_at = null", false},
+	    {"insert into api_key_domains values ('" ACCOUNT "', '" ACCOUNT "')", false},
+	    {"update plans set calls_per_day = null", false},
+	    {"insert into domains (name) values ('x')", false},
+	    {"select janitor_lock()", false},
+	    {"create table mine (n int)", false},
+	    {"drop table message_source_never", false},
+	    {"update schema_migrations set version = 9", false},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		PGresult *res = PQexec(apid, rows[i].sql);
@@ -434,21 +457,21 @@ static int teardown(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(test_make, setup_each),
-		cmocka_unit_test_setup(test_make_skips_the_default_partitions_hours, setup_each),
-		cmocka_unit_test_setup(test_make_does_not_wait, setup_each),
-		cmocka_unit_test_setup(test_one_at_a_time, setup_each),
-		cmocka_unit_test_setup(test_expire, setup_each),
-		cmocka_unit_test_setup(test_expire_in_pieces, setup_each),
-		cmocka_unit_test_setup(test_default_partition_is_cleaned, setup_each),
-		cmocka_unit_test_setup(test_drop_does_not_wait, setup_each),
-		cmocka_unit_test_setup(test_delete_mailboxes, setup_each),
-		cmocka_unit_test_setup(test_sweep, setup_each),
-		cmocka_unit_test_setup(test_sweep_in_pieces, setup_each),
-		cmocka_unit_test_setup(test_sweep_spares_the_young, setup_each),
-		cmocka_unit_test_setup(test_smtpd_grants, setup_each),
-		cmocka_unit_test_setup(test_apid_grants, setup_each),
-		cmocka_unit_test_setup(test_run, setup_each),
+	    cmocka_unit_test_setup(test_make, setup_each),
+	    cmocka_unit_test_setup(test_make_skips_the_default_partitions_hours, setup_each),
+	    cmocka_unit_test_setup(test_make_does_not_wait, setup_each),
+	    cmocka_unit_test_setup(test_one_at_a_time, setup_each),
+	    cmocka_unit_test_setup(test_expire, setup_each),
+	    cmocka_unit_test_setup(test_expire_in_pieces, setup_each),
+	    cmocka_unit_test_setup(test_default_partition_is_cleaned, setup_each),
+	    cmocka_unit_test_setup(test_drop_does_not_wait, setup_each),
+	    cmocka_unit_test_setup(test_delete_mailboxes, setup_each),
+	    cmocka_unit_test_setup(test_sweep, setup_each),
+	    cmocka_unit_test_setup(test_sweep_in_pieces, setup_each),
+	    cmocka_unit_test_setup(test_sweep_spares_the_young, setup_each),
+	    cmocka_unit_test_setup(test_smtpd_grants, setup_each),
+	    cmocka_unit_test_setup(test_apid_grants, setup_each),
+	    cmocka_unit_test_setup(test_run, setup_each),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,8 +1,8 @@
 /* json_in: what is refused and how the error names it; members of each type. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -12,36 +12,36 @@
 static const struct {
 	const char *name, *text, *says; /* says NULL: taken */
 } documents[] = {
-	{"empty object", "{}", NULL},
-	{"white space around", " \r\n\t{ \"a\" : 1 } \n", NULL},
-	{"same name in different objects", "{\"a\":{\"a\":1},\"b\":{\"a\":1}}", NULL},
-	{"brackets in strings do not nest", "{\"a\":\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"}", NULL},
-	{"escaped quote in a string", "{\"a\":\"\\\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\\\\\"}", NULL},
-	{"nothing", "", "empty"},
-	{"an array", "[]", "object"},
-	{"a number", "1", "not valid JSON"},
-	{"text", "hello", "not valid JSON"},
-	{"cut", "{\"a\":1", "not valid JSON"},
-	{"trailing data", "{} {}", "not valid JSON"},
-	{"trailing comma", "{\"a\":1,}", "not valid JSON"},
-	{"single quotes", "{'a':1}", "not valid JSON"},
-	{"comment", "{/* */}", "not valid JSON"},
-	{"NaN", "{\"a\":NaN}", "not valid JSON"},
-	{"leading zero", "{\"a\":01}", "not valid JSON"},
-	{"number too large", "{\"a\":1e999}", "not valid JSON"},
-	{"integer too large", "{\"a\":99999999999999999999}", "not valid JSON"},
-	{"duplicate member", "{\"alias\":1,\"b\":2,\"alias\":1}", "member \"alias\" is there twice"},
-	{"duplicate by escape", "{\"a\":1,\"\\u0061\":2}", "twice"},
-	{"duplicate deep inside", "{\"x\":[{\"a\":1,\"a\":1}]}", "member \"a\" is there twice"},
-	{"\\u0000", "{\"a\":\"\\u0000\"}", "not valid JSON"},
-	{"\\u0000 in a name", "{\"a\\u0000b\":1}", "not valid JSON"},
-	{"lone surrogate", "{\"a\":\"\\ud800\"}", "not valid JSON"},
-	{"invalid UTF-8", "{\"a\":\"\xff\"}", "not valid JSON"},
-	{"overlong UTF-8", "{\"a\":\"\xc0\xaf\"}", "not valid JSON"},
-	{"raw control octet", "{\"a\":\"\n\"}", "not valid JSON"},
-	{"BOM", "\xef\xbb\xbf{}", "not valid JSON"},
-	{"unfinished string", "{\"a\":\"b", "not valid JSON"},
-	{"backslash last", "{\"a\":\"b\\", "not valid JSON"},
+    {"empty object", "{}", NULL},
+    {"white space around", " \r\n\t{ \"a\" : 1 } \n", NULL},
+    {"same name in different objects", "{\"a\":{\"a\":1},\"b\":{\"a\":1}}", NULL},
+    {"brackets in strings do not nest", "{\"a\":\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"}", NULL},
+    {"escaped quote in a string", "{\"a\":\"\\\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\\\\\"}", NULL},
+    {"nothing", "", "empty"},
+    {"an array", "[]", "object"},
+    {"a number", "1", "not valid JSON"},
+    {"text", "hello", "not valid JSON"},
+    {"cut", "{\"a\":1", "not valid JSON"},
+    {"trailing data", "{} {}", "not valid JSON"},
+    {"trailing comma", "{\"a\":1,}", "not valid JSON"},
+    {"single quotes", "{'a':1}", "not valid JSON"},
+    {"comment", "{/* */}", "not valid JSON"},
+    {"NaN", "{\"a\":NaN}", "not valid JSON"},
+    {"leading zero", "{\"a\":01}", "not valid JSON"},
+    {"number too large", "{\"a\":1e999}", "not valid JSON"},
+    {"integer too large", "{\"a\":99999999999999999999}", "not valid JSON"},
+    {"duplicate member", "{\"alias\":1,\"b\":2,\"alias\":1}", "member \"alias\" is there twice"},
+    {"duplicate by escape", "{\"a\":1,\"\\u0061\":2}", "twice"},
+    {"duplicate deep inside", "{\"x\":[{\"a\":1,\"a\":1}]}", "member \"a\" is there twice"},
+    {"\\u0000", "{\"a\":\"\\u0000\"}", "not valid JSON"},
+    {"\\u0000 in a name", "{\"a\\u0000b\":1}", "not valid JSON"},
+    {"lone surrogate", "{\"a\":\"\\ud800\"}", "not valid JSON"},
+    {"invalid UTF-8", "{\"a\":\"\xff\"}", "not valid JSON"},
+    {"overlong UTF-8", "{\"a\":\"\xc0\xaf\"}", "not valid JSON"},
+    {"raw control octet", "{\"a\":\"\n\"}", "not valid JSON"},
+    {"BOM", "\xef\xbb\xbf{}", "not valid JSON"},
+    {"unfinished string", "{\"a\":\"b", "not valid JSON"},
+    {"backslash last", "{\"a\":\"b\\", "not valid JSON"},
 };
 
 static void test_documents(void **state) {
@@ -98,8 +98,9 @@ static json_t *parse(const char *text) {
 }
 
 static void test_members(void **state) {
-	json_t *o = parse("{\"s\":\"x\xc3\xa9\",\"e\":\"\",\"n\":null,\"t\":true,\"f\":false,\"i\":42,\"r\":1.5,\"a\":[\"p\",\"q\"],\"m\":[\"p\",1],"
-					  "\"z\":[],\"o\":{}}");
+	json_t *o = parse("{\"s\":\"x\xc3\xa9\",\"e\":\"\",\"n\":null,\"t\":true,\"f\":false,\"i\":42,\"r\":1.5,\"a\":["
+	                  "\"p\",\"q\"],\"m\":[\"p\",1],"
+	                  "\"z\":[],\"o\":{}}");
 	struct json_in_error error;
 	struct slice s = slice_str("unset");
 	bool b = false;
@@ -149,9 +150,17 @@ static void test_durations(void **state) {
 		int r;
 		int64_t us;
 	} rows[] = {
-		{"{\"d\":15}", 1, 900000000},   {"{\"d\":90}", 1, 90000000}, {"{\"d\":\"20m\"}", 1, 1200000000}, {"{\"d\":null}", 0, -1},
-		{"{}", 0, -1},                  {"{\"d\":0}", -EINVAL, -1},  {"{\"d\":4000}", -EINVAL, -1},      {"{\"d\":1.0}", -EINVAL, -1},
-		{"{\"d\":\"20\"}", -EINVAL, -1}, {"{\"d\":true}", -EINVAL, -1}, {"{\"d\":\"0m\"}", -EINVAL, -1},
+	    {"{\"d\":15}", 1, 900000000},
+	    {"{\"d\":90}", 1, 90000000},
+	    {"{\"d\":\"20m\"}", 1, 1200000000},
+	    {"{\"d\":null}", 0, -1},
+	    {"{}", 0, -1},
+	    {"{\"d\":0}", -EINVAL, -1},
+	    {"{\"d\":4000}", -EINVAL, -1},
+	    {"{\"d\":1.0}", -EINVAL, -1},
+	    {"{\"d\":\"20\"}", -EINVAL, -1},
+	    {"{\"d\":true}", -EINVAL, -1},
+	    {"{\"d\":\"0m\"}", -EINVAL, -1},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		struct json_in_error error = {""};
@@ -166,10 +175,10 @@ static void test_durations(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_documents),
-		cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_members),
-		cmocka_unit_test(test_durations),
+	    cmocka_unit_test(test_documents),
+	    cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_members),
+	    cmocka_unit_test(test_durations),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

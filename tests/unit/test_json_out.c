@@ -20,26 +20,26 @@ struct row {
 #define V(s) s, sizeof(s) - 1
 #define FFFD "\xef\xbf\xbd"
 static const struct row rows[] = {
-	{"empty", V(""), ""},
-	{"plain", V("plain text, a little longer than eight octets"), "plain text, a little longer than eight octets"},
-	{"slash and DEL stay", V("a/b\x7f"), "a/b\x7f"},
-	{"quote", V("say \"hi\""), "say \\\"hi\\\""},
-	{"backslash", V("a\\b"), "a\\\\b"},
-	{"line ends and tab", V("a\r\n\tb"), "a\\r\\n\\tb"},
-	{"NUL", V("a\0b"), "a\\u0000b"},
-	{"controls", V("\x01\x08\x0c\x1f"), "\\u0001\\u0008\\u000c\\u001f"},
-	{"two octets", V("\xd0\x9f\xd1\x80\xd0\xb8"), "\xd0\x9f\xd1\x80\xd0\xb8"},
-	{"three octets", V("\xe2\x82\xac!"), "\xe2\x82\xac!"},
-	{"four octets", V("\xf0\x9f\x93\xa7"), "\xf0\x9f\x93\xa7"},
-	{"least and most of each length", V("\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf\xf0\x90\x80\x80\xf4\x8f\xbf\xbf"),
-	 "\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf\xf0\x90\x80\x80\xf4\x8f\xbf\xbf"},
-	{"lone continuation", V("a\x80z"), "a" FFFD "z"},
-	{"Latin-1", V("caf\xe9 au"), "caf" FFFD " au"},
-	{"cut at the end", V("\xe2\x82"), FFFD},
-	{"cut, then ASCII", V("\xe2\x82x"), FFFD "x"},
-	{"overlong", V("\xc0\xaf\xe0\x80\xaf"), FFFD FFFD FFFD FFFD FFFD},
-	{"surrogate", V("\xed\xa0\x80"), FFFD FFFD FFFD},
-	{"over U+10FFFF", V("\xf4\x90\x80\x80\xff"), FFFD FFFD FFFD FFFD FFFD},
+    {"empty", V(""), ""},
+    {"plain", V("plain text, a little longer than eight octets"), "plain text, a little longer than eight octets"},
+    {"slash and DEL stay", V("a/b\x7f"), "a/b\x7f"},
+    {"quote", V("say \"hi\""), "say \\\"hi\\\""},
+    {"backslash", V("a\\b"), "a\\\\b"},
+    {"line ends and tab", V("a\r\n\tb"), "a\\r\\n\\tb"},
+    {"NUL", V("a\0b"), "a\\u0000b"},
+    {"controls", V("\x01\x08\x0c\x1f"), "\\u0001\\u0008\\u000c\\u001f"},
+    {"two octets", V("\xd0\x9f\xd1\x80\xd0\xb8"), "\xd0\x9f\xd1\x80\xd0\xb8"},
+    {"three octets", V("\xe2\x82\xac!"), "\xe2\x82\xac!"},
+    {"four octets", V("\xf0\x9f\x93\xa7"), "\xf0\x9f\x93\xa7"},
+    {"least and most of each length", V("\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf\xf0\x90\x80\x80\xf4\x8f\xbf\xbf"),
+     "\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf\xf0\x90\x80\x80\xf4\x8f\xbf\xbf"},
+    {"lone continuation", V("a\x80z"), "a" FFFD "z"},
+    {"Latin-1", V("caf\xe9 au"), "caf" FFFD " au"},
+    {"cut at the end", V("\xe2\x82"), FFFD},
+    {"cut, then ASCII", V("\xe2\x82x"), FFFD "x"},
+    {"overlong", V("\xc0\xaf\xe0\x80\xaf"), FFFD FFFD FFFD FFFD FFFD},
+    {"surrogate", V("\xed\xa0\x80"), FFFD FFFD FFFD},
+    {"over U+10FFFF", V("\xf4\x90\x80\x80\xff"), FFFD FFFD FFFD FFFD FFFD},
 };
 
 static void check(const struct row *row, size_t pad) {
@@ -113,10 +113,10 @@ static void test_structure(void **state) {
 	json_key(&j, "at");
 	json_time(&j, 1795533314123456);
 	json_object_end(&j);
-	assert_string_equal(b.data,
-	                    "{\"least\":-9223372036854775808,\"zero\":0,\"most\":9223372036854775807,\"yes\":true,\"no\":false,"
-	                    "\"null\":null,\"s\":\"a\",\"empty\":[],\"list\":[{},[1,null],{\"raw\":1}],"
-	                    "\"at\":\"2026-11-24T15:15:14.123Z\"}");
+	assert_string_equal(
+	    b.data, "{\"least\":-9223372036854775808,\"zero\":0,\"most\":9223372036854775807,\"yes\":true,\"no\":false,"
+	            "\"null\":null,\"s\":\"a\",\"empty\":[],\"list\":[{},[1,null],{\"raw\":1}],"
+	            "\"at\":\"2026-11-24T15:15:14.123Z\"}");
 	assert_int_equal(j.depth, 0);
 	buf_fini(&b);
 }
@@ -150,8 +150,8 @@ static void test_overflow(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_strings), cmocka_unit_test(test_every_octet), cmocka_unit_test(test_structure),
-		cmocka_unit_test(test_deep), cmocka_unit_test(test_overflow),
+	    cmocka_unit_test(test_strings), cmocka_unit_test(test_every_octet), cmocka_unit_test(test_structure),
+	    cmocka_unit_test(test_deep),    cmocka_unit_test(test_overflow),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -76,9 +76,27 @@ static void close_all(int *fds, unsigned n) {
 
 static void test_faults(void **state) {
 	static const char *const rows[] = {
-		"", "25", ":25", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:000025", "127.0.0.1:-1",
-		"127.0.0.1:25 ", "localhost:25", "256.0.0.1:25", "::1:25", "[::1:25", "[::1]", "[::1]25", "[]:25", "[127.0.0.1]:25",
-		"**:25", "unix:", "[0000:0000:0000:0000:0000:0000:0000:0000:0000:0001]:25",
+	    "",
+	    "25",
+	    ":25",
+	    "127.0.0.1",
+	    "127.0.0.1:",
+	    "127.0.0.1:x",
+	    "127.0.0.1:65536",
+	    "127.0.0.1:000025",
+	    "127.0.0.1:-1",
+	    "127.0.0.1:25 ",
+	    "localhost:25",
+	    "256.0.0.1:25",
+	    "::1:25",
+	    "[::1:25",
+	    "[::1]",
+	    "[::1]25",
+	    "[]:25",
+	    "[127.0.0.1]:25",
+	    "**:25",
+	    "unix:",
+	    "[0000:0000:0000:0000:0000:0000:0000:0000:0000:0001]:25",
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		const char *error = NULL;
@@ -259,14 +277,14 @@ struct http_row {
 };
 
 static const struct http_row http_rows[] = {
-	{"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 OK\r\n", "up 1\n"},
-	{"GET /metrics?x=1 HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n", "up 1\n"},
-	{"HEAD /metrics HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n", ""},
-	{"GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 404 Not Found\r\n", NULL},
-	{"POST /metrics HTTP/1.1\r\nContent-Length: 1\r\n\r\nx", "HTTP/1.1 405 Method Not Allowed\r\n", NULL},
-	{"GET /metrics\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n", NULL},
-	{"\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n", NULL},
-	{"GET /metrics HTTP/2\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n", NULL},
+    {"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 OK\r\n", "up 1\n"},
+    {"GET /metrics?x=1 HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n", "up 1\n"},
+    {"HEAD /metrics HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n", ""},
+    {"GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 404 Not Found\r\n", NULL},
+    {"POST /metrics HTTP/1.1\r\nContent-Length: 1\r\n\r\nx", "HTTP/1.1 405 Method Not Allowed\r\n", NULL},
+    {"GET /metrics\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n", NULL},
+    {"\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n", NULL},
+    {"GET /metrics HTTP/2\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n", NULL},
 };
 
 static void test_metrics_http(void **state) {
@@ -274,7 +292,7 @@ static void test_metrics_http(void **state) {
 	struct metrics_http *http = NULL;
 	const char *error;
 	char got[4096];
-	assert_int_equal(metrics_http_new(loop, "127.0.0.1:0", print, (char *)(uintptr_t)"up 1\n", &http, &error), 0);
+	assert_int_equal(metrics_http_new(loop, "127.0.0.1:0", print, (char *)(uintptr_t) "up 1\n", &http, &error), 0);
 	for (size_t i = 0; i < array_len(http_rows); i++) {
 		const struct http_row *row = &http_rows[i];
 		for (int single = 0; single < 2; single++) {
@@ -326,8 +344,9 @@ static void test_metrics_http(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_faults), cmocka_unit_test(test_set),      cmocka_unit_test(test_families), cmocka_unit_test(test_unix),
-		cmocka_unit_test(test_accept), cmocka_unit_test(test_shortage), cmocka_unit_test(test_metrics_http),
+	    cmocka_unit_test(test_faults),       cmocka_unit_test(test_set),    cmocka_unit_test(test_families),
+	    cmocka_unit_test(test_unix),         cmocka_unit_test(test_accept), cmocka_unit_test(test_shortage),
+	    cmocka_unit_test(test_metrics_http),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

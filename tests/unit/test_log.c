@@ -31,14 +31,14 @@ struct row {
 
 #define V(s) s, sizeof(s) - 1
 static const struct row rows[] = {
-	{"plain", V("a.b@c.example:25/x"), "a.b@c.example:25/x"},
-	{"empty", V(""), "\"\""},
-	{"blank", V("a b"), "\"a b\""},
-	{"equals", V("a=b"), "\"a=b\""},
-	{"quote and backslash", V("a\"b\\"), "\"a\\\"b\\\\\""},
-	{"line ends", V("a\r\nlevel=error"), "\"a\\r\\nlevel=error\""},
-	{"NUL and controls", V("\0\x1b[2J\x7f"), "\"\\x00\\x1b[2J\\x7f\""},
-	{"8-bit", V("\xc3\xa9"), "\"\\xc3\\xa9\""},
+    {"plain", V("a.b@c.example:25/x"), "a.b@c.example:25/x"},
+    {"empty", V(""), "\"\""},
+    {"blank", V("a b"), "\"a b\""},
+    {"equals", V("a=b"), "\"a=b\""},
+    {"quote and backslash", V("a\"b\\"), "\"a\\\"b\\\\\""},
+    {"line ends", V("a\r\nlevel=error"), "\"a\\r\\nlevel=error\""},
+    {"NUL and controls", V("\0\x1b[2J\x7f"), "\"\\x00\\x1b[2J\\x7f\""},
+    {"8-bit", V("\xc3\xa9"), "\"\\xc3\\xa9\""},
 };
 
 static void test_values(void **state) {
@@ -100,8 +100,8 @@ static void test_cut(void **state) {
 }
 
 int main(void) {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_values), cmocka_unit_test(test_pairs), cmocka_unit_test(test_levels), cmocka_unit_test(test_cut)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_values), cmocka_unit_test(test_pairs),
+	                                   cmocka_unit_test(test_levels), cmocka_unit_test(test_cut)};
 	clock_set(1795533314123456);
 	log_init("test 1", LOG_LEVEL_INFO);
 	log_set_sink(sink, NULL);

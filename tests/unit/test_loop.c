@@ -212,8 +212,8 @@ static void test_clock(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_timers),  cmocka_unit_test(test_deferred), cmocka_unit_test(test_deferred_again),
-		cmocka_unit_test(test_graveyard), cmocka_unit_test(test_adopted), cmocka_unit_test(test_clock),
+	    cmocka_unit_test(test_timers),    cmocka_unit_test(test_deferred), cmocka_unit_test(test_deferred_again),
+	    cmocka_unit_test(test_graveyard), cmocka_unit_test(test_adopted),  cmocka_unit_test(test_clock),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

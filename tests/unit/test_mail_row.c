@@ -1,8 +1,9 @@
 /* common/mail_row: the hour of an instant, and chunks through compression and back. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include "common/mail_row.h"
@@ -13,13 +14,13 @@ static void test_hours(void **state) {
 		int64_t at;
 		int32_t hour;
 	} rows[] = {
-		{"the epoch", 0, 0},
-		{"one microsecond before one o'clock", INT64_C(3599999999), 0},
-		{"one o'clock", INT64_C(3600000000), 1},
-		{"2026-11-24T15:00:00Z", INT64_C(1795532400) * 1000000, 498759},
-		{"before the epoch", -1, 0},
-		{"as late as can be without being never", INT64_MAX - 1, MAIL_NEVER_HOUR - 1},
-		{"never", INT64_MAX, MAIL_NEVER_HOUR},
+	    {"the epoch", 0, 0},
+	    {"one microsecond before one o'clock", INT64_C(3599999999), 0},
+	    {"one o'clock", INT64_C(3600000000), 1},
+	    {"2026-11-24T15:00:00Z", INT64_C(1795532400) * 1000000, 498759},
+	    {"before the epoch", -1, 0},
+	    {"as late as can be without being never", INT64_MAX - 1, MAIL_NEVER_HOUR - 1},
+	    {"never", INT64_MAX, MAIL_NEVER_HOUR},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		int32_t got = mail_expiry_hour(rows[i].at);
@@ -43,12 +44,12 @@ static void test_round_trip(void **state) {
 		bool noise;
 		enum mail_codec codec;
 	} rows[] = {
-		{"nothing", 0, false, MAIL_CODEC_PLAIN},
-		{"one octet grows, so it stays", 1, false, MAIL_CODEC_PLAIN},
-		{"text", 5000, false, MAIL_CODEC_ZSTD},
-		{"noise stays as it is", 5000, true, MAIL_CODEC_PLAIN},
-		{"a full chunk of text", MAIL_CHUNK, false, MAIL_CODEC_ZSTD},
-		{"a full chunk of noise", MAIL_CHUNK, true, MAIL_CODEC_PLAIN},
+	    {"nothing", 0, false, MAIL_CODEC_PLAIN},
+	    {"one octet grows, so it stays", 1, false, MAIL_CODEC_PLAIN},
+	    {"text", 5000, false, MAIL_CODEC_ZSTD},
+	    {"noise stays as it is", 5000, true, MAIL_CODEC_PLAIN},
+	    {"a full chunk of text", MAIL_CHUNK, false, MAIL_CODEC_ZSTD},
+	    {"a full chunk of noise", MAIL_CHUNK, true, MAIL_CODEC_PLAIN},
 	};
 	cleanup(mail_zstd_freep) struct mail_zstd *z = mail_zstd_new();
 	cleanup(mail_zstd_freep) struct mail_zstd *other = mail_zstd_new();
@@ -79,15 +80,15 @@ static void test_damage(void **state) {
 		int64_t codec, size;
 		struct slice data;
 	} rows[] = {
-		{"unknown codec", 2, sizeof text, stored},
-		{"negative codec", -1, sizeof text, stored},
-		{"size one less", MAIL_CODEC_ZSTD, sizeof text - 1, stored},
-		{"size one more", MAIL_CODEC_ZSTD, sizeof text + 1, stored},
-		{"size over a chunk", MAIL_CODEC_ZSTD, MAIL_CHUNK + 1, stored},
-		{"negative size", MAIL_CODEC_ZSTD, -1, stored},
-		{"frame cut", MAIL_CODEC_ZSTD, sizeof text, {stored.p, stored.n - 1}},
-		{"no frame", MAIL_CODEC_ZSTD, 5, {"hello", 5}},
-		{"plain of another size", MAIL_CODEC_PLAIN, 6, {"hello", 5}},
+	    {"unknown codec", 2, sizeof text, stored},
+	    {"negative codec", -1, sizeof text, stored},
+	    {"size one less", MAIL_CODEC_ZSTD, sizeof text - 1, stored},
+	    {"size one more", MAIL_CODEC_ZSTD, sizeof text + 1, stored},
+	    {"size over a chunk", MAIL_CODEC_ZSTD, MAIL_CHUNK + 1, stored},
+	    {"negative size", MAIL_CODEC_ZSTD, -1, stored},
+	    {"frame cut", MAIL_CODEC_ZSTD, sizeof text, {stored.p, stored.n - 1}},
+	    {"no frame", MAIL_CODEC_ZSTD, 5, {"hello", 5}},
+	    {"plain of another size", MAIL_CODEC_PLAIN, 6, {"hello", 5}},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		if (mail_chunk_decompress(other, rows[i].codec, rows[i].size, rows[i].data, &back) != -EBADMSG)
@@ -98,9 +99,9 @@ static void test_damage(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hours),
-		cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_damage),
+	    cmocka_unit_test(test_hours),
+	    cmocka_unit_test(test_round_trip),
+	    cmocka_unit_test(test_damage),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,12 +16,12 @@
 enum { SEEN, SENT_250, SENT_451, OPEN, TOOK };
 
 static const struct metrics_def defs[] = {
-	{"mm_seen_total", METRICS_COUNTER, "Things seen.", NULL},
-	{"mm_sent_total", METRICS_COUNTER, "Replies.", "code=\"250\""},
-	{"mm_sent_total", METRICS_COUNTER, "Replies.", "code=\"451\""},
-	{"mm_open", METRICS_GAUGE, "Open now.", NULL},
-	{"mm_took_seconds", METRICS_HISTOGRAM, "Time taken.", "op=\"x\""},
-	{NULL, METRICS_COUNTER, NULL, NULL},
+    {"mm_seen_total", METRICS_COUNTER, "Things seen.", NULL},
+    {"mm_sent_total", METRICS_COUNTER, "Replies.", "code=\"250\""},
+    {"mm_sent_total", METRICS_COUNTER, "Replies.", "code=\"451\""},
+    {"mm_open", METRICS_GAUGE, "Open now.", NULL},
+    {"mm_took_seconds", METRICS_HISTOGRAM, "Time taken.", "op=\"x\""},
+    {NULL, METRICS_COUNTER, NULL, NULL},
 };
 
 static void in_child(struct metrics *m, unsigned worker, void (*fn)(struct metrics *)) {
@@ -65,8 +65,8 @@ static void test_buckets(void **state) {
 		int64_t us;
 		const char *first; /* the lowest bucket that counts it */
 	} rows[] = {
-		{-5, "0.000016"}, {0, "0.000016"}, {16, "0.000016"}, {17, "0.000032"}, {32, "0.000032"}, {33, "0.000064"},
-		{1000, "0.001024"}, {67108864, "67.108864"}, {67108865, "+Inf"}, {INT64_MAX, "+Inf"},
+	    {-5, "0.000016"}, {0, "0.000016"},    {16, "0.000016"},        {17, "0.000032"},   {32, "0.000032"},
+	    {33, "0.000064"}, {1000, "0.001024"}, {67108864, "67.108864"}, {67108865, "+Inf"}, {INT64_MAX, "+Inf"},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		struct metrics *m = metrics_new(defs, 1);
@@ -85,11 +85,12 @@ static void test_buckets(void **state) {
 }
 
 static void test_text(void **state) {
-	static const char want[] = "# HELP mm_seen_total Things seen.\n# TYPE mm_seen_total counter\nmm_seen_total 5\n"
-							   "# HELP mm_sent_total Replies.\n# TYPE mm_sent_total counter\nmm_sent_total{code=\"250\"} 3\n"
-							   "mm_sent_total{code=\"451\"} 0\n# HELP mm_open Open now.\n# TYPE mm_open gauge\nmm_open -1\n"
-							   "# HELP mm_took_seconds Time taken.\n# TYPE mm_took_seconds histogram\n"
-							   "mm_took_seconds_bucket{op=\"x\",le=\"0.000016\"} 1\n";
+	static const char want[] =
+	    "# HELP mm_seen_total Things seen.\n# TYPE mm_seen_total counter\nmm_seen_total 5\n"
+	    "# HELP mm_sent_total Replies.\n# TYPE mm_sent_total counter\nmm_sent_total{code=\"250\"} 3\n"
+	    "mm_sent_total{code=\"451\"} 0\n# HELP mm_open Open now.\n# TYPE mm_open gauge\nmm_open -1\n"
+	    "# HELP mm_took_seconds Time taken.\n# TYPE mm_took_seconds histogram\n"
+	    "mm_took_seconds_bucket{op=\"x\",le=\"0.000016\"} 1\n";
 	struct metrics *m = metrics_new(defs, 1);
 	struct buf b;
 	buf_init(&b, 65536);
@@ -101,13 +102,14 @@ static void test_text(void **state) {
 	metrics_observe_us(m, TOOK, 1500000);
 	metrics_print(m, &b);
 	assert_memory_equal(b.data, want, sizeof(want) - 1);
-	assert_non_null(strstr(b.data, "le=\"+Inf\"} 2\nmm_took_seconds_sum{op=\"x\"} 1.500003\nmm_took_seconds_count{op=\"x\"} 2\n"));
+	assert_non_null(
+	    strstr(b.data, "le=\"+Inf\"} 2\nmm_took_seconds_sum{op=\"x\"} 1.500003\nmm_took_seconds_count{op=\"x\"} 2\n"));
 	buf_fini(&b);
 	metrics_free(m);
 }
 
 int main(void) {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_processes), cmocka_unit_test(test_buckets), cmocka_unit_test(test_text)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_processes), cmocka_unit_test(test_buckets),
+	                                   cmocka_unit_test(test_text)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,8 @@
 /* multipart: form data as clients write it, and what is refused. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -16,48 +16,57 @@ static const struct {
 	unsigned count;
 	const char *first, *data;
 } rows[] = {
-	{"one field", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\nhello\r\n--xx--\r\n", NULL, 1, "a", "hello"},
-	{"no final CRLF", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\nhello\r\n--xx--", NULL, 1, "a", "hello"},
-	{"epilogue", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\nhello\r\n--xx--\r\nbye", NULL, 1, "a", "hello"},
-	{"empty data", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\n\r\n--xx--\r\n", NULL, 1, "a", ""},
-	{"CRLF and dashes in the data", TYPE, "--xx\r\n" CD "name=a\r\n\r\n\r\n--x\r\n-\r\n\r\n--xx--", NULL, 1, "a", "\r\n--x\r\n-\r\n"},
-	{"quoted boundary, other parameters", "Multipart/Form-Data; charset=utf-8; Boundary=\"xx\"",
-	 "--xx\r\n" CD "name=\"a\"\r\n\r\nh\r\n--xx--", NULL, 1, "a", "h"},
-	{"blanks after the boundary", TYPE, "--xx \t\r\n" CD "name=\"a\"\r\n\r\nh\r\n--xx--", NULL, 1, "a", "h"},
-	{"other headers, any case", TYPE, "--xx\r\nX-Y: z\r\ncontent-disposition: Form-Data; NAME=\"a\"\r\n\r\nh\r\n--xx--", NULL, 1, "a", "h"},
-	{"two parts", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\n1\r\n--xx\r\n" CD "name=\"b\"\r\n\r\n2\r\n--xx--", NULL, 2, "a", "1"},
-	{"no parts", TYPE, "--xx--\r\n", NULL, 0, NULL, NULL},
-	{"8bit encoding", TYPE, "--xx\r\n" CD "name=\"a\"\r\nContent-Transfer-Encoding: 8bit\r\n\r\nh\r\n--xx--", NULL, 1, "a", "h"},
-	{"not form data", "multipart/mixed; boundary=xx", "--xx--", "must be multipart/form-data", 0, NULL, NULL},
-	{"JSON", "application/json", "{}", "must be multipart/form-data", 0, NULL, NULL},
-	{"no boundary", "multipart/form-data", "--xx--", "boundary is missing", 0, NULL, NULL},
-	{"empty boundary", "multipart/form-data; boundary=\"\"", "----", "boundary is missing", 0, NULL, NULL},
-	{"boundary of 71", "multipart/form-data; boundary=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "--", "boundary is missing",
-	 0, NULL, NULL},
-	{"boundary with a quote", "multipart/form-data; boundary=\"a\\\"b\"", "--", "boundary is missing", 0, NULL, NULL},
-	{"unclosed quote", "multipart/form-data; boundary=\"xx", "--xx--", "boundary is missing", 0, NULL, NULL},
-	{"empty body", TYPE, "", "does not begin", 0, NULL, NULL},
-	{"preamble", TYPE, "hello\r\n--xx--", "does not begin", 0, NULL, NULL},
-	{"other boundary", TYPE, "--yy\r\n\r\n--yy--", "does not begin", 0, NULL, NULL},
-	{"boundary with a tail", TYPE, "--xxy\r\n" CD "name=\"a\"\r\n\r\nh\r\n--xx--", "followed by", 0, NULL, NULL},
-	{"inner boundary with a tail", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\nh\r\n--xxy\r\n--xx--", "followed by", 0, NULL, NULL},
-	{"never ends", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\nhello\r\n", "ends before", 0, NULL, NULL},
-	{"ends in the boundary", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\nhello\r\n--xx", "followed by", 0, NULL, NULL},
-	{"bare LFs", TYPE, "--xx\n" CD "name=\"a\"\n\nhello\n--xx--\n", "followed by", 0, NULL, NULL},
-	{"no header, no body", TYPE, "--xx\r\n--xx--", "header does not end", 0, NULL, NULL},
-	{"header does not end", TYPE, "--xx\r\n" CD "name=\"a\"\r\n--xx--", "header does not end", 0, NULL, NULL},
-	{"no disposition", TYPE, "--xx\r\nX: y\r\n\r\nh\r\n--xx--", "no name", 0, NULL, NULL},
-	{"no name", TYPE, "--xx\r\n" CD "filename=\"a\"\r\n\r\nh\r\n--xx--", "no name", 0, NULL, NULL},
-	{"empty name", TYPE, "--xx\r\n" CD "name=\"\"\r\n\r\nh\r\n--xx--", "no name", 0, NULL, NULL},
-	{"another disposition", TYPE, "--xx\r\nContent-Disposition: attachment; name=\"a\"\r\n\r\nh\r\n--xx--", "malformed", 0, NULL, NULL},
-	{"unclosed name", TYPE, "--xx\r\n" CD "name=\"a\r\n\r\nh\r\n--xx--", "malformed", 0, NULL, NULL},
-	{"no colon", TYPE, "--xx\r\nabc\r\n\r\nh\r\n--xx--", "no field", 0, NULL, NULL},
-	{"folded header", TYPE, "--xx\r\nContent-Disposition: form-data;\r\n name=\"a\"\r\n\r\nh\r\n--xx--", "no field", 0, NULL, NULL},
-	{"base64", TYPE, "--xx\r\n" CD "name=\"a\"\r\nContent-Transfer-Encoding: base64\r\n\r\nh\r\n--xx--", "Transfer-Encoding", 0, NULL, NULL},
-	{"too many parts", TYPE,
-	 "--xx\r\n" CD "name=a\r\n\r\n1\r\n--xx\r\n" CD "name=a\r\n\r\n2\r\n--xx\r\n" CD "name=a\r\n\r\n2\r\n--xx\r\n" CD
-	 "name=a\r\n\r\n2\r\n--xx--",
-	 "too many", 0, NULL, NULL},
+    {"one field", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\nhello\r\n--xx--\r\n", NULL, 1, "a", "hello"},
+    {"no final CRLF", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\nhello\r\n--xx--", NULL, 1, "a", "hello"},
+    {"epilogue", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\nhello\r\n--xx--\r\nbye", NULL, 1, "a", "hello"},
+    {"empty data", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\n\r\n--xx--\r\n", NULL, 1, "a", ""},
+    {"CRLF and dashes in the data", TYPE, "--xx\r\n" CD "name=a\r\n\r\n\r\n--x\r\n-\r\n\r\n--xx--", NULL, 1, "a",
+     "\r\n--x\r\n-\r\n"},
+    {"quoted boundary, other parameters", "Multipart/Form-Data; charset=utf-8; Boundary=\"xx\"",
+     "--xx\r\n" CD "name=\"a\"\r\n\r\nh\r\n--xx--", NULL, 1, "a", "h"},
+    {"blanks after the boundary", TYPE, "--xx \t\r\n" CD "name=\"a\"\r\n\r\nh\r\n--xx--", NULL, 1, "a", "h"},
+    {"other headers, any case", TYPE, "--xx\r\nX-Y: z\r\ncontent-disposition: Form-Data; NAME=\"a\"\r\n\r\nh\r\n--xx--",
+     NULL, 1, "a", "h"},
+    {"two parts", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\n1\r\n--xx\r\n" CD "name=\"b\"\r\n\r\n2\r\n--xx--", NULL, 2,
+     "a", "1"},
+    {"no parts", TYPE, "--xx--\r\n", NULL, 0, NULL, NULL},
+    {"8bit encoding", TYPE, "--xx\r\n" CD "name=\"a\"\r\nContent-Transfer-Encoding: 8bit\r\n\r\nh\r\n--xx--", NULL, 1,
+     "a", "h"},
+    {"not form data", "multipart/mixed; boundary=xx", "--xx--", "must be multipart/form-data", 0, NULL, NULL},
+    {"JSON", "application/json", "{}", "must be multipart/form-data", 0, NULL, NULL},
+    {"no boundary", "multipart/form-data", "--xx--", "boundary is missing", 0, NULL, NULL},
+    {"empty boundary", "multipart/form-data; boundary=\"\"", "----", "boundary is missing", 0, NULL, NULL},
+    {"boundary of 71",
+     "multipart/form-data; boundary=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "--",
+     "boundary is missing", 0, NULL, NULL},
+    {"boundary with a quote", "multipart/form-data; boundary=\"a\\\"b\"", "--", "boundary is missing", 0, NULL, NULL},
+    {"unclosed quote", "multipart/form-data; boundary=\"xx", "--xx--", "boundary is missing", 0, NULL, NULL},
+    {"empty body", TYPE, "", "does not begin", 0, NULL, NULL},
+    {"preamble", TYPE, "hello\r\n--xx--", "does not begin", 0, NULL, NULL},
+    {"other boundary", TYPE, "--yy\r\n\r\n--yy--", "does not begin", 0, NULL, NULL},
+    {"boundary with a tail", TYPE, "--xxy\r\n" CD "name=\"a\"\r\n\r\nh\r\n--xx--", "followed by", 0, NULL, NULL},
+    {"inner boundary with a tail", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\nh\r\n--xxy\r\n--xx--", "followed by", 0, NULL,
+     NULL},
+    {"never ends", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\nhello\r\n", "ends before", 0, NULL, NULL},
+    {"ends in the boundary", TYPE, "--xx\r\n" CD "name=\"a\"\r\n\r\nhello\r\n--xx", "followed by", 0, NULL, NULL},
+    {"bare LFs", TYPE, "--xx\n" CD "name=\"a\"\n\nhello\n--xx--\n", "followed by", 0, NULL, NULL},
+    {"no header, no body", TYPE, "--xx\r\n--xx--", "header does not end", 0, NULL, NULL},
+    {"header does not end", TYPE, "--xx\r\n" CD "name=\"a\"\r\n--xx--", "header does not end", 0, NULL, NULL},
+    {"no disposition", TYPE, "--xx\r\nX: y\r\n\r\nh\r\n--xx--", "no name", 0, NULL, NULL},
+    {"no name", TYPE, "--xx\r\n" CD "filename=\"a\"\r\n\r\nh\r\n--xx--", "no name", 0, NULL, NULL},
+    {"empty name", TYPE, "--xx\r\n" CD "name=\"\"\r\n\r\nh\r\n--xx--", "no name", 0, NULL, NULL},
+    {"another disposition", TYPE, "--xx\r\nContent-Disposition: attachment; name=\"a\"\r\n\r\nh\r\n--xx--", "malformed",
+     0, NULL, NULL},
+    {"unclosed name", TYPE, "--xx\r\n" CD "name=\"a\r\n\r\nh\r\n--xx--", "malformed", 0, NULL, NULL},
+    {"no colon", TYPE, "--xx\r\nabc\r\n\r\nh\r\n--xx--", "no field", 0, NULL, NULL},
+    {"folded header", TYPE, "--xx\r\nContent-Disposition: form-data;\r\n name=\"a\"\r\n\r\nh\r\n--xx--", "no field", 0,
+     NULL, NULL},
+    {"base64", TYPE, "--xx\r\n" CD "name=\"a\"\r\nContent-Transfer-Encoding: base64\r\n\r\nh\r\n--xx--",
+     "Transfer-Encoding", 0, NULL, NULL},
+    {"too many parts", TYPE,
+     "--xx\r\n" CD "name=a\r\n\r\n1\r\n--xx\r\n" CD "name=a\r\n\r\n2\r\n--xx\r\n" CD "name=a\r\n\r\n2\r\n--xx\r\n" CD
+     "name=a\r\n\r\n2\r\n--xx--",
+     "too many", 0, NULL, NULL},
 };
 
 static void test_rows(void **state) {
@@ -87,7 +96,8 @@ static void test_rows(void **state) {
 
 /* Cut at any octet it is an error, never a crash. */
 static void test_cut(void **state) {
-	static const char body[] = "--xx\r\n" CD "name=\"a\"; filename=\"f\"\r\nContent-Type: a/b\r\n\r\n1\r\n--xx\r\n" CD "name=\"b\"\r\n\r\n2\r\n--xx--";
+	static const char body[] = "--xx\r\n" CD "name=\"a\"; filename=\"f\"\r\nContent-Type: a/b\r\n\r\n1\r\n--xx\r\n" CD
+	                           "name=\"b\"\r\n\r\n2\r\n--xx--";
 	for (size_t n = 0; n < sizeof(body) - 1; n++) {
 		struct multipart_part parts[3];
 		unsigned count;
@@ -118,22 +128,22 @@ static const struct {
 	const char *params, *filename;
 	bool is_file;
 } files[] = {
-	{"", "", false},
-	{"; filename=\"a.txt\"", "a.txt", true},
-	{"; filename=a.txt", "a.txt", true},
-	{"; filename=\"\"", "", true},
-	{"; filename=\"a;b.txt\"", "a;b.txt", true},
-	{"; filename=\"a\\\"b.txt\"", "a\"b.txt", true},
-	{"; filename=\"a%22b%0D%0Ac.txt\"", "a\"b  c.txt", true},
-	{"; filename=\"100%25.txt\"", "100%25.txt", true},
-	{"; filename=\"\xd0\xbf\xd0\xb8.txt\"", "\xd0\xbf\xd0\xb8.txt", true},
-	{"; filename=\"C:\\dir\\a.txt\"", "a.txt", true},
-	{"; filename=\"../../etc/passwd\"", "passwd", true},
-	{"; filename=\"x.txt\"; filename*=utf-8''%d0%bf.txt", "\xd0\xbf.txt", true},
-	{"; filename*=UTF-8'en'a%20b.txt", "a b.txt", true},
-	{"; filename*=utf-8''..%2f..%2fx.txt", "x.txt", true},
-	{"; filename*=broken; filename=\"y.txt\"", "y.txt", true},
-	{"; filename*=utf-8''%ff.txt", "\xef\xbf\xbd.txt", true},
+    {"", "", false},
+    {"; filename=\"a.txt\"", "a.txt", true},
+    {"; filename=a.txt", "a.txt", true},
+    {"; filename=\"\"", "", true},
+    {"; filename=\"a;b.txt\"", "a;b.txt", true},
+    {"; filename=\"a\\\"b.txt\"", "a\"b.txt", true},
+    {"; filename=\"a%22b%0D%0Ac.txt\"", "a\"b  c.txt", true},
+    {"; filename=\"100%25.txt\"", "100%25.txt", true},
+    {"; filename=\"\xd0\xbf\xd0\xb8.txt\"", "\xd0\xbf\xd0\xb8.txt", true},
+    {"; filename=\"C:\\dir\\a.txt\"", "a.txt", true},
+    {"; filename=\"../../etc/passwd\"", "passwd", true},
+    {"; filename=\"x.txt\"; filename*=utf-8''%d0%bf.txt", "\xd0\xbf.txt", true},
+    {"; filename*=UTF-8'en'a%20b.txt", "a b.txt", true},
+    {"; filename*=utf-8''..%2f..%2fx.txt", "x.txt", true},
+    {"; filename*=broken; filename=\"y.txt\"", "y.txt", true},
+    {"; filename*=utf-8''%ff.txt", "\xef\xbf\xbd.txt", true},
 };
 
 static void test_files(void **state) {
@@ -158,10 +168,10 @@ static void test_files(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rows),
-		cmocka_unit_test(test_cut),
-		cmocka_unit_test(test_long_header),
-		cmocka_unit_test(test_files),
+	    cmocka_unit_test(test_rows),
+	    cmocka_unit_test(test_cut),
+	    cmocka_unit_test(test_long_header),
+	    cmocka_unit_test(test_files),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

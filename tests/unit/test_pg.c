@@ -1,9 +1,9 @@
 /* common/pg on a real PostgreSQL: order, isolation of errors, transactions, loss of the server at every stage, deadlines, bounds,
  * and every parameter type there and back. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -25,14 +25,14 @@ static const struct pg_stmt put = {.name = "put", .sql = "insert into t values (
 static const struct pg_stmt put_late = {.name = "put_late", .sql = "insert into late values ($1::int)"};
 static const struct pg_stmt tell = {.name = "tell", .sql = "select pg_notify('news', $1)"};
 static const struct pg_stmt warn = {.name = "warn", .sql = "select warn()"};
-static const struct pg_stmt scalars = {
-	.name = "scalars",
-	.sql = "select $1::text, $2::text, $3::smallint, $4::int, $5::bigint, $6::boolean, $7::bytea, $8::uuid, $9::timestamptz, "
-	       "$10::timestamptz, 'infinity'::timestamptz, $11::jsonb::text"};
+static const struct pg_stmt scalars = {.name = "scalars",
+                                       .sql = "select $1::text, $2::text, $3::smallint, $4::int, $5::bigint, "
+                                              "$6::boolean, $7::bytea, $8::uuid, $9::timestamptz, "
+                                              "$10::timestamptz, 'infinity'::timestamptz, $11::jsonb::text"};
 static const struct pg_stmt arrays = {
-	.name = "arrays",
-	.sql = "select $1::smallint[], $2::int[], $3::bigint[], $4::boolean[], $5::text[], $6::bytea[], $7::uuid[], "
-	       "$8::timestamptz[], array_to_string($8::timestamptz[], ',', 'null')"};
+    .name = "arrays",
+    .sql = "select $1::smallint[], $2::int[], $3::bigint[], $4::boolean[], $5::text[], $6::bytea[], $7::uuid[], "
+           "$8::timestamptz[], array_to_string($8::timestamptz[], ',', 'null')"};
 static const struct pg_stmt *const stmts[] = {&echo, &divide, &nap,     &put,    &put_late,
                                               &tell, &warn,   &scalars, &arrays, NULL};
 
@@ -147,13 +147,13 @@ static void quiet(void *arg, enum log_level level, const char *line, size_t n) {
 
 static struct pg_options base_options(void) {
 	return (struct pg_options){
-		.conninfo = pg_fixture_conninfo(db, NULL),
-		.application_name = "test",
-		.stmts = stmts,
-		.connections = 1,
-		.query_deadline_us = 5000000,
-		.connect_deadline_us = 5000000,
-		.schema_version = pg_fixture_version(db),
+	    .conninfo = pg_fixture_conninfo(db, NULL),
+	    .application_name = "test",
+	    .stmts = stmts,
+	    .connections = 1,
+	    .query_deadline_us = 5000000,
+	    .connect_deadline_us = 5000000,
+	    .schema_version = pg_fixture_version(db),
 	};
 }
 
@@ -201,7 +201,8 @@ static int start_db(void **state) {
 	db = pg_fixture_new(NULL);
 	pg_fixture_exec(db, "create table t (n int primary key)");
 	pg_fixture_exec(db, "create table late (n int unique deferrable initially deferred)");
-	pg_fixture_exec(db, "create function warn() returns int language plpgsql as $$ begin raise warning 'odd'; return 1; end $$");
+	pg_fixture_exec(
+	    db, "create function warn() returns int language plpgsql as $$ begin raise warning 'odd'; return 1; end $$");
 	/* Waits in the COMMIT, as for a standby: for the lock that the test holds. */
 	pg_fixture_exec(db, "create function slow_commit() returns trigger language plpgsql as $$ begin "
 	                    "perform pg_advisory_xact_lock(7); return null; end $$");
@@ -435,8 +436,9 @@ static void on_arrays(void *arg, const struct pg_result *r) {
 		assert_non_null(pg_array_elem(rows, 0, 5, n - 1).p);
 		assert_int_equal(pg_array_elem(rows, 0, 5, n - 1).n, 0);
 		assert_memory_equal(pg_array_elem(rows, 0, 6, n - 1).p, some_id((uint8_t)n).b, 16);
-		assert_true(slice_eq(pg_text(rows, 0, 8), n == 1 ? slice_str("1970-01-01 00:00:00+00")
-		                                                 : slice_str("1970-01-01 00:00:00+00,null,1970-01-01 00:00:00+00")));
+		assert_true(
+		    slice_eq(pg_text(rows, 0, 8), n == 1 ? slice_str("1970-01-01 00:00:00+00")
+		                                         : slice_str("1970-01-01 00:00:00+00,null,1970-01-01 00:00:00+00")));
 	} else {
 		assert_int_equal(pg_text(rows, 0, 8).n, 0);
 	}
@@ -459,15 +461,13 @@ static void fill_array(struct pg_params *p, enum pg_elem elem, unsigned n) {
 		else if (elem == PG_TIMESTAMPTZ)
 			pg_elem_time(p, 0);
 		else
-			pg_elem_int(p, elem, elem == PG_INT2   ? 7
-			                     : elem == PG_INT4 ? 70000
-			                     : elem == PG_INT8 ? 7000000000 + i
-			                                       : 1);
+			pg_elem_int(p, elem, elem == PG_INT2 ? 7 : elem == PG_INT4 ? 70000 : elem == PG_INT8 ? 7000000000 + i : 1);
 	}
 }
 
 static void test_arrays(void **state) {
-	static const enum pg_elem elems[] = {PG_INT2, PG_INT4, PG_INT8, PG_BOOL, PG_TEXT, PG_BYTEA, PG_UUID, PG_TIMESTAMPTZ};
+	static const enum pg_elem elems[] = {PG_INT2, PG_INT4,  PG_INT8, PG_BOOL,
+	                                     PG_TEXT, PG_BYTEA, PG_UUID, PG_TIMESTAMPTZ};
 	static const unsigned sizes[] = {0, 1, 3};
 	struct pg_params p;
 	(void)state;
@@ -714,7 +714,8 @@ static void test_query_not_starved(void **state) {
 /* ---- losing the server ---- */
 
 static int64_t kill_backends(void) {
-	return pg_fixture_int(db, "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'test'");
+	return pg_fixture_int(
+	    db, "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'test'");
 }
 
 static void test_killed_query(void **state) {
@@ -967,8 +968,8 @@ static void test_second_host(void **state) {
 	struct answer a = {0};
 	struct pg_options o = base_options();
 	(void)state;
-	cleanup(freep) char *conninfo =
-		xasprintf("host=/nonexistent,%s dbname=minutemail user=postgres target_session_attrs=read-write", pg_fixture_dir(db));
+	cleanup(freep) char *conninfo = xasprintf(
+	    "host=/nonexistent,%s dbname=minutemail user=postgres target_session_attrs=read-write", pg_fixture_dir(db));
 	o.conninfo = conninfo;
 	open_pool(&o);
 	await_up();
@@ -1073,41 +1074,41 @@ static void test_freed_in_commit(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		row(test_order),
-		row(test_error_isolated),
-		row(test_error_at_sync),
-		row(test_warning_is_doubt),
-		row(test_cancel),
-		row(test_bounds),
-		row(test_too_large),
-		row(test_scalars),
-		row(test_arrays),
-		row(test_commit),
-		row(test_commit_in_steps),
-		row(test_waiting_tx),
-		row(test_tx_error),
-		row(test_tx_error_then_more),
-		row(test_commit_error),
-		row(test_rollback),
-		row(test_commit_warned),
-		row(test_fairness),
-		row(test_query_not_starved),
-		row(test_killed_query),
-		row(test_killed_before_commit),
-		row(test_killed_at_commit),
-		row(test_cancelled_at_commit),
-		row(test_deadline_at_commit),
-		row(test_deadlines),
-		row(test_restart),
-		row(test_refused_schema),
-		row(test_refused_statement),
-		row(test_refused_fsync),
-		row(test_refused_connection),
-		row(test_connect_deadline),
-		row(test_second_host),
-		row(test_notify),
-		row(test_freed_in_callback),
-		row(test_freed_in_commit),
+	    row(test_order),
+	    row(test_error_isolated),
+	    row(test_error_at_sync),
+	    row(test_warning_is_doubt),
+	    row(test_cancel),
+	    row(test_bounds),
+	    row(test_too_large),
+	    row(test_scalars),
+	    row(test_arrays),
+	    row(test_commit),
+	    row(test_commit_in_steps),
+	    row(test_waiting_tx),
+	    row(test_tx_error),
+	    row(test_tx_error_then_more),
+	    row(test_commit_error),
+	    row(test_rollback),
+	    row(test_commit_warned),
+	    row(test_fairness),
+	    row(test_query_not_starved),
+	    row(test_killed_query),
+	    row(test_killed_before_commit),
+	    row(test_killed_at_commit),
+	    row(test_cancelled_at_commit),
+	    row(test_deadline_at_commit),
+	    row(test_deadlines),
+	    row(test_restart),
+	    row(test_refused_schema),
+	    row(test_refused_statement),
+	    row(test_refused_fsync),
+	    row(test_refused_connection),
+	    row(test_connect_deadline),
+	    row(test_second_host),
+	    row(test_notify),
+	    row(test_freed_in_callback),
+	    row(test_freed_in_commit),
 	};
 	cmocka_set_test_filter(getenv("TEST_FILTER"));
 	return cmocka_run_group_tests_name("pg", tests, start_db, stop_db);

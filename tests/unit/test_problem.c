@@ -1,9 +1,9 @@
-/* problem: each row of the catalogue has all members of api.md 2, valid JSON whatever the detail, and its headers. respond_bytes() is
- * replaced here, so no connection is needed. */
+/* problem: each row of the catalogue has all members that clients read, valid JSON whatever the detail, and its
+ * headers. respond_bytes() is replaced here, so no connection is needed. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <stdio.h>
@@ -17,7 +17,8 @@ static char got_type[64], got_header[64], got_value[64], got_body[8192];
 static size_t got_len;
 static char last_log[2048];
 
-void respond_bytes(struct request *req, unsigned status, const char *type, const struct respond_header *extra, struct buf *body) {
+void respond_bytes(struct request *req, unsigned status, const char *type, const struct respond_header *extra,
+                   struct buf *body) {
 	(void)req;
 	got_status = status;
 	snprintf(got_type, sizeof(got_type), "%s", type);
@@ -44,25 +45,25 @@ static const struct {
 	unsigned status;
 	const char *error, *header, *value;
 } rows[] = {
-	{PROBLEM_BAD_REQUEST, 400, "bad_request", "", ""},
-	{PROBLEM_UNAUTHORIZED, 401, "unauthorized", "WWW-Authenticate", "Bearer"},
-	{PROBLEM_FORBIDDEN, 403, "forbidden", "", ""},
-	{PROBLEM_NOT_FOUND, 404, "not_found", "", ""},
-	{PROBLEM_METHOD_NOT_ALLOWED, 405, "method_not_allowed", "Allow", "GET, HEAD"},
-	{PROBLEM_CONFLICT, 409, "conflict", "", ""},
-	{PROBLEM_PAYLOAD_TOO_LARGE, 413, "payload_too_large", "", ""},
-	{PROBLEM_URI_TOO_LONG, 414, "uri_too_long", "", ""},
-	{PROBLEM_UNSUPPORTED_MEDIA_TYPE, 415, "unsupported_media_type", "", ""},
-	{PROBLEM_RANGE_NOT_SATISFIABLE, 416, "range_not_satisfiable", "", ""},
-	{PROBLEM_HEADER_TOO_LARGE, 431, "header_too_large", "", ""},
-	{PROBLEM_RATE_LIMIT, 429, "rate_limit_exceeded", "", ""},
-	{PROBLEM_QUOTA, 429, "quota_exceeded", "", ""},
-	{PROBLEM_INTERNAL, 500, "internal_error", "", ""},
-	{PROBLEM_UNAVAILABLE, 503, "unavailable", "Retry-After", "1"},
-	{PROBLEM_TIMEOUT, 408, "request_timeout", "", ""},
-	{PROBLEM_EXPECTATION_FAILED, 417, "expectation_failed", "", ""},
-	{PROBLEM_NOT_IMPLEMENTED, 501, "not_implemented", "", ""},
-	{PROBLEM_HTTP_VERSION, 505, "http_version_not_supported", "", ""},
+    {PROBLEM_BAD_REQUEST, 400, "bad_request", "", ""},
+    {PROBLEM_UNAUTHORIZED, 401, "unauthorized", "WWW-Authenticate", "Bearer"},
+    {PROBLEM_FORBIDDEN, 403, "forbidden", "", ""},
+    {PROBLEM_NOT_FOUND, 404, "not_found", "", ""},
+    {PROBLEM_METHOD_NOT_ALLOWED, 405, "method_not_allowed", "Allow", "GET, HEAD"},
+    {PROBLEM_CONFLICT, 409, "conflict", "", ""},
+    {PROBLEM_PAYLOAD_TOO_LARGE, 413, "payload_too_large", "", ""},
+    {PROBLEM_URI_TOO_LONG, 414, "uri_too_long", "", ""},
+    {PROBLEM_UNSUPPORTED_MEDIA_TYPE, 415, "unsupported_media_type", "", ""},
+    {PROBLEM_RANGE_NOT_SATISFIABLE, 416, "range_not_satisfiable", "", ""},
+    {PROBLEM_HEADER_TOO_LARGE, 431, "header_too_large", "", ""},
+    {PROBLEM_RATE_LIMIT, 429, "rate_limit_exceeded", "", ""},
+    {PROBLEM_QUOTA, 429, "quota_exceeded", "", ""},
+    {PROBLEM_INTERNAL, 500, "internal_error", "", ""},
+    {PROBLEM_UNAVAILABLE, 503, "unavailable", "Retry-After", "1"},
+    {PROBLEM_TIMEOUT, 408, "request_timeout", "", ""},
+    {PROBLEM_EXPECTATION_FAILED, 417, "expectation_failed", "", ""},
+    {PROBLEM_NOT_IMPLEMENTED, 501, "not_implemented", "", ""},
+    {PROBLEM_HTTP_VERSION, 505, "http_version_not_supported", "", ""},
 };
 
 static struct slice member(const json_t *o, const char *name) {
@@ -139,9 +140,13 @@ static void test_parse_errors(void **state) {
 	static const struct {
 		unsigned status;
 		const char *error;
-	} errors[] = {{400, "bad_request"},     {413, "payload_too_large"},  {414, "uri_too_long"},
-				  {417, "expectation_failed"}, {431, "header_too_large"}, {501, "not_implemented"},
-				  {505, "http_version_not_supported"}};
+	} errors[] = {{400, "bad_request"},
+	              {413, "payload_too_large"},
+	              {414, "uri_too_long"},
+	              {417, "expectation_failed"},
+	              {431, "header_too_large"},
+	              {501, "not_implemented"},
+	              {505, "http_version_not_supported"}};
 	struct request req = {.id = "r"};
 	for (size_t i = 0; i < array_len(errors); i++) {
 		const struct http_error error = {errors[i].status, "what was wrong: 100%"};
@@ -156,10 +161,10 @@ static void test_parse_errors(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rows),
-		cmocka_unit_test(test_internal),
-		cmocka_unit_test(test_hostile_detail),
-		cmocka_unit_test(test_parse_errors),
+	    cmocka_unit_test(test_rows),
+	    cmocka_unit_test(test_internal),
+	    cmocka_unit_test(test_hostile_detail),
+	    cmocka_unit_test(test_parse_errors),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

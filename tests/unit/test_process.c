@@ -27,16 +27,17 @@
 
 enum behaviour { GOOD, FAILS_TO_START, FAILS_LATER, NEVER_DRAINS };
 
-static const struct metrics_def defs[] = {
-	{"mm_open", METRICS_GAUGE, "Open.", NULL}, {"mm_starts_total", METRICS_COUNTER, "Starts.", NULL}, {NULL, METRICS_GAUGE, NULL, NULL}};
+static const struct metrics_def defs[] = {{"mm_open", METRICS_GAUGE, "Open.", NULL},
+                                          {"mm_starts_total", METRICS_COUNTER, "Starts.", NULL},
+                                          {NULL, METRICS_GAUGE, NULL, NULL}};
 
 struct run {
 	pid_t master;
-	int fd;                 /* our end of the pipe */
-	char text[16384];       /* all that was said */
-	size_t len, at;         /* at: behind the line found last */
+	int fd;           /* our end of the pipe */
+	char text[16384]; /* all that was said */
+	size_t len, at;   /* at: behind the line found last */
 	enum behaviour behaviour;
-	int out;                /* the other end, in master and workers */
+	int out; /* the other end, in master and workers */
 	struct loop *loop;
 	struct metrics *metrics;
 	unsigned index;
@@ -56,10 +57,10 @@ static int on_start(void *arg, struct loop *loop, unsigned index) {
 	r->loop = loop;
 	r->index = index;
 	bool first = metrics_sum(r->metrics, 1) < 2;
-	dprintf(r->out, "start %u pid=%ld uid=%u nnp=%d\n", index, (long)getpid(), (unsigned)getuid(),
-	        prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
 	metrics_add(r->metrics, 1, 1);
 	metrics_set(r->metrics, 0, 10);
+	dprintf(r->out, "start %u pid=%ld uid=%u nnp=%d\n", index, (long)getpid(), (unsigned)getuid(),
+	        prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
 	if ((r->behaviour == FAILS_TO_START && index == 1) || (r->behaviour == FAILS_LATER && !first))
 		return -ENOTCONN;
 	return 0;
@@ -94,6 +95,7 @@ static void launch(struct run *r) {
 	fflush(NULL);
 	r->master = fork();
 	if (r->master == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed test leaves nothing behind */
 		close(fds[0]);
 		r->out = fds[1];
 		log_init("test", LOG_LEVEL_INFO);
@@ -376,10 +378,12 @@ static int remove_dir(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ready_and_stop), cmocka_unit_test(test_restart),        cmocka_unit_test(test_fails_to_start),
-		cmocka_unit_test(test_fails_later),    cmocka_unit_test(test_drain_deadline), cmocka_unit_test(test_second_signal),
-		cmocka_unit_test(test_reload),         cmocka_unit_test(test_master_killed),  cmocka_unit_test(test_user),
-		cmocka_unit_test(test_bad_user),       cmocka_unit_test(test_metrics_taken),
+	    cmocka_unit_test(test_ready_and_stop), cmocka_unit_test(test_restart),
+	    cmocka_unit_test(test_fails_to_start), cmocka_unit_test(test_fails_later),
+	    cmocka_unit_test(test_drain_deadline), cmocka_unit_test(test_second_signal),
+	    cmocka_unit_test(test_reload),         cmocka_unit_test(test_master_killed),
+	    cmocka_unit_test(test_user),           cmocka_unit_test(test_bad_user),
+	    cmocka_unit_test(test_metrics_taken),
 	};
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

@@ -21,13 +21,13 @@
 struct peer {
 	struct loop *loop;
 	struct stream *stream;
-	int fd;               /* the other end, non-blocking */
-	unsigned seen[5];     /* events by kind */
-	char trace[32];       /* their letters, RDETX */
-	size_t cap, most;     /* most: the longest input seen */
-	size_t keep;          /* what the callback leaves unread; SIZE_MAX: all */
-	int park_in;          /* READABLE: 1: park; 2: park and want again; 3: the same, taking an octet */
-	int close_on;         /* event that closes; -1: none */
+	int fd;           /* the other end, non-blocking */
+	unsigned seen[5]; /* events by kind */
+	char trace[32];   /* their letters, RDETX */
+	size_t cap, most; /* most: the longest input seen */
+	size_t keep;      /* what the callback leaves unread; SIZE_MAX: all */
+	int park_in;      /* READABLE: 1: park; 2: park and want again; 3: the same, taking an octet */
+	int close_on;     /* event that closes; -1: none */
 };
 
 static void on_event(void *arg, enum stream_event event) {
@@ -481,11 +481,13 @@ static void test_stop(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_echo),           cmocka_unit_test(test_cap),        cmocka_unit_test(test_parking),
-		cmocka_unit_test(test_parking_inside), cmocka_unit_test(test_half_close), cmocka_unit_test(test_end_while_parked),
-		cmocka_unit_test(test_deadlines),      cmocka_unit_test(test_drained),    cmocka_unit_test(test_error),
-		cmocka_unit_test(test_close_inside),   cmocka_unit_test(test_last_octets), cmocka_unit_test(test_linger_ends),
-		cmocka_unit_test(test_stop),
+	    cmocka_unit_test(test_echo),        cmocka_unit_test(test_cap),
+	    cmocka_unit_test(test_parking),     cmocka_unit_test(test_parking_inside),
+	    cmocka_unit_test(test_half_close),  cmocka_unit_test(test_end_while_parked),
+	    cmocka_unit_test(test_deadlines),   cmocka_unit_test(test_drained),
+	    cmocka_unit_test(test_error),       cmocka_unit_test(test_close_inside),
+	    cmocka_unit_test(test_last_octets), cmocka_unit_test(test_linger_ends),
+	    cmocka_unit_test(test_stop),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

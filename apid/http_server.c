@@ -1,0 +1,142 @@
+/* The HTTP connections of one worker together: how many there may be, who gives way, and how they all end. */
+#include "apid/http_server.h"
+
+#include "common/clock.h"
+
+#include <sodium.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define SECOND INT64_C(1000000)
+#define EVICTABLE_US SECOND /* a connection younger than this is not idle: its first request may be on its way */
+
+const struct http_limits HTTP_LIMITS = {
+    .connections = 4096,
+    .requests = 10000,
+    .connection_us = 3600 * SECOND,
+    .idle_us = 60 * SECOND,
+    .head_us = 10 * SECOND,
+    .body_us = 30 * SECOND,
+    .handler_us = 60 * SECOND,
+    .write_us = 30 * SECOND,
+    .linger_us = 2 * SECOND,
+    .body_rate = 16 * 1024,
+    .write_rate = 4 * 1024,
+    .body_memory = 256 << 20,
+    .output_low = 64 * 1024,
+    .output_high = 256 * 1024,
+};
+
+static void tell_full(struct http_server *server, bool full) {
+	if (server->full == full)
+		return;
+	server->full = full;
+	if (full)
+		timer_arm(&server->retry, EVICTABLE_US * 11 / 10); /* the clock is coarse */
+	else
+		timer_disarm(&server->retry);
+	if (server->options.on_full)
+		server->options.on_full(server->options.arg, full);
+}
+
+/* By now some connection may have been idle long enough to give way. */
+static void on_retry(void *arg) {
+	tell_full(arg, false);
+}
+
+static void tell_drained(struct http_server *server) {
+	if (server->count > 0 || server->drained)
+		return;
+	server->drained = true;
+	if (server->options.on_drained)
+		server->options.on_drained(server->options.arg);
+}
+
+/* Room for one more: at the limit the connection that has been idle longest goes, unless even that one has only just
+ * come. A few more than the limit get in until the listeners are told. */
+static void make_room(struct http_server *server) {
+	if (server->count < server->limits.connections)
+		return;
+	struct list *l = list_first(&server->idle);
+	struct http_conn *oldest = l ? list_entry(l, struct http_conn, idle_link) : NULL;
+	if (!oldest || clock_mono_us() - oldest->since_us < EVICTABLE_US) {
+		tell_full(server, true);
+		return;
+	}
+	apid_count(server->api->metrics, APID_CONNECTIONS_EVICTED, 1);
+	http_conn_close(oldest, true);
+}
+
+void http_server_joined(struct http_server *server) {
+	server->count++;
+	apid_count(server->api->metrics, APID_CONNECTIONS, 1);
+	apid_count(server->api->metrics, APID_CONNECTIONS_TOTAL, 1);
+}
+
+void http_server_left(struct http_server *server) {
+	server->count--;
+	apid_count(server->api->metrics, APID_CONNECTIONS, -1);
+	if (server->draining)
+		tell_drained(server);
+	else if (server->count < server->limits.connections)
+		tell_full(server, false);
+}
+
+void http_server_accept(struct http_server *server, int fd) {
+	make_room(server);
+	if (server->draining)
+		close(fd);
+	else
+		http_conn_open(server, fd);
+}
+
+struct http_server *http_server_new(const struct http_options *options) {
+	struct http_server *server = xcalloc(1, sizeof(*server));
+	uint32_t prefix = 0;
+	server->options = *options;
+	server->limits = *options->limits;
+	server->api = options->api;
+	timer_init(&server->retry, options->api->loop, on_retry, server);
+	list_init(&server->conns);
+	list_init(&server->idle);
+	list_init(&server->spare);
+	buf_init(&server->head, 32 * 1024);
+	randombytes_buf(&prefix, sizeof(prefix));
+	snprintf(server->id_prefix, sizeof(server->id_prefix), "%08x-", prefix);
+	server->date_second = -1;
+	return server;
+}
+
+void http_server_drain(struct http_server *server) {
+	if (server->draining)
+		return;
+	server->draining = true;
+	list_for_each_safe (l, &server->conns) {
+		struct http_conn *c = list_entry(l, struct http_conn, link);
+		if (c->state == CONN_HEAD && !c->head_begun)
+			http_conn_close(c, true);
+	}
+	tell_drained(server);
+}
+
+struct http_server *http_server_free(struct http_server *server) {
+	struct list *l;
+	if (!server)
+		return NULL;
+	server->options.on_full = NULL;
+	server->options.on_drained = NULL;
+	while ((l = list_first(&server->conns)))
+		http_conn_close(list_entry(l, struct http_conn, link), false);
+	while ((l = list_first(&server->spare))) {
+		list_unlink(l);
+		free(list_entry(l, struct request, link));
+	}
+	timer_fini(&server->retry);
+	buf_fini(&server->head);
+	free(server);
+	return NULL;
+}
+
+unsigned http_server_connections(const struct http_server *server) {
+	return server->count;
+}
