@@ -270,6 +270,11 @@ int api_expiry(struct request *r, const json_t *body, int64_t *ret_expires_at) {
 		                (long long)(config->mailbox_lifetime_max_us / 1000000));
 		return -1;
 	}
+	if (given && life < config->mailbox_lifetime_min_us) {
+		respond_problem(r, PROBLEM_BAD_REQUEST, "member \"expiresIn\" is under the shortest lifetime, %lld seconds",
+		                (long long)(config->mailbox_lifetime_min_us / 1000000));
+		return -1;
+	}
 	*ret_expires_at = never ? INT64_MAX : clock_wall_us() + life;
 	return given || never;
 }

@@ -3,13 +3,12 @@
 #include "apid/server.h"
 #include "common/apikey.h"
 #include "common/config.h"
-#include "common/listener.h"
+#include "common/daemon.h"
 #include "common/log.h"
 #include "common/process.h"
 
 #include <sodium.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #define SECOND 1000000LL
 #define MINUTE (60 * SECOND)
@@ -42,6 +41,8 @@ static const struct config_key KEYS[] = {
     KEY("apid_key_cache", CONFIG_INT, key_cache, "10000", 1, 1000000, false, "API keys that one worker remembers"),
     KEY("mailbox_lifetime_default", CONFIG_DURATION, mailbox_lifetime_default, "15m", MINUTE, 3650 * 24 * 60 * MINUTE,
         false, "how long a mailbox lives when its creator does not say"),
+    KEY("mailbox_lifetime_min", CONFIG_DURATION, mailbox_lifetime_min, "1m", SECOND, 24 * 60 * MINUTE, false,
+        "the shortest that a creator may say"),
     KEY("mailbox_lifetime_max", CONFIG_DURATION, mailbox_lifetime_max, "60m", MINUTE, 3650 * 24 * 60 * MINUTE, false,
         "the longest that a creator may say, except for ever"),
     KEY("source_max", CONFIG_SIZE, source_max, "25M", 1024, 512 * MIB, false, "octets of a mail made through the API"),
@@ -51,8 +52,8 @@ static const struct config_key KEYS[] = {
 struct apid {
 	struct apid_config config;
 	struct metrics *metrics;
-	unsigned workers, addresses, index; /* index: which worker this process is */
-	int *fds;                           /* addresses × workers */
+	struct daemon_sockets sockets;
+	char host_name[256];
 	struct server server;
 };
 
@@ -60,18 +61,10 @@ struct apid {
 
 static int worker_start(void *arg, struct loop *loop, unsigned index) {
 	struct apid *d = arg;
-	int *mine = xcalloc(d->addresses, sizeof(int));
-	d->index = index;
-	for (unsigned i = 0; i < d->addresses * d->workers; i++) {
-		if (i % d->workers == index) {
-			mine[i / d->workers] = d->fds[i];
-		} else { /* the master keeps it for its own worker */
-			close(d->fds[i]);
-			d->fds[i] = -1;
-		}
-	}
-	int r = server_start(&d->server, loop, &d->config, d->metrics, mine, d->addresses, index);
-	free(mine);
+	int *fds = xcalloc(d->sockets.addresses, sizeof(int));
+	daemon_sockets_keep(&d->sockets, index, fds);
+	int r = server_start(&d->server, loop, &d->config, d->metrics, fds, d->sockets.addresses, index);
+	free(fds);
 	return r;
 }
 
@@ -79,60 +72,18 @@ static void worker_drain(void *arg) {
 	server_drain(&((struct apid *)arg)->server);
 }
 
-static void apply_log_level(const struct apid_config *config) {
-	enum log_level level;
-	if (log_level_parse(config->log_level, &level))
-		log_set_level(level);
-}
-
 static void worker_reload(void *arg) {
 	struct apid *d = arg;
-	if (config_reload(KEYS, &d->config) == 0)
-		apply_log_level(&d->config);
+	if (config_reload(KEYS, &d->config) == 0 && !daemon_set_log_level(d->config.log_level))
+		log_msg(LOG_LEVEL_WARNING, "ignoring log_level", "must be debug, info, warning or error");
 }
 
 static void worker_stop(void *arg) {
 	struct apid *d = arg;
 	server_stop(&d->server);
-	for (unsigned a = 0; a < d->addresses; a++) {
-		close(d->fds[a * d->workers + d->index]);
-		d->fds[a * d->workers + d->index] = -1;
-	}
 }
 
 /* ---- start-up ---- */
-
-static int open_sockets(struct apid *d) {
-	while (d->config.listen[d->addresses])
-		d->addresses++;
-	d->fds = xmalloc(max_of((size_t)d->addresses * d->workers, 1) * sizeof(int));
-	memset(d->fds, -1, (size_t)d->addresses * d->workers * sizeof(int));
-	for (unsigned a = 0; a < d->addresses; a++) {
-		const char *error;
-		char name[128];
-		struct log_line line;
-		int r = listener_open(d->config.listen[a], d->workers, &d->fds[a * d->workers], &error);
-		if (r < 0) {
-			log_msg(LOG_LEVEL_ERROR, "cannot listen", "%s: %s", d->config.listen[a], error);
-			return r;
-		}
-		listener_name(d->fds[a * d->workers], name, sizeof(name));
-		log_begin(&line, LOG_LEVEL_INFO, "listening");
-		log_str(&line, "address", name);
-		log_end(&line);
-	}
-	return 0;
-}
-
-static void default_hostname(struct apid_config *config) {
-	char name[256] = "localhost";
-	if (*config->hostname)
-		return;
-	if (gethostname(name, sizeof(name) - 1) < 0)
-		log_msg(LOG_LEVEL_WARNING, "no host name", "using %s", name);
-	free(config->hostname);
-	config->hostname = xstrdup(name);
-}
 
 static bool refuse(const char *text) {
 	fprintf(stderr, "apid: %s\n", text);
@@ -141,15 +92,15 @@ static bool refuse(const char *text) {
 
 /* What a row of the table cannot say. */
 static bool check(struct apid_config *config) {
-	enum log_level level;
-	if (!log_level_parse(config->log_level, &level))
+	if (!daemon_set_log_level(config->log_level))
 		return refuse("log_level must be debug, info, warning or error");
 	if (strcmp(config->environment, "live") != 0 && strcmp(config->environment, "test") != 0)
 		return refuse("environment must be live or test");
 	if (!config->listen[0])
 		return refuse("apid_listen is empty");
-	if (config->mailbox_lifetime_default > config->mailbox_lifetime_max)
-		return refuse("mailbox_lifetime_default is over mailbox_lifetime_max");
+	if (config->mailbox_lifetime_default < config->mailbox_lifetime_min ||
+	    config->mailbox_lifetime_default > config->mailbox_lifetime_max)
+		return refuse("mailbox_lifetime_default is not between mailbox_lifetime_min and mailbox_lifetime_max");
 	if (apikey_secret_parse(config->key_secret, config->secret) < 0)
 		return refuse(
 		    "key_secret must be 64 hex digits: set MINUTEMAIL_KEY_SECRET_FILE to a file made by openssl rand -hex 32");
@@ -157,13 +108,14 @@ static bool check(struct apid_config *config) {
 }
 
 static int run(struct apid *d) {
-	d->workers = d->config.workers ? (unsigned)d->config.workers : process_default_workers();
-	d->metrics = metrics_new(APID_METRICS, d->workers);
-	if (open_sockets(d) < 0)
+	unsigned workers = d->config.workers ? (unsigned)d->config.workers : process_default_workers();
+	d->config.name = daemon_hostname(d->config.hostname, d->host_name);
+	d->metrics = metrics_new(APID_METRICS, workers);
+	if (daemon_sockets_open(&d->sockets, d->config.listen, workers) < 0)
 		return 1;
 	const struct process_options options = {
 	    .name = "apid",
-	    .workers = d->workers,
+	    .workers = workers,
 	    .user = d->config.user,
 	    .drain_us = d->config.drain,
 	    .metrics_listen = d->config.metrics_listen,
@@ -182,8 +134,6 @@ int main(int argc, char **argv) {
 		return 1;
 	switch (config_load(KEYS, &d.config, argc, argv, "apid: answers MinuteMail's HTTP API from PostgreSQL", NULL)) {
 	case CONFIG_OK:
-		apply_log_level(&d.config);
-		default_hostname(&d.config);
 		if (check(&d.config))
 			status = run(&d);
 		break;
@@ -193,11 +143,7 @@ int main(int argc, char **argv) {
 	case CONFIG_BAD:
 		break;
 	}
-	for (unsigned i = 0; d.fds && i < d.addresses * d.workers; i++) {
-		if (d.fds[i] >= 0)
-			close(d.fds[i]);
-	}
-	free(d.fds);
+	daemon_sockets_close(&d.sockets);
 	metrics_free(d.metrics);
 	config_fini(KEYS, &d.config);
 	sodium_memzero(d.config.secret, sizeof(d.config.secret));

@@ -98,8 +98,9 @@ int server_start(struct server *s, struct loop *loop, const struct apid_config *
                  const int *fds, unsigned fd_count, unsigned index) {
 	*s = (struct server){.loop = loop, .config = config};
 	s->api_config = (struct api_config){
-	    .hostname = config->hostname,
+	    .hostname = config->name,
 	    .mailbox_lifetime_default_us = config->mailbox_lifetime_default,
+	    .mailbox_lifetime_min_us = config->mailbox_lifetime_min,
 	    .mailbox_lifetime_max_us = config->mailbox_lifetime_max,
 	    .source_max = config->source_max,
 	};

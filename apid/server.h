@@ -13,12 +13,13 @@ struct metrics;
 /* The daemon's configuration; main.c has the table that fills it. Durations in microseconds, sizes in octets. */
 struct apid_config {
 	char **listen;
+	const char *name; /* by which we go: hostname, or the host's when that is empty */
 	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *environment, *key_secret;
 	int64_t workers, drain;
 	int64_t database_connections; /* of one worker, beside one for keys */
 	int64_t connections_max;      /* of one worker */
 	int64_t key_cache;            /* keys held by one worker */
-	int64_t mailbox_lifetime_default, mailbox_lifetime_max;
+	int64_t mailbox_lifetime_default, mailbox_lifetime_min, mailbox_lifetime_max;
 	int64_t source_max;
 	uint8_t secret[32]; /* key_secret, decoded */
 };

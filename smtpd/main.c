@@ -1,6 +1,6 @@
 /* smtpd: flags, configuration, listening sockets, then master and workers. */
 #include "common/config.h"
-#include "common/listener.h"
+#include "common/daemon.h"
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/process.h"
@@ -8,7 +8,6 @@
 #include "smtpd/smtpd_metrics.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
 #define SECOND 1000000LL
 #define MIB (1024 * 1024LL)
@@ -56,31 +55,17 @@ static const struct config_key KEYS[] = {
 struct smtpd {
 	struct smtpd_config config;
 	struct metrics *metrics;
-	unsigned workers, addresses;
-	int *fds; /* addresses × workers */
+	struct daemon_sockets sockets;
+	char host_name[256];
 	struct server server;
 };
 
-static void close_socket(int *fd) {
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
 static int worker_start(void *arg, struct loop *loop, unsigned index) {
 	struct smtpd *d = arg;
-	int *mine = xcalloc(d->addresses, sizeof(int));
-	for (unsigned a = 0; a < d->addresses; a++) {
-		for (unsigned w = 0; w < d->workers; w++) {
-			int fd = d->fds[a * d->workers + w];
-			if (w == index)
-				mine[a] = fd;
-			else
-				close_socket(&d->fds[a * d->workers + w]); /* the master keeps it for its own worker */
-		}
-	}
-	int r = server_start(&d->server, loop, &d->config, d->metrics, mine, d->addresses);
-	free(mine);
+	int *fds = xcalloc(d->sockets.addresses, sizeof(int));
+	daemon_sockets_keep(&d->sockets, index, fds);
+	int r = server_start(&d->server, loop, &d->config, d->metrics, fds, d->sockets.addresses);
+	free(fds);
 	return r;
 }
 
@@ -88,16 +73,10 @@ static void worker_drain(void *arg) {
 	server_drain(&((struct smtpd *)arg)->server);
 }
 
-static void apply_log_level(const struct smtpd_config *config) {
-	enum log_level level;
-	if (log_level_parse(config->log_level, &level))
-		log_set_level(level);
-}
-
 static void worker_reload(void *arg) {
 	struct smtpd *d = arg;
-	if (config_reload(KEYS, &d->config) == 0)
-		apply_log_level(&d->config);
+	if (config_reload(KEYS, &d->config) == 0 && !daemon_set_log_level(d->config.log_level))
+		log_msg(LOG_LEVEL_WARNING, "ignoring log_level", "must be debug, info, warning or error");
 }
 
 static void worker_stop(void *arg) {
@@ -105,73 +84,55 @@ static void worker_stop(void *arg) {
 	server_stop(&d->server);
 }
 
-static int open_sockets(struct smtpd *d) {
-	while (d->config.listen[d->addresses])
-		d->addresses++;
-	d->fds = xmalloc((size_t)d->addresses * d->workers * sizeof(int));
-	memset(d->fds, -1, (size_t)d->addresses * d->workers * sizeof(int));
-	for (unsigned a = 0; a < d->addresses; a++) {
-		const char *error;
-		int r = listener_open(d->config.listen[a], d->workers, &d->fds[a * d->workers], &error);
-		if (r < 0) {
-			log_msg(LOG_LEVEL_ERROR, "cannot listen", "%s: %s", d->config.listen[a], error);
-			return r;
-		}
-		char name[128];
-		listener_name(d->fds[a * d->workers], name, sizeof(name));
-		struct log_line line;
-		log_begin(&line, LOG_LEVEL_INFO, "listening");
-		log_str(&line, "address", name);
-		log_end(&line);
-	}
-	return 0;
+static bool refuse(const char *text) {
+	fprintf(stderr, "smtpd: %s\n", text);
+	return false;
 }
 
-/* Apart from the configured one, which a reload compares with what is configured then. */
-static void set_name(struct smtpd_config *config) {
-	if (config->hostname && *config->hostname) {
-		config->name = config->hostname;
-		return;
-	}
-	if (gethostname(config->host_name, sizeof(config->host_name) - 1) < 0)
-		strcpy(config->host_name, "localhost");
-	config->name = config->host_name;
+/* What a row of the table cannot say. */
+static bool check(const struct smtpd_config *config) {
+	if (!daemon_set_log_level(config->log_level))
+		return refuse("log_level must be debug, info, warning or error");
+	if (!config->listen[0])
+		return refuse("smtpd_listen is empty");
+	return true;
+}
+
+static int run(struct smtpd *d) {
+	unsigned workers = d->config.workers ? (unsigned)d->config.workers : process_default_workers();
+	d->config.name = daemon_hostname(d->config.hostname, d->host_name);
+	d->metrics = metrics_new(SMTPD_METRICS, workers);
+	if (daemon_sockets_open(&d->sockets, d->config.listen, workers) < 0)
+		return 1;
+	const struct process_options options = {
+		.name = "smtpd",
+		.workers = workers,
+		.user = d->config.user,
+		.drain_us = d->config.drain,
+		.metrics_listen = d->config.metrics_listen,
+		.metrics = d->metrics,
+		.pid_file = d->config.pid_file,
+	};
+	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop};
+	return process_run(&options, &ops, d);
 }
 
 int main(int argc, char **argv) {
 	struct smtpd d = {0};
+	int status = 2;
 	log_init("smtpd", LOG_LEVEL_INFO);
 	switch (config_load(KEYS, &d.config, argc, argv, "smtpd: receives mail over SMTP and commits it to PostgreSQL", NULL)) {
 	case CONFIG_OK:
+		if (check(&d.config))
+			status = run(&d);
 		break;
 	case CONFIG_EXIT_OK:
-		config_fini(KEYS, &d.config);
-		return 0;
+		status = 0;
+		break;
 	case CONFIG_BAD:
-		config_fini(KEYS, &d.config);
-		return 2;
+		break;
 	}
-	apply_log_level(&d.config);
-	set_name(&d.config);
-	d.workers = d.config.workers ? (unsigned)d.config.workers : process_default_workers();
-	d.metrics = metrics_new(SMTPD_METRICS, d.workers);
-	int status = 1;
-	if (open_sockets(&d) == 0) {
-		const struct process_options options = {
-			.name = "smtpd",
-			.workers = d.workers,
-			.user = d.config.user,
-			.drain_us = d.config.drain,
-			.metrics_listen = d.config.metrics_listen,
-			.metrics = d.metrics,
-			.pid_file = d.config.pid_file,
-		};
-		const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop};
-		status = process_run(&options, &ops, &d);
-	}
-	for (unsigned i = 0; d.fds && i < d.addresses * d.workers; i++)
-		close_socket(&d.fds[i]);
-	free(d.fds);
+	daemon_sockets_close(&d.sockets);
 	metrics_free(d.metrics);
 	config_fini(KEYS, &d.config);
 	return status;

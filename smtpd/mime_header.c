@@ -97,8 +97,7 @@ static bool next_field(struct mime_walk *w, struct text_field *ret) {
 	if (w->depth > 0 && w->n - w->at >= 2 && p[0] == '-' && p[1] == '-' && mime_delimiter_at(w, w->at, &unused))
 		return false;
 	struct slice rest = slice_of(p, w->n - w->at);
-	text_next_field(&rest, ret);
-	if (ret->name.n == 0)
+	if (text_next_field(&rest, ret) == 0 || ret->name.n == 0)
 		return false;
 	w->at = (size_t)(rest.p - w->source);
 	return true;

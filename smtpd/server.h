@@ -17,8 +17,7 @@ struct store;
 struct smtpd_config {
 	char **listen;
 	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *spool_dir;
-	const char *name;             /* by which we go: hostname, or host_name when that is empty */
-	char host_name[256];
+	const char *name;             /* by which we go: hostname, or the host's when that is empty */
 	int64_t workers, drain;
 	int64_t message_size_max, recipients_max, messages_max, errors_max, junk_max, bad_recipients_max;
 	int64_t connections_max;      /* of one worker */
