@@ -12,14 +12,14 @@
 static void write_row(struct json_out *j, const struct pg_rows *rows, const char *owner) {
 	struct id id = pg_uuid(rows, 0, 0);
 	struct slice tag = pg_text(rows, 0, 2);
-	json_object(j);
-	json_member_id(j, "id", &id);
+	json_out_object(j);
+	json_out_member_id(j, "id", &id);
 	api_address_write(j, pg_text(rows, 0, 1));
-	json_member_string(j, "tag", tag.p, tag.n);
-	json_member_cstring(j, "owner", owner);
-	json_member_time(j, "createdAt", pg_time(rows, 0, 3));
-	json_member_time(j, "archivedAt", pg_time(rows, 0, 4));
-	json_object_end(j);
+	json_out_member_string(j, "tag", tag.p, tag.n);
+	json_out_member_cstring(j, "owner", owner);
+	json_out_member_time(j, "createdAt", pg_time(rows, 0, 3));
+	json_out_member_time(j, "archivedAt", pg_time(rows, 0, 4));
+	json_out_object_end(j);
 }
 
 static const struct api_listing LISTING = {API_LIST_ARCHIVED, &STMT_ARCHIVED_IDS, &STMT_ARCHIVED_GET, write_row};

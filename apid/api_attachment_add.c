@@ -71,7 +71,7 @@ static void addition_committed(struct request *r, void *arg, const struct pg_res
 	buf_init(&body, 65536);
 	json_out_init(&j, &body);
 	attachment_write_open(&j, &a->writer.mail, &a->parts.parts[a->parts.count - 1], &a->owner);
-	json_object_end(&j);
+	json_out_object_end(&j);
 	api_answer_json(r, 201, &body);
 }
 

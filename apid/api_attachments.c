@@ -89,17 +89,17 @@ static void list_row(struct request *r, void *arg, const struct pg_result *resul
 		return;
 	buf_init(&body, 16 << 20);
 	json_out_init(&j, &body);
-	json_object(&j);
-	json_key(&j, "items");
-	json_array(&j);
+	json_out_object(&j);
+	json_out_key(&j, "items");
+	json_out_array(&j);
 	for (unsigned i = 0; i < a->parts.count; i++) {
 		if (a->parts.parts[i].flags & PART_DELETED)
 			continue;
 		attachment_write_open(&j, &a->owner.mail_id, &a->parts.parts[i], &a->owner);
-		json_object_end(&j);
+		json_out_object_end(&j);
 	}
-	json_array_end(&j);
-	json_object_end(&j);
+	json_out_array_end(&j);
+	json_out_object_end(&j);
 	api_answer_json(r, 200, &body);
 }
 
@@ -186,7 +186,7 @@ static void answer_data(struct request *r, const struct asking *a, const struct 
 	buf_init(&before, 65536);
 	json_out_init(&j, &before);
 	attachment_write_open(&j, &a->owner.mail_id, part, &a->owner);
-	json_key(&j, "data");
+	json_out_key(&j, "data");
 	buf_append_char(&before, '"'); /* what follows is streamed; base64 needs no escape */
 	if (before.overflow) {
 		buf_fini(&before);

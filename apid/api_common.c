@@ -174,18 +174,18 @@ bool api_page(struct request *r, enum api_list kind, unsigned limit_default, str
 
 /* ---- Writing ---- */
 
-void json_member_id(struct json_out *j, const char *key, const struct id *id) {
+void json_out_member_id(struct json_out *j, const char *key, const struct id *id) {
 	char text[ID_TEXT_SIZE];
 	id_format(id, text);
-	json_member_string(j, key, text, ID_TEXT_SIZE - 1);
+	json_out_member_string(j, key, text, ID_TEXT_SIZE - 1);
 }
 
-void json_member_time(struct json_out *j, const char *key, int64_t wall_us) {
-	json_key(j, key);
+void json_out_member_time(struct json_out *j, const char *key, int64_t wall_us) {
+	json_out_key(j, key);
 	if (wall_us == INT64_MAX)
-		json_null(j);
+		json_out_null(j);
 	else
-		json_time(j, wall_us);
+		json_out_time(j, wall_us);
 }
 
 void api_answer_json(struct request *r, unsigned status, struct buf *body) {
@@ -209,9 +209,9 @@ void api_etag(struct slice sha256, const char *suffix, char ret[API_ETAG_SIZE]) 
 void api_address_write(struct json_out *j, struct slice address) {
 	const char *at = address.n ? memrchr(address.p, '@', address.n) : NULL;
 	size_t local = at ? (size_t)(at - address.p) : address.n;
-	json_member_string(j, "alias", address.p, local);
-	json_member_string(j, "domain", at ? at + 1 : "", at ? address.n - local - 1 : 0);
-	json_member_string(j, "address", address.p, address.n);
+	json_out_member_string(j, "alias", address.p, local);
+	json_out_member_string(j, "domain", at ? at + 1 : "", at ? address.n - local - 1 : 0);
+	json_out_member_string(j, "address", address.p, address.n);
 }
 
 void api_mailbox_read(const struct pg_rows *rows, unsigned row, struct api_mailbox *ret) {
@@ -227,17 +227,17 @@ void api_mailbox_read(const struct pg_rows *rows, unsigned row, struct api_mailb
 }
 
 void api_mailbox_write(struct json_out *j, const struct api_mailbox *m, const char *owner) {
-	json_object(j);
-	json_member_id(j, "id", &m->id);
+	json_out_object(j);
+	json_out_member_id(j, "id", &m->id);
 	api_address_write(j, m->address);
-	json_member_bool(j, "recoverable", m->recoverable);
-	json_member_string(j, "tag", m->tag.p, m->tag.n);
-	json_member_cstring(j, "owner", owner);
-	json_member_int(j, "messageCount", m->message_count);
-	json_member_bool(j, "permanent", m->expires_at == INT64_MAX);
-	json_member_time(j, "expiresAt", m->expires_at);
-	json_member_time(j, "createdAt", m->created_at);
-	json_object_end(j);
+	json_out_member_bool(j, "recoverable", m->recoverable);
+	json_out_member_string(j, "tag", m->tag.p, m->tag.n);
+	json_out_member_cstring(j, "owner", owner);
+	json_out_member_int(j, "messageCount", m->message_count);
+	json_out_member_bool(j, "permanent", m->expires_at == INT64_MAX);
+	json_out_member_time(j, "expiresAt", m->expires_at);
+	json_out_member_time(j, "createdAt", m->created_at);
+	json_out_object_end(j);
 }
 
 void api_mailbox_answer(struct request *r, unsigned status, const struct api_mailbox *m) {
@@ -382,20 +382,20 @@ static void listing_answer(struct listing *l) {
 	char cursor[API_CURSOR_SIZE];
 	buf_init(&body, (size_t)(l->n + 1) * (LISTING_ITEM_MAX + 1));
 	json_out_init(&j, &body);
-	json_object(&j);
-	json_key(&j, "items");
-	json_array(&j);
+	json_out_object(&j);
+	json_out_key(&j, "items");
+	json_out_array(&j);
 	for (unsigned i = 0; i < l->n; i++) {
 		if (l->items[i].text.len > 0)
-			json_raw(&j, l->items[i].text.data, l->items[i].text.len);
+			json_out_raw(&j, l->items[i].text.data, l->items[i].text.len);
 		body.overflow |= l->items[i].text.overflow;
 	}
-	json_array_end(&j);
+	json_out_array_end(&j);
 	if (l->more) {
 		api_cursor_encode(l->kind->kind, &l->ids[l->n - 1], cursor);
-		json_member_cstring(&j, "nextCursor", cursor);
+		json_out_member_cstring(&j, "nextCursor", cursor);
 	}
-	json_object_end(&j);
+	json_out_object_end(&j);
 	l->ended = true;
 	request_on_abort(l->request, NULL, NULL);
 	api_answer_json(l->request, 200, &body);

@@ -50,8 +50,8 @@ int api_range_parse(struct slice header, uint64_t size, uint64_t *ret_first, uin
 
 /* ---- What goes ---- */
 
-void json_member_id(struct json_out *, const char *key, const struct id *);
-void json_member_time(struct json_out *, const char *key, int64_t wall_us); /* INT64_MAX: null */
+void json_out_member_id(struct json_out *, const char *key, const struct id *);
+void json_out_member_time(struct json_out *, const char *key, int64_t wall_us); /* INT64_MAX: null */
 /* respond_json() unless the text did not fit, which is our fault: 500. */
 void api_answer_json(struct request *, unsigned status, struct buf *);
 

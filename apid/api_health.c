@@ -10,9 +10,9 @@ static void answer(struct request *req, const char *member) {
 	struct json_out json;
 	buf_init(&body, 256);
 	json_out_init(&json, &body);
-	json_object(&json);
-	json_member_bool(&json, member, true);
-	json_object_end(&json);
+	json_out_object(&json);
+	json_out_member_bool(&json, member, true);
+	json_out_object_end(&json);
 	respond_json(req, 200, &body);
 }
 

@@ -289,9 +289,9 @@ static int inject_compose(struct request *r, struct injection *i) {
 	    .wall_us = i->received_at,
 	};
 	json_out_init(&j, &i->to);
-	json_array(&j);
-	json_cstring(&j, i->address);
-	json_array_end(&j);
+	json_out_array(&j);
+	json_out_cstring(&j, i->address);
+	json_out_array_end(&j);
 	return compose_source(&mail, &i->writer.source, &i->parts);
 }
 

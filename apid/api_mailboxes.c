@@ -254,13 +254,13 @@ static void by_address_row(struct request *r, void *arg, const struct pg_result 
 	struct json_out j;
 	buf_init(&body, 16384);
 	json_out_init(&j, &body);
-	json_object(&j);
-	json_key(&j, "items");
-	json_array(&j);
+	json_out_object(&j);
+	json_out_key(&j, "items");
+	json_out_array(&j);
 	if (pg_rows_count(result->rows) > 0)
 		write_row(&j, result->rows, request_principal(r)->owner);
-	json_array_end(&j);
-	json_object_end(&j);
+	json_out_array_end(&j);
+	json_out_object_end(&j);
 	api_answer_json(r, 200, &body);
 }
 

@@ -75,16 +75,16 @@ void api_mail_get(struct request *r) {
 
 static void write_page(struct request *r, struct json_out *j, const struct pg_rows *rows, const struct asking *a) {
 	unsigned n = pg_null(rows, 0, MAIL_COLUMN_ID) ? 0 : pg_rows_count(rows), written = 0;
-	json_key(j, "items");
-	json_array(j);
+	json_out_key(j, "items");
+	json_out_array(j);
 	while (written < n && written < a->limit && (written == 0 || j->out->len < PAGE_WRITTEN))
 		write_row(r, j, rows, written++, a);
-	json_array_end(j);
+	json_out_array_end(j);
 	if (written > 0 && pg_bool(rows, written - 1, COLUMN_MORE)) {
 		struct id last = pg_uuid(rows, written - 1, MAIL_COLUMN_ID);
 		char cursor[API_CURSOR_SIZE];
 		api_cursor_encode(API_LIST_MAILS, &last, cursor);
-		json_member_cstring(j, "nextCursor", cursor);
+		json_out_member_cstring(j, "nextCursor", cursor);
 	}
 }
 
@@ -98,9 +98,9 @@ static void list_rows(struct request *r, void *arg, const struct pg_result *resu
 	struct json_out j;
 	buf_init(&body, ANSWER_MAX);
 	json_out_init(&j, &body);
-	json_object(&j);
+	json_out_object(&j);
 	write_page(r, &j, result->rows, a);
-	json_object_end(&j);
+	json_out_object_end(&j);
 	api_answer_json(r, 200, &body);
 }
 

@@ -290,11 +290,11 @@ static void write_fields(struct json_out *j, struct slice block, unsigned *count
 		++*count;
 		buf_reset(scratch);
 		text_append_header(scratch, field.value.p, field.value.n, NULL);
-		json_object(j);
-		json_member_string(j, "name", field.name.p, field.name.n);
-		json_member_string(j, "value", scratch->len ? scratch->data : "", scratch->len);
-		json_member_string(j, "raw", field.value.n ? field.value.p : "", field.value.n);
-		json_object_end(j);
+		json_out_object(j);
+		json_out_member_string(j, "name", field.name.p, field.name.n);
+		json_out_member_string(j, "value", scratch->len ? scratch->data : "", scratch->len);
+		json_out_member_string(j, "raw", field.value.n ? field.value.p : "", field.value.n);
+		json_out_object_end(j);
 	}
 }
 
@@ -305,14 +305,14 @@ static void headers_answer(struct request *r, const struct reading *reading, boo
 	buf_init(&body, HEADERS_JSON_MAX);
 	buf_init(&scratch, 4 * HEADERS_MAX);
 	json_out_init(&j, &body);
-	json_object(&j);
-	json_key(&j, "items");
-	json_array(&j);
+	json_out_object(&j);
+	json_out_key(&j, "items");
+	json_out_array(&j);
 	write_fields(&j, reading->trace, &count, &scratch);
 	write_fields(&j, buf_slice(&reading->block), &count, &scratch);
-	json_array_end(&j);
-	json_member_bool(&j, "truncated", !whole || count == FIELDS_MAX);
-	json_object_end(&j);
+	json_out_array_end(&j);
+	json_out_member_bool(&j, "truncated", !whole || count == FIELDS_MAX);
+	json_out_object_end(&j);
 	buf_fini(&scratch);
 	api_answer_json(r, 200, &body);
 }

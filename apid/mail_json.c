@@ -88,32 +88,32 @@ void attachment_write_open(struct json_out *j, const struct id *mail, const stru
                            const struct attachment_owner *whose) {
 	struct id id;
 	part_id(mail, part->number, &id);
-	json_object(j);
-	json_member_id(j, "id", &id);
-	json_member_cstring(j, "filename", part->name);
-	json_member_cstring(j, "name", part->name);
-	json_member_cstring(j, "contentType", part->type);
-	json_member_int(j, "sizeBytes", (int64_t)part->size);
-	json_member_bool(j, "inline", part->flags & PART_INLINE);
-	json_member_cstring(j, "contentId", part->content_id);
+	json_out_object(j);
+	json_out_member_id(j, "id", &id);
+	json_out_member_cstring(j, "filename", part->name);
+	json_out_member_cstring(j, "name", part->name);
+	json_out_member_cstring(j, "contentType", part->type);
+	json_out_member_int(j, "sizeBytes", (int64_t)part->size);
+	json_out_member_bool(j, "inline", part->flags & PART_INLINE);
+	json_out_member_cstring(j, "contentId", part->content_id);
 	if (whose) {
-		json_member_time(j, "expiresAt", whose->expires_at);
-		json_member_id(j, "mailId", &whose->mail_id);
-		json_member_id(j, "mailboxId", &whose->mailbox_id);
-		json_member_time(j, "createdAt", whose->received_at);
+		json_out_member_time(j, "expiresAt", whose->expires_at);
+		json_out_member_id(j, "mailId", &whose->mail_id);
+		json_out_member_id(j, "mailboxId", &whose->mailbox_id);
+		json_out_member_time(j, "createdAt", whose->received_at);
 	}
 }
 
 static void write_attachments(struct json_out *j, const struct mail_view *m) {
-	json_key(j, "attachments");
-	json_array(j);
+	json_out_key(j, "attachments");
+	json_out_array(j);
 	for (unsigned i = 0; i < m->parts->count; i++) {
 		if (m->parts->parts[i].flags & PART_DELETED)
 			continue;
 		attachment_write_open(j, &m->id, &m->parts->parts[i], NULL);
-		json_object_end(j);
+		json_out_object_end(j);
 	}
-	json_array_end(j);
+	json_out_array_end(j);
 }
 
 static bool has_attachments(const struct part_table *parts) {
@@ -126,12 +126,12 @@ static bool has_attachments(const struct part_table *parts) {
 /* ---- Mails ---- */
 
 static void member_slice(struct json_out *j, const char *key, struct slice s) {
-	json_member_string(j, key, s.p, s.n);
+	json_out_member_string(j, key, s.p, s.n);
 }
 
 static void member_raw(struct json_out *j, const char *key, struct slice json) {
-	json_key(j, key);
-	json_raw(j, json.p, json.n);
+	json_out_key(j, key);
+	json_out_raw(j, json.p, json.n);
 }
 
 static void write_people(struct json_out *j, const struct mail_view *m, unsigned fields) {
@@ -165,36 +165,36 @@ static void write_content(struct json_out *j, const struct mail_view *m, unsigne
 }
 
 static void write_envelope(struct json_out *j, const struct mail_view *m) {
-	json_key(j, "envelope");
-	json_object(j);
+	json_out_key(j, "envelope");
+	json_out_object(j);
 	member_slice(j, "mailFrom", m->mail_from);
 	member_slice(j, "rcptTo", m->rcpt_to);
 	member_slice(j, "helo", m->helo);
 	member_slice(j, "tls", m->tls);
-	json_object_end(j);
+	json_out_object_end(j);
 }
 
 void mail_write(struct json_out *j, const struct mail_view *m, unsigned fields) {
-	json_object(j);
+	json_out_object(j);
 	if (fields & MAIL_ID)
-		json_member_id(j, "id", &m->id);
+		json_out_member_id(j, "id", &m->id);
 	if (fields & MAIL_MAILBOX_ID)
-		json_member_id(j, "mailboxId", &m->mailbox_id);
+		json_out_member_id(j, "mailboxId", &m->mailbox_id);
 	write_people(j, m, fields);
 	write_content(j, m, fields);
 	if (fields & MAIL_HAS_ATTACHMENTS)
-		json_member_bool(j, "hasAttachments", has_attachments(m->parts));
+		json_out_member_bool(j, "hasAttachments", has_attachments(m->parts));
 	if (fields & MAIL_ATTACHMENTS)
 		write_attachments(j, m);
 	if (fields & MAIL_SIZE_BYTES)
-		json_member_int(j, "sizeBytes", m->size);
+		json_out_member_int(j, "sizeBytes", m->size);
 	if (fields & MAIL_RECEIVED_AT)
-		json_member_time(j, "receivedAt", m->received_at);
+		json_out_member_time(j, "receivedAt", m->received_at);
 	if (fields & MAIL_EXPIRES_AT)
-		json_member_time(j, "expiresAt", m->expires_at);
+		json_out_member_time(j, "expiresAt", m->expires_at);
 	if (fields & MAIL_ENVELOPE)
 		write_envelope(j, m);
 	if (fields & MAIL_WARNINGS)
 		member_raw(j, "warnings", m->warnings);
-	json_object_end(j);
+	json_out_object_end(j);
 }

@@ -53,7 +53,7 @@ void mail_view_read(const struct pg_rows *, unsigned row, const struct id *mailb
 void mail_write(struct json_out *, const struct mail_view *, unsigned fields);
 
 /* `whose` NULL: as inside a mail object; else with expiresAt, mailId, mailboxId and createdAt. The object is left
- * open: the caller may add members, then json_object_end(). */
+ * open: the caller may add members, then json_out_object_end(). */
 struct attachment_owner {
 	struct id mailbox_id, mail_id;
 	int64_t received_at, expires_at;

@@ -52,16 +52,16 @@ static void write_problem(const struct request *req, const struct problem_row *r
                           struct buf *out) {
 	struct json_out json;
 	json_out_init(&json, out);
-	json_object(&json);
-	json_member_cstring(&json, "type", "about:blank");
-	json_member_cstring(&json, "title", row->title);
-	json_member_int(&json, "status", row->status);
-	json_member_cstring(&json, "detail", detail);
-	json_member_cstring(&json, "error", row->error);
-	json_member_cstring(&json, "code", row->error);
-	json_member_cstring(&json, "message", detail);
-	json_member_cstring(&json, "requestId", req->id);
-	json_object_end(&json);
+	json_out_object(&json);
+	json_out_member_cstring(&json, "type", "about:blank");
+	json_out_member_cstring(&json, "title", row->title);
+	json_out_member_int(&json, "status", row->status);
+	json_out_member_cstring(&json, "detail", detail);
+	json_out_member_cstring(&json, "error", row->error);
+	json_out_member_cstring(&json, "code", row->error);
+	json_out_member_cstring(&json, "message", detail);
+	json_out_member_cstring(&json, "requestId", req->id);
+	json_out_object_end(&json);
 }
 
 void respond_problem(struct request *req, enum problem problem, const char *detail, ...) {

@@ -10,7 +10,7 @@
 #include "common/id.h"
 #include "common/json_out.h"
 
-/* jansson's; read it with json_in.h. <jansson.h> itself cannot be included beside json_out.h, whose names it shares. */
+/* jansson's; read it with json_in.h. */
 typedef struct json_t json_t;
 
 struct api; /* the worker's services, api.h */

@@ -8,6 +8,8 @@
 #include <iconv.h>
 
 #define LABEL_MAX 40
+#define RUN 1024
+#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 
 enum charset {
 	CS_UTF_8, CS_US_ASCII, CS_CP1252, CS_UTF_16, CS_UTF_16LE, CS_UTF_16BE, CS_UTF_7, CS_ISO_8859_2, CS_ISO_8859_3,
@@ -223,33 +225,52 @@ static size_t charset_unit(enum charset cs) {
 	return cs == CS_UTF_16LE || cs == CS_UTF_16BE ? 2 : 1;
 }
 
-/* Through iconv in pieces. A CR at the end of a piece waits for what follows it, which decides whether it stays. */
+/* Output of iconv on its way to the buf. */
+struct piece {
+	char text[4096];
+	char *end;
+};
+
+/* A CR at the end waits for what follows it, which decides whether it stays. */
+static int flush_piece(struct buf *out, struct piece *p, bool last, bool strip_controls) {
+	bool hold = !last && p->end > p->text && p->end[-1] == '\r';
+	int r = text_append_clean(out, p->text, (size_t)(p->end - p->text) - hold, strip_controls);
+	p->text[0] = '\r';
+	p->end = p->text + hold;
+	return r;
+}
+
+/* Through iconv, a run of the input at a time, so that one bad octet after the other costs no more than good ones. */
 static int append_iconv(struct buf *out, enum charset cs, char *in, size_t n, bool strip_controls, bool *bad) {
 	iconv_t cd = charset_open(cs);
-	char piece[4096];
-	size_t held = 0;
+	struct piece p = {.end = p.text};
+	int r = 0;
 	iconv(cd, NULL, NULL, NULL, NULL);
-	for (bool last = false; !last;) {
-		char *o = piece + held;
-		size_t room = sizeof piece - held - 3;
-		last = n == 0; /* then this call only writes what a stateful converter still holds */
-		size_t got = iconv(cd, last ? NULL : &in, last ? NULL : &n, &o, &room);
-		if (got == (size_t)-1 && errno != E2BIG && !last) {
-			size_t skip = errno == EINVAL ? n : min_of(charset_unit(cs), n);
-			*bad = true;
-			memcpy(o, "\xef\xbf\xbd", 3);
-			o += 3;
+	while (n > 0 && r == 0) {
+		size_t run = min_of(n, (size_t)RUN), left = run, room = sizeof p.text - sizeof REPLACEMENT - (size_t)(p.end - p.text);
+		size_t got = iconv(cd, &in, &left, &p.end, &room);
+		int error = got == (size_t)-1 ? errno : 0;
+		n -= run - left;
+		/* A character that is cut by the end of the run comes whole with the next one. */
+		if (error == EILSEQ || (error == EINVAL && (left == n || left == run))) {
+			size_t skip = error == EINVAL ? left : min_of(charset_unit(cs), n);
+			memcpy(p.end, REPLACEMENT, sizeof REPLACEMENT - 1);
+			p.end += sizeof REPLACEMENT - 1;
 			in += skip;
 			n -= skip;
+			*bad = true;
 		}
-		size_t len = (size_t)(o - piece);
-		held = !last && len > 0 && piece[len - 1] == '\r' ? 1 : 0;
-		int r = text_append_clean(out, piece, len - held, strip_controls);
-		if (r < 0)
-			return r;
-		piece[0] = '\r';
+		if (error == E2BIG || p.end > p.text + sizeof p.text / 2)
+			r = flush_piece(out, &p, false, strip_controls);
 	}
-	return 0;
+	if (r == 0)
+		r = flush_piece(out, &p, false, strip_controls);
+	if (r == 0) {
+		size_t room = sizeof p.text - 1;
+		iconv(cd, NULL, NULL, &p.end, &room); /* what a stateful converter still holds */
+		r = flush_piece(out, &p, true, strip_controls);
+	}
+	return r;
 }
 
 static int append_utf16(struct buf *out, char *in, size_t n, bool strip_controls, bool *bad) {

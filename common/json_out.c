@@ -41,19 +41,19 @@ static void close_container(struct json_out *j, char c) {
 	buf_append_char(j->out, c);
 }
 
-void json_object(struct json_out *j) {
+void json_out_object(struct json_out *j) {
 	open_container(j, '{');
 }
 
-void json_object_end(struct json_out *j) {
+void json_out_object_end(struct json_out *j) {
 	close_container(j, '}');
 }
 
-void json_array(struct json_out *j) {
+void json_out_array(struct json_out *j) {
 	open_container(j, '[');
 }
 
-void json_array_end(struct json_out *j) {
+void json_out_array_end(struct json_out *j) {
 	close_container(j, ']');
 }
 
@@ -173,7 +173,7 @@ static void append_quoted(struct buf *out, const char *s, size_t n) {
 	buf_append_char(out, '"');
 }
 
-void json_key(struct json_out *j, const char *key) {
+void json_out_key(struct json_out *j, const char *key) {
 	assert(j->depth > 0 && !j->after_key);
 	separate(j);
 	append_quoted(j->out, key, strlen(key));
@@ -181,20 +181,20 @@ void json_key(struct json_out *j, const char *key) {
 	j->after_key = true;
 }
 
-void json_string(struct json_out *j, const char *s, size_t n) {
+void json_out_string(struct json_out *j, const char *s, size_t n) {
 	if (!s) {
-		json_null(j);
+		json_out_null(j);
 		return;
 	}
 	separate(j);
 	append_quoted(j->out, s, n);
 }
 
-void json_cstring(struct json_out *j, const char *s) {
-	json_string(j, s, s ? strlen(s) : 0);
+void json_out_cstring(struct json_out *j, const char *s) {
+	json_out_string(j, s, s ? strlen(s) : 0);
 }
 
-void json_int(struct json_out *j, int64_t v) {
+void json_out_int(struct json_out *j, int64_t v) {
 	char text[20], *p = text + sizeof(text);
 	uint64_t u = v < 0 ? -(uint64_t)v : (uint64_t)v;
 	do
@@ -202,48 +202,48 @@ void json_int(struct json_out *j, int64_t v) {
 	while (u /= 10);
 	if (v < 0)
 		*--p = '-';
-	json_raw(j, p, (size_t)(text + sizeof(text) - p));
+	json_out_raw(j, p, (size_t)(text + sizeof(text) - p));
 }
 
-void json_bool(struct json_out *j, bool v) {
+void json_out_bool(struct json_out *j, bool v) {
 	if (v)
-		json_raw(j, "true", 4);
+		json_out_raw(j, "true", 4);
 	else
-		json_raw(j, "false", 5);
+		json_out_raw(j, "false", 5);
 }
 
-void json_null(struct json_out *j) {
-	json_raw(j, "null", 4);
+void json_out_null(struct json_out *j) {
+	json_out_raw(j, "null", 4);
 }
 
-void json_raw(struct json_out *j, const char *p, size_t n) {
+void json_out_raw(struct json_out *j, const char *p, size_t n) {
 	separate(j);
 	buf_append(j->out, p, n);
 }
 
-void json_time(struct json_out *j, int64_t wall_us) {
+void json_out_time(struct json_out *j, int64_t wall_us) {
 	char text[CLOCK_RFC3339_SIZE + 2] = "\"";
 	size_t n = clock_format_rfc3339(wall_us, text + 1);
 	text[n + 1] = '"';
-	json_raw(j, text, n + 2);
+	json_out_raw(j, text, n + 2);
 }
 
-void json_member_string(struct json_out *j, const char *key, const char *s, size_t n) {
-	json_key(j, key);
-	json_string(j, s, n);
+void json_out_member_string(struct json_out *j, const char *key, const char *s, size_t n) {
+	json_out_key(j, key);
+	json_out_string(j, s, n);
 }
 
-void json_member_cstring(struct json_out *j, const char *key, const char *s) {
-	json_key(j, key);
-	json_cstring(j, s);
+void json_out_member_cstring(struct json_out *j, const char *key, const char *s) {
+	json_out_key(j, key);
+	json_out_cstring(j, s);
 }
 
-void json_member_int(struct json_out *j, const char *key, int64_t v) {
-	json_key(j, key);
-	json_int(j, v);
+void json_out_member_int(struct json_out *j, const char *key, int64_t v) {
+	json_out_key(j, key);
+	json_out_int(j, v);
 }
 
-void json_member_bool(struct json_out *j, const char *key, bool v) {
-	json_key(j, key);
-	json_bool(j, v);
+void json_out_member_bool(struct json_out *j, const char *key, bool v) {
+	json_out_key(j, key);
+	json_out_bool(j, v);
 }

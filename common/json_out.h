@@ -13,22 +13,22 @@ struct json_out {
 };
 
 void json_out_init(struct json_out *, struct buf *out);
-void json_object(struct json_out *);
-void json_object_end(struct json_out *);
-void json_array(struct json_out *);
-void json_array_end(struct json_out *);
-void json_key(struct json_out *, const char *key);            /* key: our own literals */
-void json_string(struct json_out *, const char *s, size_t n); /* s NULL: null */
-void json_cstring(struct json_out *, const char *s);
-void json_int(struct json_out *, int64_t);
-void json_bool(struct json_out *, bool);
-void json_null(struct json_out *);
-void json_raw(struct json_out *, const char *p, size_t n);    /* one complete JSON value, trusted */
-void json_time(struct json_out *, int64_t wall_us);           /* RFC 3339 string, milliseconds, Z */
+void json_out_object(struct json_out *);
+void json_out_object_end(struct json_out *);
+void json_out_array(struct json_out *);
+void json_out_array_end(struct json_out *);
+void json_out_key(struct json_out *, const char *key);            /* key: our own literals */
+void json_out_string(struct json_out *, const char *s, size_t n); /* s NULL: null */
+void json_out_cstring(struct json_out *, const char *s);
+void json_out_int(struct json_out *, int64_t);
+void json_out_bool(struct json_out *, bool);
+void json_out_null(struct json_out *);
+void json_out_raw(struct json_out *, const char *p, size_t n);    /* one complete JSON value, trusted */
+void json_out_time(struct json_out *, int64_t wall_us);           /* RFC 3339 string, milliseconds, Z */
 /* key + value in one call */
-void json_member_string(struct json_out *, const char *key, const char *s, size_t n);
-void json_member_cstring(struct json_out *, const char *key, const char *s);
-void json_member_int(struct json_out *, const char *key, int64_t);
-void json_member_bool(struct json_out *, const char *key, bool);
+void json_out_member_string(struct json_out *, const char *key, const char *s, size_t n);
+void json_out_member_cstring(struct json_out *, const char *key, const char *s);
+void json_out_member_int(struct json_out *, const char *key, int64_t);
+void json_out_member_bool(struct json_out *, const char *key, bool);
 
 #endif

@@ -11,33 +11,33 @@
 
 static void json_cell(struct json_out *j, enum ctl_cell type, const char *value) {
 	if (!value && type != CTL_LIST) {
-		json_null(j);
+		json_out_null(j);
 		return;
 	}
 	switch (type) {
 	case CTL_TEXT:
-		json_cstring(j, value);
+		json_out_cstring(j, value);
 		return;
 	case CTL_INT:
-		json_int(j, strtoll(value, NULL, 10));
+		json_out_int(j, strtoll(value, NULL, 10));
 		return;
 	case CTL_BOOL:
-		json_bool(j, *value == 't');
+		json_out_bool(j, *value == 't');
 		return;
 	case CTL_TIME:
-		json_time(j, strtoll(value, NULL, 10));
+		json_out_time(j, strtoll(value, NULL, 10));
 		return;
 	case CTL_LIST:
 		break;
 	}
-	json_array(j);
+	json_out_array(j);
 	for (const char *p = value ? value : ""; *p;) {
 		size_t n = strcspn(p, ",");
-		json_string(j, p, n);
+		json_out_string(j, p, n);
 		p += n;
 		p += *p == ',';
 	}
-	json_array_end(j);
+	json_out_array_end(j);
 }
 
 static const char *cell_value(const PGresult *res, int row, unsigned column) {
@@ -46,7 +46,7 @@ static const char *cell_value(const PGresult *res, int row, unsigned column) {
 
 static void json_row(struct json_out *j, const struct ctl_column *columns, unsigned n, const PGresult *res, int row) {
 	for (unsigned c = 0; c < n; c++) {
-		json_key(j, columns[c].name);
+		json_out_key(j, columns[c].name);
 		json_cell(j, columns[c].type, cell_value(res, row, c));
 	}
 }
@@ -129,16 +129,16 @@ int ctl_print_list(struct ctl *ctl, const struct ctl_column *columns, unsigned n
 	}
 	buf_init(&b, OUTPUT_CEILING);
 	json_out_init(&j, &b);
-	json_object(&j);
-	json_key(&j, "items");
-	json_array(&j);
+	json_out_object(&j);
+	json_out_key(&j, "items");
+	json_out_array(&j);
 	for (int r = 0; r < PQntuples(res); r++) {
-		json_object(&j);
+		json_out_object(&j);
 		json_row(&j, columns, n, res, r);
-		json_object_end(&j);
+		json_out_object_end(&j);
 	}
-	json_array_end(&j);
-	json_object_end(&j);
+	json_out_array_end(&j);
+	json_out_object_end(&j);
 	return write_json(ctl, &b);
 }
 
@@ -167,11 +167,11 @@ int ctl_print_one(struct ctl *ctl, const struct ctl_column *columns, unsigned n,
 	}
 	buf_init(&b, OUTPUT_CEILING);
 	json_out_init(&j, &b);
-	json_object(&j);
+	json_out_object(&j);
 	if (secret_name)
-		json_member_cstring(&j, secret_name, secret);
+		json_out_member_cstring(&j, secret_name, secret);
 	json_row(&j, columns, n, res, 0);
-	json_object_end(&j);
+	json_out_object_end(&j);
 	return write_json(ctl, &b);
 }
 
@@ -188,9 +188,9 @@ int ctl_print_done(struct ctl *ctl, const char *id, const char *name, const char
 	}
 	buf_init(&b, OUTPUT_CEILING);
 	json_out_init(&j, &b);
-	json_object(&j);
-	json_member_cstring(&j, "id", id);
-	json_member_bool(&j, name, true);
-	json_object_end(&j);
+	json_out_object(&j);
+	json_out_member_cstring(&j, "id", id);
+	json_out_member_bool(&j, name, true);
+	json_out_object_end(&j);
 	return write_json(ctl, &b);
 }

@@ -78,10 +78,10 @@ static void put_json(struct store_batch *b, const struct message_strings *list) 
 	struct json_out json;
 	buf_reset(scratch);
 	json_out_init(&json, scratch);
-	json_array(&json);
+	json_out_array(&json);
 	for (unsigned i = 0; i < list->n; i++)
-		json_cstring(&json, list->v[i]);
-	json_array_end(&json);
+		json_out_cstring(&json, list->v[i]);
+	json_out_array_end(&json);
 	pg_elem_text(&b->messages, scratch->data, scratch->len);
 }
 

@@ -61,6 +61,8 @@ class System:
         self.directory = tempfile.mkdtemp(prefix="minutemail-test-")
         os.chmod(self.directory, 0o755)  # the service user passes through it
         self.data = os.path.join(self.directory, "data")
+        self.reports = tempfile.mkdtemp(prefix="minutemail-sanitizer-")  # apart: a test may choose an odd data directory
+        os.chmod(self.reports, 0o777)
         self.smtp_port, self.http_port = free_ports(2)
         self.domains = list(domains)
         self.environment = dict(os.environ, **(environment or {}))
@@ -80,7 +82,7 @@ class System:
     def sanitizer_environment(self):
         environment = dict(self.environment)
         if build_is_sanitized():
-            log = os.path.join(self.data, "log", "sanitizer")
+            log = os.path.join(self.reports, "report")
             environment["ASAN_OPTIONS"] = f"log_path={log}:halt_on_error=1:abort_on_error=1:allocator_may_return_null=1"
             environment["UBSAN_OPTIONS"] = f"log_path={log}:halt_on_error=1:print_stacktrace=1"
         return environment
@@ -98,17 +100,19 @@ class System:
         return done
 
     def remove(self):
-        """Ends everything and says what the sanitizers found."""
+        """Ends everything, deletes it, and says what the sanitizers found."""
+        keep = os.environ.get("MINUTEMAIL_TEST_KEEP")
         try:
-            self.stop()
-            reports = sorted(pathlib.Path(self.info["data"] if self.info else self.data, "log").glob("sanitizer.*"))
+            data = self.info["data"] if self.info else self.data
+            if os.path.exists(data):
+                done = self.run("--stop") if keep else self.run("--stop", "--reset")
+                assert done.returncode == 0, done.stderr
+            reports = sorted(pathlib.Path(self.reports).iterdir())
             assert not reports, "\n".join(report.read_text()[:6000] for report in reports)
         finally:
-            self.discard()
-
-    def discard(self):
-        if not os.environ.get("MINUTEMAIL_TEST_KEEP"):
-            shutil.rmtree(self.directory, ignore_errors=True)
+            if not keep:
+                shutil.rmtree(self.directory, ignore_errors=True)
+                shutil.rmtree(self.reports, ignore_errors=True)
 
     def logs(self, lines=30):
         text = ""

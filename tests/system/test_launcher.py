@@ -184,10 +184,8 @@ def test_reset_and_changed_key():
         one.stop()
         assert run("--data", one.data, "--stop", "--reset").returncode == 0
         assert not os.path.exists(one.data)
-        one.info = None
     finally:
-        if os.path.exists(one.data):
-            one.remove()
+        one.remove()
 
 
 def listed_keys(one):
@@ -221,4 +219,4 @@ def test_directory_out_of_reach_of_the_service_user(tmp_path):
         assert stopped.returncode == 0 and "cannot reach" in stopped.stderr
         assert not os.path.exists(one.info["data"])
     finally:
-        one.discard()
+        one.remove()

@@ -176,9 +176,9 @@ static void test_address(void **state) {
 	struct json_out j;
 	buf_init(&out, 4096);
 	json_out_init(&j, &out);
-	json_object(&j);
+	json_out_object(&j);
 	api_address_write(&j, slice_str("cdvk6fxequwd@minutemail.cc"));
-	json_object_end(&j);
+	json_out_object_end(&j);
 	assert_string_equal(
 	    out.data,
 	    "{\"alias\":\"cdvk6fxequwd\",\"domain\":\"minutemail.cc\",\"address\":\"cdvk6fxequwd@minutemail.cc\"}");

@@ -53,7 +53,7 @@ static void check(const struct row *row, size_t pad) {
 	snprintf(want + pad + 1, sizeof(want) - pad - 1, "%s\"", row->want);
 	buf_init(&b, 1000);
 	json_out_init(&j, &b);
-	json_string(&j, in, pad + row->n);
+	json_out_string(&j, in, pad + row->n);
 	assert_int_equal(b.len, strlen(want));
 	assert_memory_equal(b.data, want, b.len);
 	buf_fini(&b);
@@ -76,7 +76,7 @@ static void test_every_octet(void **state) {
 			bool clean = c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
 			buf_init(&b, 100);
 			json_out_init(&j, &b);
-			json_string(&j, in, 8);
+			json_out_string(&j, in, 8);
 			snprintf(want, sizeof(want), "\"%.8s\"", in);
 			assert_true(clean == (b.len == 10 && memcmp(b.data, want, 10) == 0));
 			buf_fini(&b);
@@ -89,30 +89,30 @@ static void test_structure(void **state) {
 	struct json_out j;
 	buf_init(&b, 4096);
 	json_out_init(&j, &b);
-	json_object(&j);
-	json_member_int(&j, "least", INT64_MIN);
-	json_member_int(&j, "zero", 0);
-	json_member_int(&j, "most", INT64_MAX);
-	json_member_bool(&j, "yes", true);
-	json_member_bool(&j, "no", false);
-	json_member_cstring(&j, "null", NULL);
-	json_member_string(&j, "s", "ab", 1);
-	json_key(&j, "empty");
-	json_array(&j);
-	json_array_end(&j);
-	json_key(&j, "list");
-	json_array(&j);
-	json_object(&j);
-	json_object_end(&j);
-	json_array(&j);
-	json_int(&j, 1);
-	json_null(&j);
-	json_array_end(&j);
-	json_raw(&j, "{\"raw\":1}", 9);
-	json_array_end(&j);
-	json_key(&j, "at");
-	json_time(&j, 1795533314123456);
-	json_object_end(&j);
+	json_out_object(&j);
+	json_out_member_int(&j, "least", INT64_MIN);
+	json_out_member_int(&j, "zero", 0);
+	json_out_member_int(&j, "most", INT64_MAX);
+	json_out_member_bool(&j, "yes", true);
+	json_out_member_bool(&j, "no", false);
+	json_out_member_cstring(&j, "null", NULL);
+	json_out_member_string(&j, "s", "ab", 1);
+	json_out_key(&j, "empty");
+	json_out_array(&j);
+	json_out_array_end(&j);
+	json_out_key(&j, "list");
+	json_out_array(&j);
+	json_out_object(&j);
+	json_out_object_end(&j);
+	json_out_array(&j);
+	json_out_int(&j, 1);
+	json_out_null(&j);
+	json_out_array_end(&j);
+	json_out_raw(&j, "{\"raw\":1}", 9);
+	json_out_array_end(&j);
+	json_out_key(&j, "at");
+	json_out_time(&j, 1795533314123456);
+	json_out_object_end(&j);
 	assert_string_equal(
 	    b.data, "{\"least\":-9223372036854775808,\"zero\":0,\"most\":9223372036854775807,\"yes\":true,\"no\":false,"
 	            "\"null\":null,\"s\":\"a\",\"empty\":[],\"list\":[{},[1,null],{\"raw\":1}],"
@@ -127,11 +127,11 @@ static void test_deep(void **state) {
 	buf_init(&b, 4096);
 	json_out_init(&j, &b);
 	for (int i = 0; i < 32; i++)
-		json_array(&j);
-	json_int(&j, 1);
-	json_int(&j, 2);
+		json_out_array(&j);
+	json_out_int(&j, 1);
+	json_out_int(&j, 2);
 	for (int i = 0; i < 32; i++)
-		json_array_end(&j);
+		json_out_array_end(&j);
 	assert_memory_equal(b.data + 31, "[1,2]", 5);
 	assert_int_equal(b.len, 67);
 	buf_fini(&b);
@@ -142,7 +142,7 @@ static void test_overflow(void **state) {
 	struct json_out j;
 	buf_init(&b, 10);
 	json_out_init(&j, &b);
-	json_cstring(&j, "longer than ten octets");
+	json_out_cstring(&j, "longer than ten octets");
 	assert_true(b.overflow);
 	assert_true(b.len <= 10);
 	buf_fini(&b);
