@@ -45,6 +45,7 @@ struct pg_options {
 	const char *application_name;
 	const struct pg_stmt *const *stmts;/* prepared on every connection before it counts as up; NULL-terminated */
 	unsigned connections;              /* shared by queries and transactions; at least 1 */
+	bool transactions_only;            /* no queries come: transactions may have all connections, not all but one */
 	unsigned depth;                    /* queries in flight on one connection at the most, default 64 when 0 */
 	unsigned queue;                    /* queries and transactions waiting for room at the most, default 1024 when 0 */
 	int64_t query_deadline_us;         /* from start to result; past it the connection is closed (a query past its deadline

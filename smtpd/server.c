@@ -52,12 +52,13 @@ static void on_parser_restart(void *arg) {
 	metrics_add(s->metrics, SMTPD_PARSER_RESTARTS, 1);
 }
 
-static struct pg *open_pg(struct server *s, unsigned connections) {
+static struct pg *open_pg(struct server *s, unsigned connections, bool transactions_only) {
 	const struct pg_options options = {
 		.conninfo = s->config->database,
 		.application_name = "minutemail-smtpd",
 		.stmts = SMTPD_STMTS,
 		.connections = connections,
+		.transactions_only = transactions_only,
 		.depth = 256,
 		.queue = 8192,
 		.query_deadline_us = QUERY_DEADLINE_US,
@@ -98,8 +99,8 @@ int server_start(struct server *s, struct loop *loop, const struct smtpd_config 
 	s->parser = parser_new(loop, &parser_options);
 	if (!s->parser)
 		return -EAGAIN;
-	s->pg_lookup = open_pg(s, 1);
-	s->pg_store = open_pg(s, (unsigned)config->store_connections);
+	s->pg_lookup = open_pg(s, 1, false);
+	s->pg_store = open_pg(s, (unsigned)config->store_connections, true);
 	s->recipients = recipients_new(loop, s->pg_lookup);
 	const struct store_options store_options = {
 		.connections = (unsigned)config->store_connections,
