@@ -210,6 +210,20 @@ static size_t shorten_name(char *p, size_t n) {
 	return stem + ext;
 }
 
+/* To NFC, after the cleaning: what stood between a letter and its accent may be gone. With room for two octets more. */
+static char *compose_name(char *name, size_t *len) {
+	size_t n = 0;
+	bool ascii = true;
+	for (size_t i = 0; i < *len && ascii; i++)
+		ascii = (uint8_t)name[i] < 0x80;
+	char *composed = ascii ? NULL : (char *)u8_normalize(UNINORM_NFC, (const uint8_t *)name, *len, NULL, &n);
+	if (!composed)
+		return xrealloc(name, *len + 2);
+	free(name);
+	*len = n;
+	return xrealloc(composed, n + 2);
+}
+
 char *part_safe_name(const char *raw, size_t n) {
 	for (size_t i = n; i-- > 0;)
 		if (raw[i] == '/' || raw[i] == '\\') {
@@ -219,21 +233,16 @@ char *part_safe_name(const char *raw, size_t n) {
 		}
 	/* No name needs more; normalising it is linear but not cheap. */
 	n = text_cut(raw, n, NAME_MAX_OCTETS * 16);
-	size_t len = 0;
-	bool ascii = true;
-	for (size_t i = 0; i < n && ascii; i++)
-		ascii = (uint8_t)raw[i] < 0x80;
-	char *composed = ascii ? NULL : (char *)u8_normalize(UNINORM_NFC, (const uint8_t *)raw, n, NULL, &len);
-	char *name = xmalloc(max_of(len, n) + 2);
-	len = composed ? clean_name(composed, len, name) : clean_name(raw, n, name);
-	free(composed);
+	char *name = xmalloc(n + 1);
+	size_t len = clean_name(raw, n, name);
+	name = compose_name(name, &len);
 	len = trim_name(name, len);
-	len = trim_name(name, shorten_name(name, len));
 	if (is_device(name, len)) {
 		memmove(name + 1, name, len);
 		name[0] = '_';
-		len = text_cut(name, len + 1, NAME_MAX_OCTETS);
+		len++;
 	}
+	len = trim_name(name, shorten_name(name, len));
 	name[len] = '\0';
 	return name;
 }

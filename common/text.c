@@ -56,9 +56,9 @@ static const uint8_t *skip_plain(const uint8_t *p, const uint8_t *end) {
 }
 
 bool text_utf8_valid(const char *p, size_t n) {
-	const uint8_t *at = (const uint8_t *)p, *end = at + n;
-	if (n == 0)
+	if (n == 0) /* where p may be NULL */
 		return true;
+	const uint8_t *at = (const uint8_t *)p, *end = at + n;
 	for (;;) {
 		at = skip_plain(at, end);
 		if (at == end)
@@ -94,9 +94,9 @@ static const char *clean_replacement(enum clean_mode mode, const uint8_t *p, int
 }
 
 static int append_clean(struct buf *out, const char *s, size_t n, enum clean_mode mode) {
-	const uint8_t *p = (const uint8_t *)s, *end = p + n, *run = p;
-	if (n == 0)
+	if (n == 0) /* where s may be NULL */
 		return 0;
+	const uint8_t *p = (const uint8_t *)s, *end = p + n, *run = p;
 	for (;;) {
 		p = skip_plain(p, end);
 		if (p == end)

@@ -267,7 +267,7 @@ static void set_type(struct mime_entity *e, const char *type) {
 static struct slice unfold(struct mime_walk *w, struct slice value) {
 	buf_reset(&w->scratch);
 	text_append_unfolded(&w->scratch, value.p, value.n, w->charset);
-	struct slice line = buf_slice(&w->scratch);
+	struct slice line = w->scratch.len ? buf_slice(&w->scratch) : slice_str("");
 	size_t i = skip_blanks(line, 0);
 	return slice_of(line.p + i, line.n - i);
 }

@@ -165,7 +165,9 @@ static PGconn *connection(struct pg_fixture *f) {
 	if (f->pq && PQstatus(f->pq) == CONNECTION_OK)
 		return f->pq;
 	PQfinish(f->pq);
-	f->pq = PQconnectdb(pg_fixture_conninfo(f, NULL));
+	/* The tests' own statements wait for no standby, so that a test can take it away. */
+	cleanup(freep) char *conninfo = xasprintf("%s options='-c synchronous_commit=local'", pg_fixture_conninfo(f, NULL));
+	f->pq = PQconnectdb(conninfo);
 	if (PQstatus(f->pq) != CONNECTION_OK)
 		die("connect", PQerrorMessage(f->pq));
 	PQsetNoticeProcessor(f->pq, ignore_notice, NULL);

@@ -30,9 +30,9 @@ static const struct pg_stmt scalars = {.name = "scalars",
                                               "$6::boolean, $7::bytea, $8::uuid, $9::timestamptz, "
                                               "$10::timestamptz, 'infinity'::timestamptz, $11::jsonb::text"};
 static const struct pg_stmt arrays = {
-    .name = "arrays",
-    .sql = "select $1::smallint[], $2::int[], $3::bigint[], $4::boolean[], $5::text[], $6::bytea[], $7::uuid[], "
-           "$8::timestamptz[], array_to_string($8::timestamptz[], ',', 'null')"};
+	.name = "arrays",
+	.sql = "select $1::smallint[], $2::int[], $3::bigint[], $4::boolean[], $5::text[], $6::bytea[], $7::uuid[], "
+		   "$8::timestamptz[], array_to_string($8::timestamptz[], ',', 'null')"};
 static const struct pg_stmt *const stmts[] = {&echo, &divide, &nap,     &put,    &put_late,
                                               &tell, &warn,   &scalars, &arrays, NULL};
 
@@ -147,13 +147,13 @@ static void quiet(void *arg, enum log_level level, const char *line, size_t n) {
 
 static struct pg_options base_options(void) {
 	return (struct pg_options){
-	    .conninfo = pg_fixture_conninfo(db, NULL),
-	    .application_name = "test",
-	    .stmts = stmts,
-	    .connections = 1,
-	    .query_deadline_us = 5000000,
-	    .connect_deadline_us = 5000000,
-	    .schema_version = pg_fixture_version(db),
+		.conninfo = pg_fixture_conninfo(db, NULL),
+		.application_name = "test",
+		.stmts = stmts,
+		.connections = 1,
+		.query_deadline_us = 5000000,
+		.connect_deadline_us = 5000000,
+		.schema_version = pg_fixture_version(db),
 	};
 }
 
@@ -202,7 +202,7 @@ static int start_db(void **state) {
 	pg_fixture_exec(db, "create table t (n int primary key)");
 	pg_fixture_exec(db, "create table late (n int unique deferrable initially deferred)");
 	pg_fixture_exec(
-	    db, "create function warn() returns int language plpgsql as $$ begin raise warning 'odd'; return 1; end $$");
+		db, "create function warn() returns int language plpgsql as $$ begin raise warning 'odd'; return 1; end $$");
 	/* Waits in the COMMIT, as for a standby: for the lock that the test holds. */
 	pg_fixture_exec(db, "create function slow_commit() returns trigger language plpgsql as $$ begin "
 	                    "perform pg_advisory_xact_lock(7); return null; end $$");
@@ -437,7 +437,7 @@ static void on_arrays(void *arg, const struct pg_result *r) {
 		assert_int_equal(pg_array_elem(rows, 0, 5, n - 1).n, 0);
 		assert_memory_equal(pg_array_elem(rows, 0, 6, n - 1).p, some_id((uint8_t)n).b, 16);
 		assert_true(
-		    slice_eq(pg_text(rows, 0, 8), n == 1 ? slice_str("1970-01-01 00:00:00+00")
+			slice_eq(pg_text(rows, 0, 8), n == 1 ? slice_str("1970-01-01 00:00:00+00")
 		                                         : slice_str("1970-01-01 00:00:00+00,null,1970-01-01 00:00:00+00")));
 	} else {
 		assert_int_equal(pg_text(rows, 0, 8).n, 0);
@@ -650,37 +650,89 @@ static void test_commit_warned(void **state) {
 	assert_int_equal(b.status, PG_IN_DOUBT);
 }
 
-/* Two connections: transactions may have one, queries always have the other; and queries do not starve transactions. */
-static void test_fairness(void **state) {
-	struct answer q[400] = {0}, a = {0}, b = {0};
-	unsigned at = 0;
+/* Two connections: two open transactions share one of them, so that queries always have the other. */
+static void test_queries_keep_one(void **state) {
+	struct answer a = {0}, b = {0}, q[3] = {0};
 	(void)state;
 	with_connections(2);
+	ask(&echo, 1, &q[0]);
+	await(&q[0]);
+	spin(50000); /* the second is up as well */
 	struct pg_tx *one = pg_tx_begin(pg), *two = pg_tx_begin(pg);
 	step(one, &put, 1, NULL);
-	ask(&echo, 1, &q[at++]);
-	await(&q[0]);
+	step(two, &put, 2, NULL);
+	pg_tx_flush(one);
+	pg_tx_flush(two);
+	ask(&echo, 1, &q[1]);
+	await(&q[1]);
+	assert_int_equal(q[1].status, PG_OK);
 	pg_tx_commit(two, on_answer, &b);
 	pg_tx_commit(one, on_answer, &a);
 	await(&b);
-	struct pg_tx *tx[20];
-	struct answer c[20] = {0};
-	for (unsigned i = 0; i < array_len(tx); i++) {
-		while (at < (i + 1) * 15)
-			ask(&echo, 1, &q[at++]);
-		tx[i] = pg_tx_begin(pg);
-		step(tx[i], &put, (int32_t)i + 10, NULL);
-		pg_tx_commit(tx[i], on_answer, &c[i]);
-		turn();
+	assert_true(a.order < b.order);
+	assert_int_equal(a.status, PG_OK);
+	assert_int_equal(b.status, PG_OK);
+}
+
+/* Without any query, transactions have them all. */
+static void test_txs_have_all(void **state) {
+	struct answer a = {0}, b = {0}, c = {0};
+	(void)state;
+	with_connections(2);
+	spin(50000);
+	struct pg_tx *one = pg_tx_begin(pg), *two = pg_tx_begin(pg);
+	step(one, &put, 1, &a);
+	step(two, &put, 2, &b);
+	pg_tx_flush(one);
+	pg_tx_flush(two);
+	await(&a);
+	await(&b);
+	pg_tx_rollback(one);
+	pg_tx_commit(two, on_answer, &c);
+	await(&c);
+}
+
+struct flood {
+	unsigned asked;
+	bool stop;
+};
+
+static void on_flood(void *arg, const struct pg_result *r) {
+	struct flood *f = arg;
+	struct pg_params p;
+	assert_int_equal(r->status, PG_OK);
+	if (f->stop)
+		return;
+	f->asked++;
+	pg_params_init(&p);
+	pg_param_int4(&p, 1);
+	pg_query(pg, &echo, &p, on_flood, f);
+	pg_params_fini(&p);
+}
+
+/* Queries without a pause on every connection: a transaction gets its turn. */
+static void test_tx_not_starved(void **state) {
+	static const unsigned connections[] = {1, 2};
+	for (unsigned i = 0; i < array_len(connections); i++) {
+		struct flood f = {0};
+		struct answer a = {0};
+		const struct pg_result ok = {.status = PG_OK};
+		with_connections(connections[i]);
+		for (int n = 0; n < 20; n++)
+			on_flood(&f, &ok);
+		spin(50000);
+		unsigned before = f.asked;
+		assert_true(before > 100);
+		struct pg_tx *tx = pg_tx_begin(pg);
+		step(tx, &put, 1, NULL);
+		pg_tx_commit(tx, on_answer, &a);
+		await(&a);
+		assert_int_equal(a.status, PG_OK);
+		assert_true(f.asked - before < 2000);
+		f.stop = true;
+		teardown(state);
 	}
-	for (unsigned i = 0; i < array_len(tx); i++) {
-		await(&c[i]);
-		assert_int_equal(c[i].status, PG_OK);
-	}
-	for (unsigned i = 0; i < at; i++) {
-		await(&q[i]);
-		assert_int_equal(q[i].status, PG_OK);
-	}
+	with_connections(1);
 }
 
 struct chain {
@@ -715,7 +767,7 @@ static void test_query_not_starved(void **state) {
 
 static int64_t kill_backends(void) {
 	return pg_fixture_int(
-	    db, "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'test'");
+		db, "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'test'");
 }
 
 static void test_killed_query(void **state) {
@@ -969,7 +1021,7 @@ static void test_second_host(void **state) {
 	struct pg_options o = base_options();
 	(void)state;
 	cleanup(freep) char *conninfo = xasprintf(
-	    "host=/nonexistent,%s dbname=minutemail user=postgres target_session_attrs=read-write", pg_fixture_dir(db));
+		"host=/nonexistent,%s dbname=minutemail user=postgres target_session_attrs=read-write", pg_fixture_dir(db));
 	o.conninfo = conninfo;
 	open_pool(&o);
 	await_up();
@@ -1074,41 +1126,41 @@ static void test_freed_in_commit(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	    row(test_order),
-	    row(test_error_isolated),
-	    row(test_error_at_sync),
-	    row(test_warning_is_doubt),
-	    row(test_cancel),
-	    row(test_bounds),
-	    row(test_too_large),
-	    row(test_scalars),
-	    row(test_arrays),
-	    row(test_commit),
-	    row(test_commit_in_steps),
-	    row(test_waiting_tx),
-	    row(test_tx_error),
-	    row(test_tx_error_then_more),
-	    row(test_commit_error),
-	    row(test_rollback),
-	    row(test_commit_warned),
-	    row(test_fairness),
-	    row(test_query_not_starved),
-	    row(test_killed_query),
-	    row(test_killed_before_commit),
-	    row(test_killed_at_commit),
-	    row(test_cancelled_at_commit),
-	    row(test_deadline_at_commit),
-	    row(test_deadlines),
-	    row(test_restart),
-	    row(test_refused_schema),
-	    row(test_refused_statement),
-	    row(test_refused_fsync),
-	    row(test_refused_connection),
-	    row(test_connect_deadline),
-	    row(test_second_host),
-	    row(test_notify),
-	    row(test_freed_in_callback),
-	    row(test_freed_in_commit),
+		row(test_order),
+		row(test_error_isolated),
+		row(test_error_at_sync),
+		row(test_warning_is_doubt),
+		row(test_cancel),
+		row(test_bounds),
+		row(test_too_large),
+		row(test_scalars),
+		row(test_arrays),
+		row(test_commit),
+		row(test_commit_in_steps),
+		row(test_waiting_tx),
+		row(test_tx_error),
+		row(test_tx_error_then_more),
+		row(test_commit_error),
+		row(test_rollback),
+		row(test_commit_warned),
+		row(test_fairness),
+		row(test_query_not_starved),
+		row(test_killed_query),
+		row(test_killed_before_commit),
+		row(test_killed_at_commit),
+		row(test_cancelled_at_commit),
+		row(test_deadline_at_commit),
+		row(test_deadlines),
+		row(test_restart),
+		row(test_refused_schema),
+		row(test_refused_statement),
+		row(test_refused_fsync),
+		row(test_refused_connection),
+		row(test_connect_deadline),
+		row(test_second_host),
+		row(test_notify),
+		row(test_freed_in_callback),
+		row(test_freed_in_commit),
 	};
 	cmocka_set_test_filter(getenv("TEST_FILTER"));
 	return cmocka_run_group_tests_name("pg", tests, start_db, stop_db);

@@ -80,19 +80,19 @@ static void make_mail(struct mail *m, size_t size, unsigned recipients) {
 	message_warn(m->message, "bad_base64");
 	for (unsigned i = 0; i < recipients; i++) {
 		m->recipients[i] =
-		    (struct store_recipient){.expires_at = i % 2 ? INT64_MAX : NOW_US, .rcpt_to = "x@minutemail.cc"};
+			(struct store_recipient){.expires_at = i % 2 ? INT64_MAX : NOW_US, .rcpt_to = "x@minutemail.cc"};
 		id_make_in_bucket(&m->recipients[i].mailbox, NOW_US, i * 100);
 		id_make_in_bucket(&m->recipients[i].id, NOW_US, i * 100);
 	}
 	m->request = (struct store_request){
-	    .recipients = m->recipients,
-	    .recipient_count = recipients,
-	    .received_at = NOW_US,
-	    .mail_from = "",
-	    .helo = "client.example",
-	    .trace = "Received: x\r\n",
-	    .message = m->message,
-	    .spool = m->spool,
+		.recipients = m->recipients,
+		.recipient_count = recipients,
+		.received_at = NOW_US,
+		.mail_from = "",
+		.helo = "client.example",
+		.trace = "Received: x\r\n",
+		.message = m->message,
+		.spool = m->spool,
 	};
 }
 
@@ -154,19 +154,19 @@ static void sink(void *arg, enum log_level level, const char *line, size_t n) {
 
 static void open_store(int64_t deadline_us, size_t batch_octets) {
 	const struct pg_options pg_options = {
-	    .conninfo = pg_fixture_conninfo(db, "minutemail_smtpd"),
-	    .application_name = "test",
-	    .stmts = SMTPD_STMTS,
-	    .connections = 2,
-	    .query_deadline_us = 5000000,
-	    .connect_deadline_us = 5000000,
-	    .schema_version = pg_fixture_version(db),
+		.conninfo = pg_fixture_conninfo(db, "minutemail_smtpd"),
+		.application_name = "test",
+		.stmts = SMTPD_STMTS,
+		.connections = 2,
+		.query_deadline_us = 5000000,
+		.connect_deadline_us = 5000000,
+		.schema_version = pg_fixture_version(db),
 	};
 	const struct store_options options = {
-	    .connections = 2,
-	    .batch_messages = 64,
-	    .batch_octets = batch_octets,
-	    .deadline_us = deadline_us,
+		.connections = 2,
+		.batch_messages = 64,
+		.batch_octets = batch_octets,
+		.deadline_us = deadline_us,
 	};
 	error_lines = 0;
 	last_error[0] = '\0';
@@ -177,12 +177,20 @@ static void open_store(int64_t deadline_us, size_t batch_octets) {
 	spin(20000); /* the other connection too */
 }
 
+static void set_standby(const char *names) {
+	pg_fixture_exec(db, "alter system set synchronous_standby_names = '%s'", names);
+	pg_fixture_exec(db, "select pg_reload_conf()");
+	usleep(100000);
+}
+
 static int teardown(void **state) {
 	(void)state;
 	store = store_free(store);
 	pg = pg_free(pg);
 	loop_turn(loop);
 	loop_free(loop);
+	if (*pg_fixture_value(db, "show synchronous_standby_names"))
+		set_standby("");
 	pg_fixture_exec(db, "drop trigger if exists test on messages");
 	pg_fixture_exec(db, "truncate messages, message_source");
 	return 0;
@@ -207,8 +215,8 @@ static int stop_db(void **state) {
 /* `body`: PL/pgSQL run before each row of messages. */
 static void set_trigger(const char *body) {
 	pg_fixture_exec(
-	    db, "create or replace function test() returns trigger language plpgsql as $$ begin %s return new; end $$",
-	    body);
+		db, "create or replace function test() returns trigger language plpgsql as $$ begin %s return new; end $$",
+		body);
 	pg_fixture_exec(db, "create trigger test before insert on messages for each row execute function test()");
 }
 
@@ -354,8 +362,8 @@ static void test_limits(void **state) {
 		size_t size;
 		int transactions;
 	} rows[] = {
-	    {65, 1, 10, 2},    {20, 8, 10, 3},   {10, 1, 30000, 3}, /* four of 30,000 octets in 128 KiB, with their texts */
-	    {3, 1, 140000, 3}, {1, 8, 40000, 3},
+		{65, 1, 10, 2},    {20, 8, 10, 3},   {10, 1, 30000, 3}, /* four of 30,000 octets in 128 KiB, with their texts */
+		{3, 1, 140000, 3}, {1, 8, 40000, 3},
 	};
 	for (unsigned i = 0; i < array_len(rows); i++) {
 		struct mail m[65];
@@ -447,13 +455,13 @@ static void test_verdicts(void **state) {
 		const char *name, *body;
 		enum store_verdict verdict;
 	} rows[] = {
-	    {"disk full", "raise exception 'x' using errcode = '53100';", STORE_FULL},
-	    {"out of memory for good", "raise exception 'x' using errcode = '53200';", STORE_UNAVAILABLE},
-	    {"serialization failure, then well",
+		{"disk full", "raise exception 'x' using errcode = '53100';", STORE_FULL},
+		{"out of memory for good", "raise exception 'x' using errcode = '53200';", STORE_UNAVAILABLE},
+		{"serialization failure, then well",
 	     "if nextval('counter') < 3 then raise exception 'x' using errcode = '40001'; end if;", STORE_COMMITTED},
-	    {"read only, then well", "if nextval('counter') < 3 then raise exception 'x' using errcode = '25006'; end if;",
+		{"read only, then well", "if nextval('counter') < 3 then raise exception 'x' using errcode = '25006'; end if;",
 	     STORE_COMMITTED},
-	    {"lock timeout, then well",
+		{"lock timeout, then well",
 	     "if nextval('counter') < 3 then raise exception 'x' using errcode = '55P03'; end if;", STORE_COMMITTED},
 	};
 	for (unsigned i = 0; i < array_len(rows); i++) {
@@ -495,16 +503,10 @@ static bool server_log_has(const char *text) {
 
 static int64_t kill_backends(const char *state) {
 	return pg_fixture_int(
-	    db,
-	    "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'test' "
-	    "and wait_event = '%s'",
-	    state);
-}
-
-static void set_standby(const char *names) {
-	pg_fixture_exec(db, "alter system set synchronous_standby_names = '%s'", names);
-	pg_fixture_exec(db, "select pg_reload_conf()");
-	usleep(100000);
+		db,
+		"select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'test' "
+		"and wait_event = '%s'",
+		state);
 }
 
 /* The trap of postgres' synchronous replication: a COMMIT whose wait for the standby was cut off is visible, and only here. What
@@ -553,9 +555,9 @@ static void test_cancelled_wait(void **state) {
 	start(&m);
 	spin(200000);
 	assert_int_equal(
-	    pg_fixture_int(db, "select count(pg_cancel_backend(pid)) from pg_stat_activity where application_name = 'test' "
+		pg_fixture_int(db, "select count(pg_cancel_backend(pid)) from pg_stat_activity where application_name = 'test' "
 	                       "and wait_event = 'SyncRep'"),
-	    1);
+		1);
 	spin(300000);
 	assert_false(m.done);
 	set_standby("");
@@ -629,7 +631,7 @@ static void test_cancel(void **state) {
 	assert_int_equal(m[1].verdict, STORE_COMMITTED);
 	/* On its way. What it lent must not be looked at again, even though the batch is split and sent once more. */
 	set_trigger(
-	    "if new.rcpt_to = 'bad' then raise exception 'x' using errcode = '23514'; end if; perform pg_sleep(0.1);");
+		"if new.rcpt_to = 'bad' then raise exception 'x' using errcode = '23514'; end if; perform pg_sleep(0.1);");
 	m[2].op = store_start(store, &m[2].request, never, NULL);
 	m[3].recipients[1].rcpt_to = "bad";
 	start(&m[3]);
@@ -712,22 +714,22 @@ static void test_freed_in_callback(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	    row(test_columns),
-	    row(test_sizes),
-	    cmocka_unit_test(test_expiry_hour),
-	    row(test_one_batch),
-	    row(test_limits),
-	    row(test_poison_fields),
-	    row(test_poison_envelope),
-	    row(test_refused_for_good),
-	    row(test_verdicts),
-	    row(test_in_doubt),
-	    row(test_cancelled_wait),
-	    row(test_frozen),
-	    row(test_server_away),
-	    row(test_cancel),
-	    row(test_bound),
-	    row(test_freed_in_callback),
+		row(test_columns),
+		row(test_sizes),
+		cmocka_unit_test(test_expiry_hour),
+		row(test_one_batch),
+		row(test_limits),
+		row(test_poison_fields),
+		row(test_poison_envelope),
+		row(test_refused_for_good),
+		row(test_verdicts),
+		row(test_in_doubt),
+		row(test_cancelled_wait),
+		row(test_frozen),
+		row(test_server_away),
+		row(test_cancel),
+		row(test_bound),
+		row(test_freed_in_callback),
 	};
 	cmocka_set_test_filter(getenv("TEST_FILTER"));
 	return cmocka_run_group_tests_name("store", tests, start_db, stop_db);
