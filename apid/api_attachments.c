@@ -144,8 +144,7 @@ static void answer_octets(struct request *r, const struct asking *a, const struc
 		return;
 	int range = range_applies(r, etag) ? api_range_parse(request_header(r, "range"), part->size, &first, &n) : 0;
 	if (range < 0) {
-		respond_problem(r, PROBLEM_RANGE_NOT_SATISFIABLE, "the attachment has %llu octets",
-		                (unsigned long long)part->size);
+		respond_range_problem(r, part->size);
 		return;
 	}
 	buf_init(&disposition, 4096);

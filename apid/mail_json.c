@@ -150,14 +150,22 @@ static void write_people(struct json_out *j, const struct mail_view *m, unsigned
 		member_raw(j, "replyTo", m->reply_to);
 }
 
+/* The mail's own text, or the HTML where it has none: a text that the parser made of the HTML is no text of the mail's. */
+static struct slice body_of(const struct mail_view *m) {
+	static const char made[] = "\"text_from_html\"";
+	bool own = m->body_text.p && !memmem(m->warnings.p, m->warnings.n, made, sizeof(made) - 1);
+	if (!own && m->body_html.p)
+		return m->body_html;
+	return m->body_text.p ? m->body_text : slice_of("", 0);
+}
+
 /* Subject and body are strings in MinuteMail's answers whatever the mail has, so a client may rely on that. */
 static void write_content(struct json_out *j, const struct mail_view *m, unsigned fields) {
 	const struct slice empty = {"", 0};
-	struct slice body = m->body_text.p ? m->body_text : m->body_html.p ? m->body_html : empty;
 	if (fields & MAIL_SUBJECT)
 		member_slice(j, "subject", m->subject.p ? m->subject : empty);
 	if (fields & MAIL_BODY)
-		member_slice(j, "body", body);
+		member_slice(j, "body", body_of(m));
 	if (fields & MAIL_BODY_TEXT)
 		member_slice(j, "bodyText", m->body_text);
 	if (fields & MAIL_BODY_HTML)

@@ -3,6 +3,7 @@
 
 #include "common/log.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -64,11 +65,17 @@ static void write_problem(const struct request *req, const struct problem_row *r
 	json_out_object_end(&json);
 }
 
-void respond_problem(struct request *req, enum problem problem, const char *detail, ...) {
+static void answer(struct request *req, enum problem problem, const char *text, const struct respond_header *extra) {
 	const struct problem_row *row = &PROBLEMS[problem];
+	struct buf body;
+	buf_init(&body, 16 * 1024);
+	write_problem(req, row, text[0] ? text : row->title, &body);
+	respond_bytes(req, row->status, "application/problem+json", extra, &body);
+}
+
+void respond_problem(struct request *req, enum problem problem, const char *detail, ...) {
 	char text[DETAIL_MAX];
 	struct respond_header extra[2];
-	struct buf body;
 	text[0] = '\0';
 	if (detail) {
 		va_list ap;
@@ -80,10 +87,16 @@ void respond_problem(struct request *req, enum problem problem, const char *deta
 		log_msg(LOG_LEVEL_ERROR, "internal error", "request %s: %s", req->id, text);
 		snprintf(text, sizeof(text), "The server failed; its log has the request id.");
 	}
-	buf_init(&body, 16 * 1024);
-	write_problem(req, row, text[0] ? text : row->title, &body);
 	extra_headers(req, problem, extra);
-	respond_bytes(req, row->status, "application/problem+json", extra, &body);
+	answer(req, problem, text, extra);
+}
+
+void respond_range_problem(struct request *req, uint64_t length) {
+	char range[48], text[DETAIL_MAX];
+	const struct respond_header extra[] = {{"Content-Range", range}, {NULL, NULL}};
+	snprintf(range, sizeof(range), "bytes */%" PRIu64, length); /* RFC 9110 14.4 */
+	snprintf(text, sizeof(text), "there are %" PRIu64 " octets", length);
+	answer(req, PROBLEM_RANGE_NOT_SATISFIABLE, text, extra);
 }
 
 void problem_for_parse_error(struct request *req, const struct http_error *error) {

@@ -99,5 +99,6 @@ enum problem {
 	PROBLEM_HTTP_VERSION,           /* 505 */
 };
 void respond_problem(struct request *, enum problem, const char *detail, ...) printf_like(3, 4);
+void respond_range_problem(struct request *, uint64_t length);   /* 416, with the length there is */
 
 #endif

@@ -397,6 +397,8 @@ static void read_markup(struct writer *w, struct source *s) {
 }
 
 int html_text(struct buf *out, const char *html, size_t n) {
+	if (n == 0) /* where html may be NULL */
+		return 0;
 	struct writer w = {.out = out, .start = out->len};
 	struct source s = {html, html + n, false, false};
 	while (s.p < s.end && !w.error) {

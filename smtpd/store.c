@@ -56,10 +56,14 @@ struct store *store_free(struct store *s) {
 		store_batch_abandon(list_entry(l, struct store_batch, link));
 	while ((l = list_first(&s->again)))
 		store_batch_abandon(list_entry(l, struct store_batch, link));
-	while ((l = list_first(&s->ops)))
+	while ((l = list_first(&s->ops))) {
+		list_unlink(l);
 		op_free(list_entry(l, struct store_op, link));
-	while ((l = list_first(&s->spare)))
+	}
+	while ((l = list_first(&s->spare))) {
+		list_unlink(l);
 		store_batch_free(list_entry(l, struct store_batch, link));
+	}
 	deferred_cancel(&s->pump);
 	deferred_cancel(&s->deliver);
 	timer_fini(&s->timer);

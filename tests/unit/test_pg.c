@@ -1096,9 +1096,13 @@ static void free_pool(void *arg, const struct pg_result *r) {
 
 static void test_freed_in_callback(void **state) {
 	bool done = false;
+	struct answer q = {0};
 	struct pg_params p;
 	(void)state;
 	with_connections(2);
+	ask(&echo, 1, &q);
+	await(&q);
+	spin(50000); /* the second is up: one for the first transaction, one for queries */
 	pg_params_init(&p);
 	pg_param_int4(&p, 1);
 	struct pg_tx *tx = pg_tx_begin(pg);
@@ -1143,7 +1147,9 @@ int main(void) {
 		row(test_commit_error),
 		row(test_rollback),
 		row(test_commit_warned),
-		row(test_fairness),
+		row(test_queries_keep_one),
+		row(test_txs_have_all),
+		row(test_tx_not_starved),
 		row(test_query_not_starved),
 		row(test_killed_query),
 		row(test_killed_before_commit),
