@@ -1,6 +1,6 @@
-/* Charsets of mail to UTF-8. The labels are a closed list of ours, in the spirit of the WHATWG Encoding Standard (ISO-8859-1
- * is windows-1252, GB2312 is GB18030); a label never reaches iconv_open() itself, since it could carry options ("//IGNORE") or name
- * a converter nobody should run. Nothing is ever converted to anything but UTF-8.
+/* Charsets of mail to UTF-8. The labels are a closed list of ours, in the spirit of the WHATWG Encoding Standard
+ * (ISO-8859-1 is windows-1252, GB2312 is GB18030); a label never reaches iconv_open() itself, since it could carry
+ * options ("//IGNORE") or name a converter nobody should run. Nothing is ever converted to anything but UTF-8.
  *
  * Invariant: descriptors are opened once and kept for the life of the process. */
 #include "common/text.h"
@@ -11,6 +11,7 @@
 #define RUN 1024
 #define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 
+/* clang-format off */
 enum charset {
 	CS_UTF_8, CS_US_ASCII, CS_CP1252, CS_UTF_16, CS_UTF_16LE, CS_UTF_16BE, CS_UTF_7, CS_ISO_8859_2, CS_ISO_8859_3,
 	CS_ISO_8859_4, CS_ISO_8859_5, CS_ISO_8859_6, CS_ISO_8859_7, CS_ISO_8859_8, CS_CP1254, CS_ISO_8859_10,
@@ -153,6 +154,7 @@ static const struct label {
 	{"x-user-defined", CS_US_ASCII}, {"x-utf-8", CS_UTF_8}, {"x-viet-tcvn5712", CS_TCVN},
 	{"x-x-big5", CS_BIG5_HKSCS},
 };
+/* clang-format on */
 
 static int label_compare(const void *key, const void *row) {
 	return strcmp(key, ((const struct label *)row)->label);
@@ -247,7 +249,8 @@ static int append_iconv(struct buf *out, enum charset cs, char *in, size_t n, bo
 	int r = 0;
 	iconv(cd, NULL, NULL, NULL, NULL);
 	while (n > 0 && r == 0) {
-		size_t run = min_of(n, (size_t)RUN), left = run, room = sizeof p.text - sizeof REPLACEMENT - (size_t)(p.end - p.text);
+		size_t run = min_of(n, (size_t)RUN), left = run;
+		size_t room = sizeof p.text - sizeof REPLACEMENT - (size_t)(p.end - p.text);
 		size_t got = iconv(cd, &in, &left, &p.end, &room);
 		int error = got == (size_t)-1 ? errno : 0;
 		n -= run - left;

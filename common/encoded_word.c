@@ -1,7 +1,9 @@
-/* Header values to one line of UTF-8: unfolding, RFC 2047 encoded words, raw 8-bit octets. Lenient where mailers are: words inside
- * longer runs of text, blanks inside words, words that split a character (their octets are joined before conversion).
+/* Header values to one line of UTF-8: unfolding, RFC 2047 encoded words, raw 8-bit octets. Lenient where mailers
+ * are: words inside longer runs of text, blanks inside words, words that split a character (their octets are joined
+ * before conversion).
  *
- * Invariant: one pass. A search for the end of a word that fails is not repeated, so a value full of "=?" costs no more. */
+ * Invariant: one pass. A search for the end of a word that fails is not repeated, so a value full of "=?" costs no
+ * more. */
 #include "common/text.h"
 #include "common/transfer.h"
 
@@ -10,17 +12,17 @@
 #define CHARSET_MAX 64
 
 struct decoder {
-	struct buf line;            /* the value so far, not yet made one line */
-	struct buf octets;          /* decoded octets of adjacent words in one charset, not yet converted */
-	char charset[CHARSET_MAX];  /* of `octets` */
+	struct buf line;           /* the value so far, not yet made one line */
+	struct buf octets;         /* decoded octets of adjacent words in one charset, not yet converted */
+	char charset[CHARSET_MAX]; /* of `octets` */
 	const char *fallback;
 	bool raw_is_utf8;
 };
 
 struct word {
 	struct slice charset, text;
-	char encoding;              /* 'b' or 'q' */
-	const char *end;            /* behind "?=" */
+	char encoding;   /* 'b' or 'q' */
+	const char *end; /* behind "?=" */
 };
 
 static bool is_space(char c) {
@@ -39,8 +41,8 @@ static const char *find_word_end(const char *p, const char *end) {
 	return NULL;
 }
 
-/* encoded-word = "=?" charset ["*" language] "?" encoding "?" encoded-text "?=" (RFC 2047 2, RFC 2231 5). *no_end: there is no
- * "?=" from p on. */
+/* encoded-word = "=?" charset ["*" language] "?" encoding "?" encoded-text "?=" (RFC 2047 2, RFC 2231 5). *no_end:
+ * there is no "?=" from p on. */
 static bool parse_word(const char *p, const char *end, struct word *ret, bool *no_end) {
 	const char *cs = p + 2, *q = cs;
 	while (q < end && q - cs < CHARSET_MAX && (uint8_t)*q > ' ' && *q != '?')
@@ -117,7 +119,8 @@ static void add_word(struct decoder *d, const struct word *w) {
 		decode_b(&d->octets, w->text);
 }
 
-/* Text outside words: line ends go, the blanks that follow them stay (RFC 5322 2.2.3); one without is a blank itself. */
+/* Text outside words: line ends go, the blanks that follow them stay (RFC 5322 2.2.3); one without is a blank
+ * itself. */
 static void add_raw(struct decoder *d, const char *p, size_t n) {
 	flush_octets(d);
 	for (size_t i = 0, run = 0; i <= n; i++) {

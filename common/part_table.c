@@ -1,5 +1,5 @@
-/* The part table's octets, the ids of attachments, and the names that files may have. Not a MIME parser: it is told where the
- * parts are.
+/* The part table's octets, the ids of attachments, and the names that files may have. Not a MIME parser: it is told
+ * where the parts are.
  *
  * Invariant: what part_table_decode() accepts, part_table_encode() writes back octet for octet. */
 #include "common/part_table.h"

@@ -44,7 +44,7 @@ static void disconnect(struct pg_conn *c) {
 	c->state = PG_CONN_DOWN;
 	c->timer_at = 0;
 	c->in_flight = c->blanks = 0;
-	c->broken = c->unsynced = c->reserved = false;
+	c->broken = c->unsynced = c->reserved = c->settling = false;
 	c->tx = NULL;
 }
 
@@ -252,10 +252,22 @@ void pg_conn_send(struct pg_conn *c, struct pg_op *op, const struct pg_params *p
 	watch(c, op->deadline);
 }
 
+/* An error is sent at once, and so is a long result: the answers may be here before the Sync is on its way. */
+static void send_lone_sync(struct pg_conn *c) {
+	struct pg_op *op = pg_op_new(c->pg, PG_OP_SYNC, NULL, NULL, NULL);
+	op->answered = true;
+	op->deadline = clock_mono_us() + c->pg->options.query_deadline_us;
+	list_append(&c->sent, &op->link);
+	c->in_flight++;
+	watch(c, op->deadline);
+}
+
 void pg_conn_sync(struct pg_conn *c) {
 	if (!c->unsynced)
 		return;
 	c->unsynced = false;
+	if (list_empty(&c->sent))
+		send_lone_sync(c);
 	list_entry(c->sent.prev, struct pg_op, link)->sync = true;
 	if (c->broken)
 		return;
@@ -273,9 +285,12 @@ void pg_conn_sync(struct pg_conn *c) {
 #endif
 }
 
+/* In a group of its own: behind an error it would be skipped. */
 void pg_conn_rollback(struct pg_conn *c) {
+	pg_conn_sync(c);
 	struct pg_op *op = pg_op_new(c->pg, PG_OP_ROLLBACK, &PG_ROLLBACK, NULL, NULL);
 	op->deadline = clock_mono_us() + c->pg->options.query_deadline_us;
+	c->settling = true;
 	pg_conn_send(c, op, NULL);
 	pg_conn_sync(c);
 }
@@ -284,9 +299,11 @@ void pg_conn_rollback(struct pg_conn *c) {
 
 /* A transaction that failed, or was dropped, is still open on the server: end it before anybody else gets the connection. */
 static void settle(struct pg_conn *c, enum pg_op_kind last) {
-	if (c->tx || c->in_flight || !pg_conn_usable(c) || PQtransactionStatus(c->pq) == PQTRANS_IDLE)
+	if (c->tx || c->in_flight || !pg_conn_usable(c))
 		return;
-	if (last == PG_OP_ROLLBACK)
+	if (PQtransactionStatus(c->pq) == PQTRANS_IDLE)
+		c->settling = false;
+	else if (last == PG_OP_ROLLBACK)
 		lose_later(c);
 	else
 		pg_conn_rollback(c);

@@ -32,6 +32,7 @@ enum pg_op_kind {
 	PG_OP_STEP,
 	PG_OP_COMMIT,
 	PG_OP_ROLLBACK,     /* nobody waits for it */
+	PG_OP_SYNC,         /* a Sync whose commands have all been answered before it was sent */
 	PG_OP_CHECK_SERVER, /* the rest: bringing a connection up */
 	PG_OP_CHECK_SCHEMA,
 	PG_OP_PREPARE,
@@ -93,6 +94,7 @@ struct pg_conn {
 	unsigned blanks;           /* results in a row that meant nothing: out of step if they go on */
 	struct pg_tx *tx;          /* the transaction that owns it */
 	bool reserved;             /* takes no more queries: a transaction waits for it to drain */
+	bool settling;             /* likewise: a transaction without an owner is being ended on it */
 };
 
 struct pg {

@@ -8,8 +8,8 @@
 #define POSTGRES_EPOCH_US ((int64_t)946684800 * 1000000) /* 2000-01-01 in Unix microseconds */
 
 static const uint32_t elem_oids[] = {
-    [PG_INT2] = 21, [PG_INT4] = 23,  [PG_INT8] = 20,   [PG_BOOL] = 16,
-    [PG_TEXT] = 25, [PG_BYTEA] = 17, [PG_UUID] = 2950, [PG_TIMESTAMPTZ] = 1184,
+	[PG_INT2] = 21, [PG_INT4] = 23,  [PG_INT8] = 20,   [PG_BOOL] = 16,
+	[PG_TEXT] = 25, [PG_BYTEA] = 17, [PG_UUID] = 2950, [PG_TIMESTAMPTZ] = 1184,
 };
 
 void pg_params_init(struct pg_params *p) {

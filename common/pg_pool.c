@@ -176,7 +176,7 @@ static struct pg_conn *for_query(struct pg *pg) {
 	struct pg_conn *best = NULL;
 	for (unsigned i = 0; i < pg->options.connections; i++) {
 		struct pg_conn *c = &pg->conns[i];
-		if (!pg_conn_usable(c) || c->tx || c->reserved || c->in_flight >= pg->options.depth)
+		if (!pg_conn_usable(c) || c->tx || c->reserved || c->settling || c->in_flight >= pg->options.depth)
 			continue;
 		if (!best || c->in_flight < best->in_flight)
 			best = c;

@@ -13,14 +13,14 @@ const struct pg_stmt PG_COMMIT = {.name = "pg_commit", .sql = "commit"};
 const struct pg_stmt PG_ROLLBACK = {.name = "pg_rollback", .sql = "rollback"};
 
 static const struct pg_stmt check_server = {
-    .name = "which server",
-    .sql = "select pg_is_in_recovery(), case when pg_is_in_recovery() then '' "
-           "else substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end, "
-           "current_setting('fsync'), current_setting('full_page_writes')",
+	.name = "which server",
+	.sql = "select pg_is_in_recovery(), case when pg_is_in_recovery() then '' "
+		   "else substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end, "
+		   "current_setting('fsync'), current_setting('full_page_writes')",
 };
 static const struct pg_stmt check_schema = {
-    .name = "which schema",
-    .sql = "select coalesce(max(version), 0) from schema_migrations",
+	.name = "which schema",
+	.sql = "select coalesce(max(version), 0) from schema_migrations",
 };
 
 static struct pg_op *setup_op(struct pg_conn *c, enum pg_op_kind kind, const struct pg_stmt *stmt) {

@@ -84,7 +84,11 @@ static void release(struct pg_tx *tx) {
 	}
 	tx->conn = NULL;
 	c->tx = NULL;
-	if (tx->begun && !tx->commit)
+	if (!tx->begun)
+		return;
+	/* A COMMIT on its way may end nothing: in a group that has failed the server skips it. */
+	c->settling = true;
+	if (!tx->commit)
 		pg_conn_rollback(c);
 }
 

@@ -1,13 +1,14 @@
-/* Octets that claim to be text, made into UTF-8 that a `text` column, JSON and a terminal can take; and header blocks cut into
- * fields. Not a Unicode library: nothing is normalised or folded here. Charsets are in charset.c, RFC 2047 in encoded_word.c.
+/* Octets that claim to be text, made into UTF-8 that a `text` column, JSON and a terminal can take; and header
+ * blocks cut into fields. Not a Unicode library: nothing is normalised or folded here. Charsets are in charset.c,
+ * RFC 2047 in encoded_word.c.
  *
  * Invariant: what is appended to a buf is always whole, well-formed UTF-8 without NUL. */
 #include "common/text.h"
 
 #define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 
-/* How many octets at p are one well-formed sequence (Unicode table 3-7). Negative: they are not; that many, negated, make the
- * ill-formed part that one U+FFFD stands for. */
+/* How many octets at p are one well-formed sequence (Unicode table 3-7). Negative: they are not; that many, negated,
+ * make the ill-formed part that one U+FFFD stands for. */
 static int utf8_sequence(const uint8_t *p, size_t n) {
 	uint8_t c = p[0], low = 0x80, high = 0xbf;
 	int len;
@@ -39,8 +40,8 @@ static int utf8_sequence(const uint8_t *p, size_t n) {
 	return len;
 }
 
-/* The first octet from p on that is not plain: below 0x20 or above 0x7e. Eight at a time; the test may stop a word too early,
- * never too late. */
+/* The first octet from p on that is not plain: below 0x20 or above 0x7e. Eight at a time; the test may stop a word
+ * too early, never too late. */
 static const uint8_t *skip_plain(const uint8_t *p, const uint8_t *end) {
 	const uint64_t ones = UINT64_C(0x0101010101010101);
 	while (end - p >= 8) {
@@ -151,7 +152,8 @@ static size_t trim_line_end(const char *p, size_t n) {
 	return n;
 }
 
-/* A field name is printable ASCII without colon (RFC 5322 2.2); blanks may stand between it and the colon (4.5). 0: none. */
+/* A field name is printable ASCII without colon (RFC 5322 2.2); blanks may stand between it and the colon (4.5). 0:
+ * none. */
 static size_t field_name_length(const char *p, size_t n) {
 	size_t i = 0;
 	while (i < n && (uint8_t)p[i] > ' ' && (uint8_t)p[i] < 0x7f && p[i] != ':')

@@ -1,8 +1,9 @@
-/* Decoders for Content-Transfer-Encoding, one octet of state machine each, with fast paths for the runs that real mail is made
- * of. Not a validator: whatever comes in, something comes out, and `odd` says that it was not all in the encoding.
+/* Decoders for Content-Transfer-Encoding, one octet of state machine each, with fast paths for the runs that real
+ * mail is made of. Not a validator: whatever comes in, something comes out, and `odd` says that it was not all in
+ * the encoding.
  *
- * Invariants: the output does not depend on how the input was cut into runs; no run writes more than transfer_bound() octets,
- * which is never more than the input and what was held. */
+ * Invariants: the output does not depend on how the input was cut into runs; no run writes more than
+ * transfer_bound() octets, which is never more than the input and what was held. */
 #include "common/transfer.h"
 
 #include <strings.h>
@@ -11,14 +12,18 @@
 enum { B64_FOREIGN = 0, B64_LETTERS = 64, B64_PAD, B64_BLANK };
 
 static const uint8_t b64_table[256] = {
-	['='] = B64_PAD, [' '] = B64_BLANK, ['\t'] = B64_BLANK, ['\r'] = B64_BLANK, ['\n'] = B64_BLANK,
-	['A'] = 1, ['B'] = 2, ['C'] = 3, ['D'] = 4, ['E'] = 5, ['F'] = 6, ['G'] = 7, ['H'] = 8, ['I'] = 9, ['J'] = 10,
-	['K'] = 11, ['L'] = 12, ['M'] = 13, ['N'] = 14, ['O'] = 15, ['P'] = 16, ['Q'] = 17, ['R'] = 18, ['S'] = 19,
-	['T'] = 20, ['U'] = 21, ['V'] = 22, ['W'] = 23, ['X'] = 24, ['Y'] = 25, ['Z'] = 26, ['a'] = 27, ['b'] = 28,
-	['c'] = 29, ['d'] = 30, ['e'] = 31, ['f'] = 32, ['g'] = 33, ['h'] = 34, ['i'] = 35, ['j'] = 36, ['k'] = 37,
-	['l'] = 38, ['m'] = 39, ['n'] = 40, ['o'] = 41, ['p'] = 42, ['q'] = 43, ['r'] = 44, ['s'] = 45, ['t'] = 46,
-	['u'] = 47, ['v'] = 48, ['w'] = 49, ['x'] = 50, ['y'] = 51, ['z'] = 52, ['0'] = 53, ['1'] = 54, ['2'] = 55,
-	['3'] = 56, ['4'] = 57, ['5'] = 58, ['6'] = 59, ['7'] = 60, ['8'] = 61, ['9'] = 62, ['+'] = 63, ['/'] = 64,
+	['='] = B64_PAD, [' '] = B64_BLANK, ['\t'] = B64_BLANK, ['\r'] = B64_BLANK, ['\n'] = B64_BLANK, ['A'] = 1,
+	['B'] = 2,       ['C'] = 3,         ['D'] = 4,          ['E'] = 5,          ['F'] = 6,          ['G'] = 7,
+	['H'] = 8,       ['I'] = 9,         ['J'] = 10,         ['K'] = 11,         ['L'] = 12,         ['M'] = 13,
+	['N'] = 14,      ['O'] = 15,        ['P'] = 16,         ['Q'] = 17,         ['R'] = 18,         ['S'] = 19,
+	['T'] = 20,      ['U'] = 21,        ['V'] = 22,         ['W'] = 23,         ['X'] = 24,         ['Y'] = 25,
+	['Z'] = 26,      ['a'] = 27,        ['b'] = 28,         ['c'] = 29,         ['d'] = 30,         ['e'] = 31,
+	['f'] = 32,      ['g'] = 33,        ['h'] = 34,         ['i'] = 35,         ['j'] = 36,         ['k'] = 37,
+	['l'] = 38,      ['m'] = 39,        ['n'] = 40,         ['o'] = 41,         ['p'] = 42,         ['q'] = 43,
+	['r'] = 44,      ['s'] = 45,        ['t'] = 46,         ['u'] = 47,         ['v'] = 48,         ['w'] = 49,
+	['x'] = 50,      ['y'] = 51,        ['z'] = 52,         ['0'] = 53,         ['1'] = 54,         ['2'] = 55,
+	['3'] = 56,      ['4'] = 57,        ['5'] = 58,         ['6'] = 59,         ['7'] = 60,         ['8'] = 61,
+	['9'] = 62,      ['+'] = 63,        ['/'] = 64,
 };
 
 /* 0..63, or more for what is no letter. */
@@ -35,14 +40,9 @@ enum transfer_encoding transfer_parse(const char *s, size_t n, bool *ret_unknown
 		const char *name;
 		enum transfer_encoding encoding;
 	} names[] = {
-		{"7bit", TRANSFER_IDENTITY},
-		{"8bit", TRANSFER_IDENTITY},
-		{"binary", TRANSFER_IDENTITY},
-		{"base64", TRANSFER_BASE64},
-		{"quoted-printable", TRANSFER_QP},
-		{"x-uuencode", TRANSFER_UU},
-		{"x-uue", TRANSFER_UU},
-		{"uuencode", TRANSFER_UU},
+		{"7bit", TRANSFER_IDENTITY}, {"8bit", TRANSFER_IDENTITY},       {"binary", TRANSFER_IDENTITY},
+		{"base64", TRANSFER_BASE64}, {"quoted-printable", TRANSFER_QP}, {"x-uuencode", TRANSFER_UU},
+		{"x-uue", TRANSFER_UU},      {"uuencode", TRANSFER_UU},
 	};
 	while (n > 0 && (*s == ' ' || *s == '\t' || *s == '\r' || *s == '\n'))
 		s++, n--;
@@ -148,8 +148,8 @@ static uint8_t *qp_text(struct transfer *t, uint8_t c, uint8_t *o) {
 	return o;
 }
 
-/* Blanks before a line end were added on the way and go (RFC 2045 6.7 rule 3). Lines have 76 octets at the most; of a longer
- * run of blanks what does not fit is taken for text. */
+/* Blanks before a line end were added on the way and go (RFC 2045 6.7 rule 3). Lines have 76 octets at the most; of
+ * a longer run of blanks what does not fit is taken for text. */
 static uint8_t *qp_blanks(struct transfer *t, uint8_t c, uint8_t *o) {
 	if (c == '\n' || c == '\r') {
 		t->held_n = 0;
@@ -159,7 +159,8 @@ static uint8_t *qp_blanks(struct transfer *t, uint8_t c, uint8_t *o) {
 	return qp_text(t, c, o);
 }
 
-/* After "=": two hex digits, or a soft line break, perhaps with blanks before its line end. Anything else is literal. */
+/* After "=": two hex digits, or a soft line break, perhaps with blanks before its line end. Anything else is
+ * literal. */
 static uint8_t *qp_escape(struct transfer *t, uint8_t c, uint8_t *o) {
 	if (t->state == QP_ESCAPE && hex_value(c) >= 0) {
 		t->held[t->held_n++] = (char)c;

@@ -1,6 +1,6 @@
-/* Content-Transfer-Encoding decoders: base64 (RFC 2045 6.8), quoted-printable (6.7), uuencode, and identity. Resumable at any
- * octet, lenient as mail demands: base64 skips foreign characters and goes on after inner padding (smtp.md 0.2), a bad =XX is
- * literal. Used on receipt for sizes and digests and by apid for the range it serves. Pure. */
+/* Content-Transfer-Encoding decoders: base64 (RFC 2045 6.8), quoted-printable (6.7), uuencode, and identity.
+ * Resumable at any octet, lenient as mail demands: base64 skips foreign characters and goes on after inner padding,
+ * a bad =XX is literal. Used on receipt for sizes and digests and by apid for the range it serves. Pure. */
 #ifndef MINUTEMAIL_TRANSFER_H
 #define MINUTEMAIL_TRANSFER_H
 

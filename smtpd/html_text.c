@@ -1,8 +1,8 @@
-/* One pass over HTML of any quality, with one tag of look-ahead. Not a parser: nesting is not checked, styles are not known, so
- * what CSS hides is shown.
+/* One pass over HTML of any quality, with one tag of look-ahead. Not a parser: nesting is not checked, styles are
+ * not known, so what CSS hides is shown.
  *
- * Invariants: linear (a search that fails is not repeated); what is appended is UTF-8, since only whole runs, entities and
- * attributes are copied and all of them are. */
+ * Invariants: linear (a search that fails is not repeated); what is appended is UTF-8, since only whole runs,
+ * entities and attributes are copied and all of them are. */
 #include "smtpd/html_text.h"
 
 #include "common/text.h"
@@ -15,11 +15,11 @@
 struct writer {
 	struct buf *out;
 	size_t start;
-	unsigned breaks;         /* line ends owed before the next text */
-	bool blank;              /* a blank owed before the next text on the line */
-	unsigned pre;            /* inside so many <pre> */
-	struct slice href;       /* of the open <a>; borrowed from the source */
-	size_t link_start;       /* where its text begins in `out` */
+	unsigned breaks;   /* line ends owed before the next text */
+	bool blank;        /* a blank owed before the next text on the line */
+	unsigned pre;      /* inside so many <pre> */
+	struct slice href; /* of the open <a>; borrowed from the source */
+	size_t link_start; /* where its text begins in `out` */
 	int error;
 };
 
@@ -76,19 +76,22 @@ static void line_break(struct writer *w, unsigned breaks) {
 static const struct {
 	const char *name, *text;
 } entities[] = {
-	{"amp", "&"},       {"lt", "<"},        {"gt", ">"},        {"quot", "\""},     {"apos", "'"},      {"nbsp", "\u00a0"},
-	{"copy", "\u00a9"}, {"reg", "\u00ae"},  {"trade", "\u2122"}, {"hellip", "\u2026"}, {"mdash", "\u2014"}, {"ndash", "\u2013"},
-	{"lsquo", "\u2018"}, {"rsquo", "\u2019"}, {"ldquo", "\u201c"}, {"rdquo", "\u201d"}, {"sbquo", "\u201a"}, {"bdquo", "\u201e"},
-	{"laquo", "\u00ab"}, {"raquo", "\u00bb"}, {"bull", "\u2022"}, {"middot", "\u00b7"}, {"euro", "\u20ac"}, {"pound", "\u00a3"},
-	{"yen", "\u00a5"},  {"cent", "\u00a2"}, {"sect", "\u00a7"}, {"deg", "\u00b0"},  {"times", "\u00d7"}, {"divide", "\u00f7"},
-	{"plusmn", "\u00b1"}, {"frac12", "\u00bd"}, {"frac14", "\u00bc"}, {"rarr", "\u2192"}, {"larr", "\u2190"}, {"uarr", "\u2191"},
-	{"darr", "\u2193"}, {"shy", ""},        {"zwnj", ""},       {"zwj", ""},        {"ensp", " "},      {"emsp", " "},
-	{"thinsp", " "},    {"auml", "\u00e4"}, {"ouml", "\u00f6"}, {"uuml", "\u00fc"}, {"Auml", "\u00c4"}, {"Ouml", "\u00d6"},
-	{"Uuml", "\u00dc"}, {"szlig", "\u00df"}, {"eacute", "\u00e9"}, {"egrave", "\u00e8"}, {"ecirc", "\u00ea"}, {"agrave", "\u00e0"},
-	{"aacute", "\u00e1"}, {"acirc", "\u00e2"}, {"atilde", "\u00e3"}, {"ccedil", "\u00e7"}, {"iacute", "\u00ed"}, {"ntilde", "\u00f1"},
-	{"oacute", "\u00f3"}, {"ocirc", "\u00f4"}, {"otilde", "\u00f5"}, {"uacute", "\u00fa"}, {"aring", "\u00e5"}, {"aelig", "\u00e6"},
-	{"oslash", "\u00f8"}, {"Eacute", "\u00c9"}, {"Aring", "\u00c5"}, {"Oslash", "\u00d8"}, {"iexcl", "\u00a1"}, {"iquest", "\u00bf"},
-	{"check", "\u2713"}, {"star", "\u2606"}, {"hearts", "\u2665"}, {"ordm", "\u00ba"}, {"ordf", "\u00aa"}, {"para", "\u00b6"},
+	{"amp", "&"},         {"lt", "<"},          {"gt", ">"},          {"quot", "\""},       {"apos", "'"},
+	{"nbsp", "\u00a0"},   {"copy", "\u00a9"},   {"reg", "\u00ae"},    {"trade", "\u2122"},  {"hellip", "\u2026"},
+	{"mdash", "\u2014"},  {"ndash", "\u2013"},  {"lsquo", "\u2018"},  {"rsquo", "\u2019"},  {"ldquo", "\u201c"},
+	{"rdquo", "\u201d"},  {"sbquo", "\u201a"},  {"bdquo", "\u201e"},  {"laquo", "\u00ab"},  {"raquo", "\u00bb"},
+	{"bull", "\u2022"},   {"middot", "\u00b7"}, {"euro", "\u20ac"},   {"pound", "\u00a3"},  {"yen", "\u00a5"},
+	{"cent", "\u00a2"},   {"sect", "\u00a7"},   {"deg", "\u00b0"},    {"times", "\u00d7"},  {"divide", "\u00f7"},
+	{"plusmn", "\u00b1"}, {"frac12", "\u00bd"}, {"frac14", "\u00bc"}, {"rarr", "\u2192"},   {"larr", "\u2190"},
+	{"uarr", "\u2191"},   {"darr", "\u2193"},   {"shy", ""},          {"zwnj", ""},         {"zwj", ""},
+	{"ensp", " "},        {"emsp", " "},        {"thinsp", " "},      {"auml", "\u00e4"},   {"ouml", "\u00f6"},
+	{"uuml", "\u00fc"},   {"Auml", "\u00c4"},   {"Ouml", "\u00d6"},   {"Uuml", "\u00dc"},   {"szlig", "\u00df"},
+	{"eacute", "\u00e9"}, {"egrave", "\u00e8"}, {"ecirc", "\u00ea"},  {"agrave", "\u00e0"}, {"aacute", "\u00e1"},
+	{"acirc", "\u00e2"},  {"atilde", "\u00e3"}, {"ccedil", "\u00e7"}, {"iacute", "\u00ed"}, {"ntilde", "\u00f1"},
+	{"oacute", "\u00f3"}, {"ocirc", "\u00f4"},  {"otilde", "\u00f5"}, {"uacute", "\u00fa"}, {"aring", "\u00e5"},
+	{"aelig", "\u00e6"},  {"oslash", "\u00f8"}, {"Eacute", "\u00c9"}, {"Aring", "\u00c5"},  {"Oslash", "\u00d8"},
+	{"iexcl", "\u00a1"},  {"iquest", "\u00bf"}, {"check", "\u2713"},  {"star", "\u2606"},   {"hearts", "\u2665"},
+	{"ordm", "\u00ba"},   {"ordf", "\u00aa"},   {"para", "\u00b6"},
 };
 
 static size_t encode_utf8(unsigned long c, char out[4]) {
@@ -138,8 +141,9 @@ static bool put_entity(struct writer *w, const char *name) {
 static size_t read_entity(struct writer *w, const char *p, size_t n) {
 	char name[ENTITY_MAX + 1];
 	size_t len = 0;
-	while (len < ENTITY_MAX && len + 1 < n && (p[len + 1] == '#' || (p[len + 1] >= '0' && p[len + 1] <= '9') ||
-	                                           ((p[len + 1] | 0x20) >= 'a' && (p[len + 1] | 0x20) <= 'z'))) {
+	while (len < ENTITY_MAX && len + 1 < n &&
+	       (p[len + 1] == '#' || (p[len + 1] >= '0' && p[len + 1] <= '9') ||
+	        ((p[len + 1] | 0x20) >= 'a' && (p[len + 1] | 0x20) <= 'z'))) {
 		name[len] = p[len + 1];
 		len++;
 	}
@@ -163,20 +167,63 @@ static void put_decoded(struct writer *w, const char *p, size_t n) {
 
 /* --- tags --- */
 
-enum tag_kind { TAG_NONE, TAG_BREAK, TAG_BLOCK, TAG_PARAGRAPH, TAG_ITEM, TAG_CELL, TAG_LINK, TAG_IMAGE, TAG_PRE, TAG_RULE, TAG_SKIP };
+enum tag_kind {
+	TAG_NONE,
+	TAG_BREAK,
+	TAG_BLOCK,
+	TAG_PARAGRAPH,
+	TAG_ITEM,
+	TAG_CELL,
+	TAG_LINK,
+	TAG_IMAGE,
+	TAG_PRE,
+	TAG_RULE,
+	TAG_SKIP
+};
 
 static const struct {
 	const char *name;
 	enum tag_kind kind;
 } tags[] = {
-	{"br", TAG_BREAK},        {"div", TAG_BLOCK},      {"p", TAG_PARAGRAPH},     {"tr", TAG_BLOCK},         {"td", TAG_CELL},
-	{"th", TAG_CELL},         {"a", TAG_LINK},         {"img", TAG_IMAGE},       {"li", TAG_ITEM},          {"ul", TAG_BLOCK},
-	{"ol", TAG_BLOCK},        {"table", TAG_BLOCK},    {"h1", TAG_PARAGRAPH},    {"h2", TAG_PARAGRAPH},     {"h3", TAG_PARAGRAPH},
-	{"h4", TAG_PARAGRAPH},    {"h5", TAG_PARAGRAPH},   {"h6", TAG_PARAGRAPH},    {"blockquote", TAG_PARAGRAPH}, {"pre", TAG_PRE},
-	{"hr", TAG_RULE},         {"style", TAG_SKIP},     {"script", TAG_SKIP},     {"title", TAG_SKIP},       {"noscript", TAG_NONE},
-	{"textarea", TAG_NONE},   {"header", TAG_BLOCK},   {"footer", TAG_BLOCK},    {"section", TAG_BLOCK},    {"article", TAG_BLOCK},
-	{"center", TAG_BLOCK},    {"dl", TAG_BLOCK},       {"dt", TAG_BLOCK},        {"dd", TAG_BLOCK},         {"address", TAG_BLOCK},
-	{"form", TAG_BLOCK},      {"fieldset", TAG_BLOCK}, {"option", TAG_BLOCK},    {"caption", TAG_BLOCK},
+	{"br", TAG_BREAK},
+	{"div", TAG_BLOCK},
+	{"p", TAG_PARAGRAPH},
+	{"tr", TAG_BLOCK},
+	{"td", TAG_CELL},
+	{"th", TAG_CELL},
+	{"a", TAG_LINK},
+	{"img", TAG_IMAGE},
+	{"li", TAG_ITEM},
+	{"ul", TAG_BLOCK},
+	{"ol", TAG_BLOCK},
+	{"table", TAG_BLOCK},
+	{"h1", TAG_PARAGRAPH},
+	{"h2", TAG_PARAGRAPH},
+	{"h3", TAG_PARAGRAPH},
+	{"h4", TAG_PARAGRAPH},
+	{"h5", TAG_PARAGRAPH},
+	{"h6", TAG_PARAGRAPH},
+	{"blockquote", TAG_PARAGRAPH},
+	{"pre", TAG_PRE},
+	{"hr", TAG_RULE},
+	{"style", TAG_SKIP},
+	{"script", TAG_SKIP},
+	{"title", TAG_SKIP},
+	{"noscript", TAG_NONE},
+	{"textarea", TAG_NONE},
+	{"header", TAG_BLOCK},
+	{"footer", TAG_BLOCK},
+	{"section", TAG_BLOCK},
+	{"article", TAG_BLOCK},
+	{"center", TAG_BLOCK},
+	{"dl", TAG_BLOCK},
+	{"dt", TAG_BLOCK},
+	{"dd", TAG_BLOCK},
+	{"address", TAG_BLOCK},
+	{"form", TAG_BLOCK},
+	{"fieldset", TAG_BLOCK},
+	{"option", TAG_BLOCK},
+	{"caption", TAG_BLOCK},
 };
 
 struct tag {

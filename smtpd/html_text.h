@@ -1,6 +1,6 @@
-/* HTML mail -> the text of it, for readers that want text: tags go, blocks become lines, entities characters, and a link that says
- * something else than where it leads is followed by its address. Not a sanitizer: the result is text and is escaped by whoever
- * shows it. Pure. */
+/* HTML mail -> the text of it, for readers that want text: tags go, blocks become lines, entities characters, and a
+ * link that says something else than where it leads is followed by its address. Not a sanitizer: the result is text
+ * and is escaped by whoever shows it. Pure. */
 #ifndef MINUTEMAIL_HTML_TEXT_H
 #define MINUTEMAIL_HTML_TEXT_H
 

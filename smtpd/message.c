@@ -1,5 +1,6 @@
-/* The parsed message as memory and as a record of the parser's channel. The record is written by a process that has just read
- * hostile mail, so the decoder believes nothing: every count, length, string and offset is checked as if a peer had sent it.
+/* The parsed message as memory and as a record of the parser's channel. The record is written by a process that has
+ * just read hostile mail, so the decoder believes nothing: every count, length, string and offset is checked as if a
+ * peer had sent it.
  *
  * Invariant: what message_decode() returns satisfies every bound that message.h and part_table.h name. */
 #include "smtpd/message.h"

@@ -1,5 +1,5 @@
-/* A message as parsed: what goes into the row of `messages`. Made by the parser process (mime), carried over its channel, checked
- * again by the worker, written by store. Every string is valid UTF-8 without NUL. Pure. */
+/* A message as parsed: what goes into the row of `messages`. Made by the parser process (mime), carried over its
+ * channel, checked again by the worker, written by store. Every string is valid UTF-8 without NUL. Pure. */
 #ifndef MINUTEMAIL_MESSAGE_H
 #define MINUTEMAIL_MESSAGE_H
 
@@ -8,7 +8,7 @@
 #include "common/part_table.h"
 
 #define MESSAGE_ADDRESSES_MAX 1000
-#define MESSAGE_TEXT_MAX (1024 * 1024) /* octets of body_text and of body_html that are kept (smtp.md 2.1) */
+#define MESSAGE_TEXT_MAX (1024 * 1024) /* octets of body_text and of body_html that are kept */
 
 struct message_strings {
 	char **v;
@@ -23,7 +23,7 @@ struct message {
 	char *body_text;               /* text parts that are no attachments, joined by an empty line; NULL if none */
 	char *body_html;               /* the same for text/html; NULL if none */
 	struct part_table parts;
-	struct message_strings warnings; /* fixed words of ours: "parse_failed", "too_many_parts", "bad_base64", … (mime.h lists) */
+	struct message_strings warnings; /* fixed words of ours, listed in mime.h: "parse_failed", "bad_base64", … */
 	unsigned received_count;       /* Received fields at the top level, for loop detection */
 };
 
@@ -35,8 +35,8 @@ void message_strings_fini(struct message_strings *);
 void message_warn(struct message *, const char *warning);  /* once each, at most 32 */
 bool message_warned(const struct message *, const char *warning);
 
-/* The channel record: length-prefixed fields, big-endian. The decoder re-validates everything: lengths, UTF-8, counts, part
- * offsets within source_size. -EBADMSG. */
+/* The channel record: length-prefixed fields, big-endian. The decoder re-validates everything: lengths, UTF-8,
+ * counts, part offsets within source_size. -EBADMSG. */
 int message_encode(const struct message *, struct buf *out);
 int message_decode(const void *p, size_t n, uint64_t source_size, struct message **ret);
 

@@ -1,13 +1,15 @@
-/* The walk over a message's structure: parts, their boundaries, nesting. Fields are read in mime_header.c, bodies in mime_body.c.
+/* The walk over a message's structure: parts, their boundaries, nesting. Fields are read in mime_header.c, bodies in
+ * mime_body.c.
  *
- * GMime does not see the message. Given one, it recurses without limit on nested groups in an address header, keeps an object per
- * header and part without counting, needs quadratic time for parameters and for boundaries deep inside others, loses the end of
- * some encoded words and base64 bodies (3.2.13), and rewrites IDN domains. So the structure (RFC 2046 5.1) is walked here with
- * one cursor over the source, every offset is exact by construction, and GMime reads what it reads well and boundedly: the
- * parameter lists of Content-Type and Content-Disposition (RFC 2045 5.1, RFC 2231), each checked by prescan first.
+ * GMime does not see the message. Given one, it recurses without limit on nested groups in an address header, keeps
+ * an object per header and part without counting, needs quadratic time for parameters and for boundaries deep inside
+ * others, loses the end of some encoded words and base64 bodies (3.2.13), and rewrites IDN domains. So the structure
+ * (RFC 2046 5.1) is walked here with one cursor over the source, every offset is exact by construction, and GMime
+ * reads what it reads well and boundedly: the parameter lists of Content-Type and Content-Disposition (RFC 2045 5.1,
+ * RFC 2231), each checked by prescan first.
  *
- * Invariants: the cursor never moves back, so the walk is linear whatever the structure; each octet of a body is decoded at most
- * once; no recursion but walk_part() -> walk_multipart() -> walk_part(), at most limits->depth deep. */
+ * Invariants: the cursor never moves back, so the walk is linear whatever the structure; each octet of a body is
+ * decoded at most once; no recursion but walk_part() -> walk_multipart() -> walk_part(), at most limits->depth deep. */
 #include "smtpd/mime_private.h"
 
 #include "smtpd/prescan.h"
@@ -26,7 +28,8 @@ const struct mime_limits MIME_LIMITS = {
 	.text = MESSAGE_TEXT_MAX,
 };
 
-/* Where the part before the line at `at` ends: the line end before a delimiter is part of the delimiter (RFC 2046 5.1.1). */
+/* Where the part before the line at `at` ends: the line end before a delimiter is part of the delimiter (RFC 2046
+ * 5.1.1). */
 static size_t content_end(const struct mime_walk *w, size_t at) {
 	if (at > 0 && w->source[at - 1] == '\n')
 		at--;
@@ -35,8 +38,8 @@ static size_t content_end(const struct mime_walk *w, size_t at) {
 	return at;
 }
 
-/* The innermost boundary that matches wins. A delimiter line is "--" boundary ["--"] blanks, and nothing more: a longer boundary
- * with the same beginning is another one. */
+/* The innermost boundary that matches wins. A delimiter line is "--" boundary ["--"] blanks, and nothing more: a
+ * longer boundary with the same beginning is another one. */
 bool mime_delimiter_at(const struct mime_walk *w, size_t at, struct mime_delimiter *ret) {
 	const char *p = w->source + at;
 	const char *lf = memchr(p, '\n', w->n - at);
@@ -88,8 +91,8 @@ static enum container container_of_type(const char *type) {
 	return CONTAINER_MIXED;
 }
 
-/* No delimiter ever came. Encoded, it may be that a relay encoded the whole multipart (which RFC 2045 6.4 forbids): kept whole for
- * whoever can use it. Else what there is may as well be read. */
+/* No delimiter ever came. Encoded, it may be that a relay encoded the whole multipart (which RFC 2045 6.4 forbids):
+ * kept whole for whoever can use it. Else what there is may as well be read. */
 static void unopened_multipart(struct mime_walk *w, struct mime_entity *e, enum container in, size_t start) {
 	message_warn(w->msg, "missing_end_boundary");
 	e->media = e->encoding == TRANSFER_IDENTITY ? MEDIA_TEXT : MEDIA_OTHER;

@@ -1,6 +1,8 @@
-/* A reader of address lists that cannot fail, only find less. Not a validator: what SMTP may carry is address.c's business.
+/* A reader of address lists that cannot fail, only find less. Not a validator: what SMTP may carry is address.c's
+ * business.
  *
- * Invariants: one pass, no recursion (groups do not nest); a delimiter found to have no partner is not searched for again. */
+ * Invariants: one pass, no recursion (groups do not nest); a delimiter found to have no partner is not searched for
+ * again. */
 #include "smtpd/mime_address.h"
 
 #include "common/buf.h"
@@ -15,13 +17,13 @@ struct reader {
 	bool stop, no_quotes, no_comments;
 
 	/* The mailbox under construction. */
-	struct buf phrase;       /* its words, quotes undone, one blank between two */
-	struct buf spec;         /* the same with quotes, for an address without <> */
-	size_t token;            /* where the last word of `spec` begins */
-	size_t at_token;         /* where the word with the '@' begins */
+	struct buf phrase; /* its words, quotes undone, one blank between two */
+	struct buf spec;   /* the same with quotes, for an address without <> */
+	size_t token;      /* where the last word of `spec` begins */
+	size_t at_token;   /* where the word with the '@' begins */
 	bool has_at, blank, angle;
-	struct buf address;      /* the inside of <> */
-	struct slice comment;    /* the last one */
+	struct buf address;   /* the inside of <> */
+	struct slice comment; /* the last one */
 };
 
 static void mailbox_reset(struct reader *r) {
@@ -118,8 +120,8 @@ static void read_comment(struct reader *r) {
 	r->p = end;
 }
 
-/* Everything between < and >, without blanks, comments and the source route. A ',' behind an address means that the '>' was
- * forgotten. */
+/* Everything between < and >, without blanks, comments and the source route. A ',' behind an address means that the
+ * '>' was forgotten. */
 static void read_angle(struct reader *r) {
 	bool route = false, has_at = false;
 	r->angle = true;
@@ -192,8 +194,8 @@ static void read_literal(struct reader *r) {
 		word_char(r, *r->p++);
 }
 
-/* An encoded word goes into the phrase whole, whatever specials its text has (they should be encoded, and often are not).
- * Behind it, or NULL. */
+/* An encoded word goes into the phrase whole, whatever specials its text has (they should be encoded, and often are
+ * not). Behind it, or NULL. */
 static const char *encoded_word_end(const char *p, const char *end) {
 	if (end - p < 8 || p[1] != '?')
 		return NULL;

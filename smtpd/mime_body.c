@@ -1,7 +1,8 @@
-/* The parts without parts: text goes into the message's body, everything else into the part table with its place, size and digest.
+/* The parts without parts: text goes into the message's body, everything else into the part table with its place,
+ * size and digest.
  *
- * Invariants: the table's offsets and lengths are those of the encoded octets in the source; text is kept up to limits->text, and
- * what is over is not even decoded. */
+ * Invariants: the table's offsets and lengths are those of the encoded octets in the source; text is kept up to
+ * limits->text, and what is over is not even decoded. */
 #include "smtpd/html_text.h"
 #include "smtpd/mime_private.h"
 
@@ -122,7 +123,8 @@ static struct slice decode_text(struct mime_walk *w, const struct mime_entity *e
 	return slice_of(w->raw.data, min_of(w->raw.len, most));
 }
 
-/* <meta charset=…> or <meta http-equiv content="…; charset=…"> near the beginning, for HTML whose Content-Type names none. */
+/* <meta charset=…> or <meta http-equiv content="…; charset=…"> near the beginning, for HTML whose Content-Type names
+ * none. */
 static bool sniff_charset(struct slice html, char *ret, size_t size) {
 	static const char key[] = "charset=";
 	size_t n = min_of(html.n, (size_t)SNIFF_MAX);
@@ -175,8 +177,8 @@ static void join_text(struct buf *b, size_t start) {
 	buf_commit(b, gap);
 }
 
-/* The body's ceiling is above the cap by what the most expanding charset makes of twice the cap (UTF-16 halves), so that the cut
- * is made here, between two characters, and never by the buffer. */
+/* The body's ceiling is above the cap by what the most expanding charset makes of twice the cap (UTF-16 halves), so
+ * that the cut is made here, between two characters, and never by the buffer. */
 static void append_text(struct mime_walk *w, struct mime_entity *e, struct buf *body, size_t start, size_t end) {
 	bool cut = false;
 	size_t before = body->len, room = w->limits->text - min_of(before, w->limits->text);
@@ -221,8 +223,8 @@ void mime_text_from_html(struct mime_walk *w) {
 	w->text = text;
 }
 
-/* Text that is no attachment is shown; other kinds than plain and HTML only where they do not stand beside text that is meant for
- * reading. */
+/* Text that is no attachment is shown; other kinds than plain and HTML only where they do not stand beside text that
+ * is meant for reading. */
 static bool is_shown(const struct mime_entity *e, enum container in) {
 	if (e->attachment || e->name || e->media > MEDIA_OTHER_TEXT)
 		return false;

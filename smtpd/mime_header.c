@@ -1,8 +1,8 @@
-/* The fields of a message or part: which there are, within the caps, and what those that matter here say. Not the headers view of
- * the API, which shows all of them. GMime reads parameter lists (see mime.c for why nothing else).
+/* The fields of a message or part: which there are, within the caps, and what those that matter here say. Not the
+ * headers view of the API, which shows all of them. GMime reads parameter lists (see mime.c for why nothing else).
  *
- * Invariants: of a field that may stand once the first counts, and a second that differs is said in a warning; what GMime gets is
- * one line of clean UTF-8 with a bounded number of parameters. */
+ * Invariants: of a field that may stand once the first counts, and a second that differs is said in a warning; what
+ * GMime gets is one line of clean UTF-8 with a bounded number of parameters. */
 #include "smtpd/mime_address.h"
 #include "smtpd/mime_private.h"
 #include "smtpd/prescan.h"
@@ -85,8 +85,8 @@ static size_t blank_line(const struct mime_walk *w, size_t at) {
 	return w->n - at >= 2 && p[0] == '\r' && p[1] == '\n' ? 2 : 0;
 }
 
-/* The next field, or false at the end of the fields: an empty line (skipped), a delimiter, the end, or a line that is no field,
- * with which the body begins (as it does for Postfix). */
+/* The next field, or false at the end of the fields: an empty line (skipped), a delimiter, the end, or a line that
+ * is no field, with which the body begins (as it does for Postfix). */
 static bool next_field(struct mime_walk *w, struct text_field *ret) {
 	struct mime_delimiter unused;
 	const char *p = w->source + w->at;
@@ -184,8 +184,8 @@ static enum media media_of(const char *type) {
 	return strncmp(type, "multipart/", 10) == 0 ? MEDIA_MULTIPART : MEDIA_OTHER;
 }
 
-/* The parameters from the first ';' of line[from..] on, or, where somebody forgot it, from the first word. NULL: none, or more
- * than may be read. */
+/* The parameters from the first ';' of line[from..] on, or, where somebody forgot it, from the first word. NULL:
+ * none, or more than may be read. */
 static GMimeParamList *read_parameters(struct mime_walk *w, struct slice line, size_t from) {
 	struct prescan_parameters seen;
 	size_t start = skip_blanks(line, from);
@@ -205,8 +205,8 @@ static GMimeParamList *read_parameters(struct mime_walk *w, struct slice line, s
 	return w->raw.len ? g_mime_param_list_parse(parser_options, w->raw.data) : NULL;
 }
 
-/* The parameter's value; NULL: none. Of two, one in RFC 2231 form is meant for those who can read it (as in RFC 6266 4.3), else
- * the first counts. */
+/* The parameter's value; NULL: none. Of two, one in RFC 2231 form is meant for those who can read it (as in RFC 6266
+ * 4.3), else the first counts. */
 static char *take_parameter(struct mime_walk *w, GMimeParamList *list, const char *name) {
 	const char *found = NULL;
 	bool extended = false;
@@ -372,7 +372,7 @@ void mime_read_header(struct mime_walk *w, struct mime_entity *ret, bool top, en
 
 struct address_sink {
 	struct mime_walk *w;
-	struct message_strings *list;        /* NULL: From */
+	struct message_strings *list; /* NULL: From */
 };
 
 static bool add_address(void *arg, struct slice address, struct slice name) {

@@ -1,12 +1,13 @@
-/* The worker's end of the parser's channel: requests go out as the socket takes them, results come back in order, one deadline
- * guards the request at the head. Not a parser, and no trust in one: records are decoded as a stranger's.
+/* The worker's end of the parser's channel: requests go out as the socket takes them, results come back in order,
+ * one deadline guards the request at the head. Not a parser, and no trust in one: records are decoded as a
+ * stranger's.
  *
  *   STARTING -channel-> RUNNING -death, deadline, nonsense-> STARTING      any -zygote gone-> LOST
- *   STARTING: fd == -1, no operation has a number. RUNNING: those with a number (sent, at least in part) stand first in `ops`, in
- *   order. LOST: `ops` is empty.
+ *   STARTING: fd == -1, no operation has a number. RUNNING: those with a number (sent, at least in part) stand
+ *   first in `ops`, in order. LOST: `ops` is empty.
  *
- * Invariants: an operation is in exactly one of `ops` and `finished`; results are handed over from the deferred job only, so no
- * callback of the owner runs inside a call of his. */
+ * Invariants: an operation is in exactly one of `ops` and `finished`; results are handed over from the deferred job
+ * only, so no callback of the owner runs inside a call of his. */
 #include "smtpd/parser.h"
 
 #include "common/buf.h"
@@ -21,11 +22,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ATTEMPTS_MAX 3                   /* processes a message may see die without their having begun it */
+#define ATTEMPTS_MAX 3 /* processes a message may see die without their having begun it */
 #define IOV_MAX_USED 32
 #define READ_RUN (64 * 1024)
 #define READS_A_TURN 8
-#define RETRY_US 100000                  /* when the zygote could not fork */
+#define RETRY_US 100000 /* when the zygote could not fork */
 
 enum parser_state { PARSER_STARTING, PARSER_RUNNING, PARSER_LOST };
 
@@ -39,13 +40,13 @@ struct parser {
 	pid_t zygote_pid;
 	struct event *zygote_event;
 	struct timer retry;
-	bool asked;              /* an answer of the zygote is owed */
+	bool asked; /* an answer of the zygote is owed */
 
 	int fd;
 	pid_t pid;
 	struct event *read_event, *write_event;
 	struct buf in;
-	uint64_t numbered;       /* requests this process has been sent, at least in part */
+	uint64_t numbered; /* requests this process has been sent, at least in part */
 	uint64_t answered;
 	bool started_once;
 
@@ -58,13 +59,13 @@ struct parser {
 struct parser_op {
 	struct list link;
 	struct parser *parser;
-	struct spool *spool;     /* NULL once cancelled */
+	struct spool *spool; /* NULL once cancelled */
 	parser_done *done;
 	void *arg;
 	struct parser_frame frame;
-	uint64_t number;         /* in this process's channel, from 1; 0: nothing of it has been sent */
-	uint64_t sent;           /* octets of frame and source */
-	char *rest;              /* cancelled half sent: a copy of what is missing */
+	uint64_t number; /* in this process's channel, from 1; 0: nothing of it has been sent */
+	uint64_t sent;   /* octets of frame and source */
+	char *rest;      /* cancelled half sent: a copy of what is missing */
 	unsigned attempts;
 	struct message *result;
 };
@@ -234,7 +235,8 @@ static void rewind_ops(struct parser *p) {
 	}
 }
 
-/* `blame`: the head's request is at fault, whatever the process says it had begun. The zygote kills what may be left of it. */
+/* `blame`: the head's request is at fault, whatever the process says it had begun. The zygote kills what may be left
+ * of it. */
 static void process_failed(struct parser *p, bool blame) {
 	struct parser_op *op = head(p);
 	if (p->state != PARSER_RUNNING)

@@ -1,9 +1,9 @@
-/* The zygote and the parser process. The zygote stays as it was when the worker forked it, warmed up (GMime, charsets, SHA-256),
- * so that a parser is one fork away and inherits nothing the worker has learnt since. The parser reads requests, parses, answers;
- * it keeps nothing from one message to the next.
+/* The zygote and the parser process. The zygote stays as it was when the worker forked it, warmed up (GMime,
+ * charsets, SHA-256), so that a parser is one fork away and inherits nothing the worker has learnt since. The parser
+ * reads requests, parses, answers; it keeps nothing from one message to the next.
  *
- * Invariants: at most one parser at a time, always a child of the zygote and reaped by it, so its id is never somebody else's;
- * descriptor 3 is the only channel of either. */
+ * Invariants: at most one parser at a time, always a child of the zygote and reaped by it, so its id is never
+ * somebody else's; descriptor 3 is the only channel of either. */
 #include "smtpd/parser_process.h"
 
 #include "common/buf.h"
@@ -25,7 +25,7 @@ enum exit_status { EXIT_DONE, EXIT_CHANNEL, EXIT_PROTOCOL, EXIT_SANDBOX, EXIT_ME
 
 struct input {
 	struct buf buf;
-	size_t used;                 /* octets at the front that have been dealt with */
+	size_t used; /* octets at the front that have been dealt with */
 	int fds[DESCRIPTORS_MAX];
 	unsigned fd_count;
 };
@@ -106,7 +106,8 @@ static struct message *parse_file(struct input *in, uint64_t size) {
 	return msg;
 }
 
-/* The record behind room for its length. A message whose record is too large (no known one is) is sent without its contents. */
+/* The record behind room for its length. A message whose record is too large (no known one is) is sent without its
+ * contents. */
 static void encode_result(const struct message *msg, struct buf *out) {
 	static const char room[4];
 	buf_reset(out);
@@ -162,10 +163,10 @@ __attribute__((noreturn)) static void parser_main(const struct parser_limits *li
 /* One message that touches all that is opened, registered or loaded on first use, so that no parser has to. */
 static void warm_up(void) {
 	static const char source[] = "From: a <a@example.org>\r\n"
-	                             "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
-	                             "Content-Type: text/html; charset=koi8-r\r\n\r\n<p>\r\n--b\r\n"
-	                             "Content-Type: a/b; name*0*=koi8-r''%C1; name*1=\"=?utf-8?q?a?=\"\r\n"
-	                             "Content-Transfer-Encoding: base64\r\n\r\nYQ==\r\n--b--\r\n";
+								 "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
+								 "Content-Type: text/html; charset=koi8-r\r\n\r\n<p>\r\n--b\r\n"
+								 "Content-Type: a/b; name*0*=koi8-r''%C1; name*1=\"=?utf-8?q?a?=\"\r\n"
+								 "Content-Transfer-Encoding: base64\r\n\r\nYQ==\r\n--b--\r\n";
 	mime_init();
 	text_charsets_load();
 	message_free(mime_parse(source, sizeof source - 1, &MIME_LIMITS));

@@ -84,10 +84,13 @@ static uint64_t mapped_octets(void) {
 #ifdef FILTER_ARCH
 /* Everything else fails with EPERM: opening files, sockets, processes, signals to others. */
 static const unsigned allowed[] = {
-	__NR_read, __NR_write, __NR_readv, __NR_writev, __NR_recvmsg, __NR_sendmsg, __NR_recvfrom, __NR_sendto, __NR_close,
-	__NR_lseek, __NR_mmap, __NR_munmap, __NR_mprotect, __NR_mremap, __NR_madvise, __NR_brk, __NR_futex, __NR_exit,
-	__NR_exit_group, __NR_rt_sigreturn, __NR_rt_sigaction, __NR_rt_sigprocmask, __NR_clock_gettime, __NR_gettimeofday,
-	__NR_getrandom, __NR_getpid, __NR_gettid, __NR_restart_syscall,
+	__NR_read,         __NR_write,          __NR_readv,         __NR_writev,
+	__NR_recvmsg,      __NR_sendmsg,        __NR_recvfrom,      __NR_sendto,
+	__NR_close,        __NR_lseek,          __NR_mmap,          __NR_munmap,
+	__NR_mprotect,     __NR_mremap,         __NR_madvise,       __NR_brk,
+	__NR_futex,        __NR_exit,           __NR_exit_group,    __NR_rt_sigreturn,
+	__NR_rt_sigaction, __NR_rt_sigprocmask, __NR_clock_gettime, __NR_gettimeofday,
+	__NR_getrandom,    __NR_getpid,         __NR_gettid,        __NR_restart_syscall,
 };
 
 static int filter_calls(void) {

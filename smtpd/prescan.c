@@ -1,5 +1,5 @@
-/* Single passes over octets, ahead of every parser that is not ours. Not a parser: it counts, and it rewrites what GMime 3.2
- * would read wrongly or at a cost that grows faster than the input.
+/* Single passes over octets, ahead of every parser that is not ours. Not a parser: it counts, and it rewrites what
+ * GMime 3.2 would read wrongly or at a cost that grows faster than the input.
  *
  * Invariant: every function is linear in its input and holds nothing but counters. */
 #include "smtpd/prescan.h"
@@ -51,14 +51,15 @@ unsigned prescan_groups(const char *p, size_t n) {
 struct rewrite {
 	struct buf *out;
 	struct prescan_parameters *ret;
-	bool first_segment;      /* none with a number has been seen, so the next extended value names a charset */
+	bool first_segment; /* none with a number has been seen, so the next extended value names a charset */
 };
 
 static bool is_label_char(char c) {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("._:-+/", c);
 }
 
-/* ext-value = charset "'" [language] "'" octets (RFC 2231 4). Writes our name for the charset; returns how much it replaces. */
+/* ext-value = charset "'" [language] "'" octets (RFC 2231 4). Writes our name for the charset; returns how much it
+ * replaces. */
 static size_t rewrite_charset(struct rewrite *w, const char *p, size_t n) {
 	size_t quote = n > 0 && *p == '"' ? 1 : 0, end = quote;
 	while (end < n && end - quote < LABEL_MAX && p[end] && is_label_char(p[end]))
@@ -129,7 +130,8 @@ static void rewrite_all(struct rewrite *w, const char *p, size_t n) {
 	buf_append(w->out, p + min_of(run, n), n - min_of(run, n));
 }
 
-enum prescan_verdict prescan_parameters(const char *p, size_t n, unsigned max, struct buf *out, struct prescan_parameters *ret) {
+enum prescan_verdict prescan_parameters(const char *p, size_t n, unsigned max, struct buf *out,
+                                        struct prescan_parameters *ret) {
 	struct rewrite w = {out, ret, true};
 	size_t start = out->len, semicolons = 0;
 	*ret = (struct prescan_parameters){0};

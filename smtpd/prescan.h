@@ -1,5 +1,5 @@
-/* What is looked at before GMime looks: one pass each, no allocation per item. Decides which header values GMime may have, and
- * in which form (see mime.c). Pure. */
+/* What is looked at before GMime looks: one pass each, no allocation per item. Decides which header values GMime may
+ * have, and in which form (see mime.c). Pure. */
 #ifndef MINUTEMAIL_PRESCAN_H
 #define MINUTEMAIL_PRESCAN_H
 
@@ -25,11 +25,12 @@ struct prescan_parameters {
 	bool unknown_charset;    /* an RFC 2231 value in a charset that is not ours */
 };
 
-/* Copies a Content-Type or Content-Disposition value (one line of clean UTF-8, text_append_unfolded()) to `out`, changed so
- * that GMime gives back what the sender meant, whatever its version: "=?" becomes PRESCAN_MASK, so that it decodes no RFC 2047
- * word itself, and charsets of RFC 2231 values get the names that iconv has. */
+/* Copies a Content-Type or Content-Disposition value (one line of clean UTF-8, text_append_unfolded()) to `out`,
+ * changed so that GMime gives back what the sender meant, whatever its version: "=?" becomes PRESCAN_MASK, so that
+ * it decodes no RFC 2047 word itself, and charsets of RFC 2231 values get the names that iconv has. */
 #define PRESCAN_MASK "=\x01"
-enum prescan_verdict prescan_parameters(const char *p, size_t n, unsigned max, struct buf *out, struct prescan_parameters *ret);
+enum prescan_verdict prescan_parameters(const char *p, size_t n, unsigned max, struct buf *out,
+                                         struct prescan_parameters *ret);
 /* Undoes the mask, in place. */
 void prescan_unmask(char *s);
 

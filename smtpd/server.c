@@ -52,6 +52,18 @@ static void on_parser_restart(void *arg) {
 	metrics_add(s->metrics, SMTPD_PARSER_RESTARTS, 1);
 }
 
+/* Without a zygote every message would be stored unparsed: end, so that the master starts a whole worker. */
+static void on_parser_lost(void *arg) {
+	log_msg(LOG_LEVEL_ERROR, "parser lost", "this worker drains and ends");
+	server_drain(arg);
+}
+
+/* In the zygote: no parser shall know how the database is reached. */
+static void forget_secrets(void *arg) {
+	struct server *s = arg;
+	explicit_bzero(s->config->database, strlen(s->config->database));
+}
+
 static struct pg *open_pg(struct server *s, unsigned connections, bool transactions_only) {
 	const struct pg_options options = {
 		.conninfo = s->config->database,
@@ -94,6 +106,8 @@ int server_start(struct server *s, struct loop *loop, const struct smtpd_config 
 		.memory_max = config->parse_memory_max,
 		.source_max = (uint64_t)config->parse_size_max,
 		.on_restart = on_parser_restart,
+		.on_lost = on_parser_lost,
+		.forget = forget_secrets,
 		.arg = s,
 	};
 	s->parser = parser_new(loop, &parser_options);

@@ -1,4 +1,5 @@
-/* message_decode: the record of a parser process that has been taken over. What is accepted encodes back to the same octets. */
+/* message_decode: the record of a parser process that has been taken over. What is accepted encodes back to the same
+ * octets. */
 #include "smtpd/message.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

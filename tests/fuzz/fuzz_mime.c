@@ -1,4 +1,5 @@
-/* mime: any octets are a message. It must be sound: it crosses the channel, and what its part table says of the source is so. */
+/* mime: any octets are a message. It must be sound: it crosses the channel, and what its part table says of the
+ * source is so. */
 #include "common/text.h"
 #include "smtpd/mime.h"
 
@@ -7,8 +8,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	/* Low caps, so that small inputs meet them too. */
 	static const struct mime_limits small = {
-		.fields_entity = 20, .fields_message = 60, .field = 512, .field_block = 2048, .depth = 4, .parts = 20, .parameters = 6,
-		.groups = 4, .addresses = 10, .boundary = 40, .text = 1024,
+		.fields_entity = 20,
+		.fields_message = 60,
+		.field = 512,
+		.field_block = 2048,
+		.depth = 4,
+		.parts = 20,
+		.parameters = 6,
+		.groups = 4,
+		.addresses = 10,
+		.boundary = 40,
+		.text = 1024,
 	};
 	const struct mime_limits *const limits[] = {&MIME_LIMITS, &small};
 	mime_init();

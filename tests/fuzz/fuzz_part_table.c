@@ -10,8 +10,8 @@ static void names(const uint8_t *data, size_t size) {
 	text_append_clean(&b, (const char *)data, size, false);
 	char *name = part_safe_name(b.len ? b.data : "", b.len), *again = part_safe_name(name, strlen(name));
 	size_t n = strlen(name);
-	if (n > 255 || !text_utf8_valid(name, n) || strpbrk(name, "/\\:*?\"<>|\r\n") || name[0] == '.' || (n && name[n - 1] == '.') ||
-	    strcmp(name, again) != 0)
+	if (n > 255 || !text_utf8_valid(name, n) || strpbrk(name, "/\\:*?\"<>|\r\n") || name[0] == '.' ||
+	    (n && name[n - 1] == '.') || strcmp(name, again) != 0)
 		abort();
 	free(name);
 	free(again);

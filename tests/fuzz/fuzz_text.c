@@ -1,4 +1,5 @@
-/* text: the first line names a charset, the rest is a header value, a body and a header block. All output is clean UTF-8. */
+/* text: the first line names a charset, the rest is a header value, a body and a header block. All output is clean
+ * UTF-8. */
 #include "common/text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

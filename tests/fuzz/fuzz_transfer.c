@@ -1,5 +1,5 @@
-/* transfer: the first octet chooses the encoding and where the input is cut; cut or whole, the output is the same, never longer
- * than promised, and strict base64 accepts only what encodes back to itself. */
+/* transfer: the first octet chooses the encoding and where the input is cut; cut or whole, the output is the same,
+ * never longer than promised, and strict base64 accepts only what encodes back to itself. */
 #include "common/transfer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

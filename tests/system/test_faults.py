@@ -155,6 +155,18 @@ def test_parser_killed(victim, box):
     assert victim.api.mails(box)[0]["subject"] == "last"
 
 
+def test_zygote_killed(victim, box):
+    """Without the process that makes its parsers a worker ends, and the master starts another; mail is parsed again."""
+    before = victim.workers("smtpd")
+    for worker in before:
+        for zygote in children(worker):
+            os.kill(zygote, signal.SIGKILL)
+    wait_until(lambda: len(parsers(victim)) == len(before) and not set(before) & set(victim.workers("smtpd")), 15)
+    for i in range(4):
+        assert deliver(victim.smtp, messages.plain(f"again {i}"), box["address"])[0] == 250
+    assert all(mail["warnings"] == [] for mail in victim.api.mails(box))
+
+
 def test_parser_stopped_dead(victim, box):
     """A parser that hangs is killed at its deadline; the message is stored with its source and says so."""
     for pid in parsers(victim):

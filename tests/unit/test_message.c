@@ -24,8 +24,13 @@ static struct message *sample(void) {
 	m->received_count = 7;
 	m->parts.parts = xcalloc(1, sizeof(struct part));
 	m->parts.count = 1;
-	m->parts.parts[0] = (struct part){.number = 1, .offset = 900, .length = 100, .size = 75, .encoding = TRANSFER_BASE64,
-	                                  .name = xstrdup("a"), .type = xstrdup("b/c")};
+	m->parts.parts[0] = (struct part){.number = 1,
+	                                  .offset = 900,
+	                                  .length = 100,
+	                                  .size = 75,
+	                                  .encoding = TRANSFER_BASE64,
+	                                  .name = xstrdup("a"),
+	                                  .type = xstrdup("b/c")};
 	return m;
 }
 

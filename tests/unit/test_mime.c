@@ -1,5 +1,6 @@
-/* mime: rows of whole messages and what must come of them, each also in all its truncations; then what is meant to hurt, each with
- * its cap's warning and in linear time. Rows leave CRLF out where it does not matter: "\n" is written, CRLF is parsed. */
+/* mime: rows of whole messages and what must come of them, each also in all its truncations; then what is meant to
+ * hurt, each with its cap's warning and in linear time. Rows leave CRLF out where it does not matter: "\n" is
+ * written, CRLF is parsed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,151 +24,204 @@ struct row {
 #define PLAIN "From: a@b.c\n"
 
 static const struct row rows[] = {
-	{"plain", "From: Ann <a@b.c>\nTo: x@y\nSubject: Hi\n\nHello\nthere\n", .from = "a@b.c", .name = "Ann", .to = "x@y", .subject = "Hi",
-	 .text = "Hello\nthere\n"},
+	{"plain", "From: Ann <a@b.c>\nTo: x@y\nSubject: Hi\n\nHello\nthere\n", .from = "a@b.c", .name = "Ann", .to = "x@y",
+     .subject = "Hi", .text = "Hello\nthere\n"},
 	{"empty message", "", .text = "", .warnings = "no_headers"},
 	{"no headers", "\nHello\n", .text = "Hello\n", .warnings = "no_headers"},
-	{"first line is no header", "Hello there\nTo: x\n\nz\n", .text = "Hello there\nTo: x\n\nz\n", .warnings = "no_headers"},
+	{"first line is no header", "Hello there\nTo: x\n\nz\n", .text = "Hello there\nTo: x\n\nz\n",
+     .warnings = "no_headers"},
 	{"mbox line", "From x@y Mon Jan  1\n" PLAIN "\nHi\n", .from = "a@b.c", .text = "Hi\n"},
-	{"headers end without an empty line", PLAIN "Subject: x\nHello there\n", .from = "a@b.c", .subject = "x", .text = "Hello there\n"},
+	{"headers end without an empty line", PLAIN "Subject: x\nHello there\n", .from = "a@b.c", .subject = "x",
+     .text = "Hello there\n"},
 	{"end inside the headers", PLAIN "Subject: x", .from = "a@b.c", .subject = "x", .text = ""},
-	{"folded and odd names", "FROM : a@b.c\nsubject:\n one\n\ttwo\n\n", .from = "a@b.c", .subject = "one two", .text = ""},
-	{"duplicates", PLAIN "From: z@z\nSubject: 1\nSubject: 2\nTo: x@y\nTo: z@y\n\n", .from = "a@b.c", .subject = "1", .to = "x@y | z@y",
-	 .text = "", .warnings = "conflicting_header"},
+	{"folded and odd names", "FROM : a@b.c\nsubject:\n one\n\ttwo\n\n", .from = "a@b.c", .subject = "one two",
+     .text = ""},
+	{"duplicates", PLAIN "From: z@z\nSubject: 1\nSubject: 2\nTo: x@y\nTo: z@y\n\n", .from = "a@b.c", .subject = "1",
+     .to = "x@y | z@y", .text = "", .warnings = "conflicting_header"},
 	{"the same twice is no conflict", PLAIN PLAIN "\n", .from = "a@b.c", .text = ""},
 
 	/* addresses, RFC 5322 3.4 and 4.4, RFC 7103 7.1 */
 	{"addresses", "To: \"Doe, J\" <j@x>, (c) k@x (Kay), <@r1,@r2:l@x>, \"a b\"@x, m @ x . y, group: n@x, o@x;, <>\n\n",
-	 .to = "j@x | k@x | l@x | \"a b\"@x | m@x.y | n@x | o@x", .text = ""},
+     .to = "j@x | k@x | l@x | \"a b\"@x | m@x.y | n@x | o@x", .text = ""},
 	{"undisclosed", "To: undisclosed-recipients:;\nCc: Group: ;, z@x\n\n", .cc = "z@x", .text = ""},
-	{"sloppy addresses", "To: Doe, Jane <j@x>, <<k@x>>, <l@x, m@x, n@x <n@x>, Bob <o@x> p@x, q@x\nReply-To: r@x; s@x\n\n",
-	 .to = "j@x | k@x | l@x | m@x | n@x | o@x | p@x | q@x", .reply_to = "r@x | s@x", .text = ""},
+	{"sloppy addresses",
+     "To: Doe, Jane <j@x>, <<k@x>>, <l@x, m@x, n@x <n@x>, Bob <o@x> p@x, q@x\nReply-To: r@x; s@x\n\n",
+     .to = "j@x | k@x | l@x | m@x | n@x | o@x | p@x | q@x", .reply_to = "r@x | s@x", .text = ""},
 	{"name with a comma, unquoted", "From: Doe, Jane <j@x>\n\n", .from = "j@x", .name = "Doe, Jane", .text = ""},
 	{"name in a comment", "From: j@x (Jane (Q.) Doe)\n\n", .from = "j@x", .name = "Jane (Q.) Doe", .text = ""},
 	{"name quoted", "From: \"Jane \\\"Q\\\" Doe\" <j@x>\n\n", .from = "j@x", .name = "Jane \"Q\" Doe", .text = ""},
-	{"name encoded", "From: =?utf-8?B?0JjQstCw0L0=?= =?utf-8?B?INCf?= <i@x>\n\n", .from = "i@x", .name = "Иван П", .text = ""},
-	{"name encoded with specials", "From: =?utf-8?Q?Doe,_Jane:_a@b?= <j@x>\n\n", .from = "j@x", .name = "Doe, Jane: a@b", .text = ""},
+	{"name encoded", "From: =?utf-8?B?0JjQstCw0L0=?= =?utf-8?B?INCf?= <i@x>\n\n", .from = "i@x", .name = "Иван П",
+     .text = ""},
+	{"name encoded with specials", "From: =?utf-8?Q?Doe,_Jane:_a@b?= <j@x>\n\n", .from = "j@x",
+     .name = "Doe, Jane: a@b", .text = ""},
 	{"name encoded in quotes", "From: \"=?utf-8?Q?=C3=84?=\" <j@x>\n\n", .from = "j@x", .name = "Ä", .text = ""},
 	{"no address in From", "From: nobody\n\n", .text = ""},
-	{"unclosed", "To: \"a <b@x>, c@x\nCc: (a b@x, c@x\nReply-To: <d@x\n\n", .to = "b@x | c@x", .cc = "b@x | c@x", .reply_to = "d@x", .text = ""},
-	{"IDN stays as written", "To: x@xn--e1afmkfd.xn--p1ai, y@пример.рф\n\n", .to = "x@xn--e1afmkfd.xn--p1ai | y@пример.рф", .text = "",
-	 .warnings = "8bit_header"},
-	{"address literal", "To: x@[IPv6:2001:db8::1], <y@[1.2.3.4]>\n\n", .to = "x@[IPv6:2001:db8::1] | y@[1.2.3.4]", .text = ""},
+	{"unclosed", "To: \"a <b@x>, c@x\nCc: (a b@x, c@x\nReply-To: <d@x\n\n", .to = "b@x | c@x", .cc = "b@x | c@x",
+     .reply_to = "d@x", .text = ""},
+	{"IDN stays as written", "To: x@xn--e1afmkfd.xn--p1ai, y@пример.рф\n\n",
+     .to = "x@xn--e1afmkfd.xn--p1ai | y@пример.рф", .text = "", .warnings = "8bit_header"},
+	{"address literal", "To: x@[IPv6:2001:db8::1], <y@[1.2.3.4]>\n\n", .to = "x@[IPv6:2001:db8::1] | y@[1.2.3.4]",
+     .text = ""},
 
 	/* subjects */
-	{"words of GMime's bug 133", "Subject: =?UTF-8?B?SGVsbG8=?= =?UTF-8?B?IHdvcmxk?=\n\n", .subject = "Hello world", .text = ""},
+	{"words of GMime's bug 133", "Subject: =?UTF-8?B?SGVsbG8=?= =?UTF-8?B?IHdvcmxk?=\n\n", .subject = "Hello world",
+     .text = ""},
 	{"injection", "Subject: =?utf-8?q?a=0d=0aBcc:_x?=\n\n", .subject = "a  Bcc: x", .text = ""},
-	{"raw header in the body's charset", "Subject: \xcf\xf0\xe8\nContent-Type: text/plain; charset=windows-1251\n\n\xcf\n", .subject = "При",
-	 .text = "П\n", .warnings = "8bit_header"},
+	{"raw header in the body's charset",
+     "Subject: \xcf\xf0\xe8\nContent-Type: text/plain; charset=windows-1251\n\n\xcf\n", .subject = "При", .text = "П\n",
+     .warnings = "8bit_header"},
 	{"NUL in a header", "Subject: a\x01\x02z\n\n", .subject = "a  z", .text = ""},
 
 	/* transfer encodings and charsets */
-	{"base64 text", PLAIN "Content-Type: text/plain; charset=koi8-r\nContent-Transfer-Encoding: base64\n\n8NLJ\n", .from = "a@b.c",
-	 .text = "При"},
-	{"qp text, exact flowed", PLAIN "Content-Type: text/plain; format=flowed\nContent-Transfer-Encoding: quoted-printable\n\na =20\n b=\nc\n",
-	 .from = "a@b.c", .text = "a  \n bc\n"},
-	{"chunked base64 of GMime's bug 150", PLAIN "Content-Transfer-Encoding: base64\n\nSGVsbG8=\nIHdvcmxk\n", .from = "a@b.c",
-	 .text = "Hello world", .warnings = "bad_base64"},
+	{"base64 text", PLAIN "Content-Type: text/plain; charset=koi8-r\nContent-Transfer-Encoding: base64\n\n8NLJ\n",
+     .from = "a@b.c", .text = "При"},
+	{"qp text, exact flowed",
+     PLAIN "Content-Type: text/plain; format=flowed\nContent-Transfer-Encoding: quoted-printable\n\na =20\n b=\nc\n",
+     .from = "a@b.c", .text = "a  \n bc\n"},
+	{"chunked base64 of GMime's bug 150", PLAIN "Content-Transfer-Encoding: base64\n\nSGVsbG8=\nIHdvcmxk\n",
+     .from = "a@b.c", .text = "Hello world", .warnings = "bad_base64"},
 	{"bad qp", PLAIN "Content-Transfer-Encoding: quoted-printable\n\n=ZZ\n", .from = "a@b.c", .text = "=ZZ\n",
-	 .warnings = "bad_quoted_printable"},
-	{"unknown encoding", PLAIN "Content-Transfer-Encoding: yenc\n\nx\n", .from = "a@b.c", .text = "x\n", .warnings = "unknown_encoding"},
-	{"uuencoded text", PLAIN "Content-Transfer-Encoding: x-uuencode\n\nbegin 644 f\n#0V%T\n`\nend\n", .from = "a@b.c", .text = "Cat"},
+     .warnings = "bad_quoted_printable"},
+	{"unknown encoding", PLAIN "Content-Transfer-Encoding: yenc\n\nx\n", .from = "a@b.c", .text = "x\n",
+     .warnings = "unknown_encoding"},
+	{"uuencoded text", PLAIN "Content-Transfer-Encoding: x-uuencode\n\nbegin 644 f\n#0V%T\n`\nend\n", .from = "a@b.c",
+     .text = "Cat"},
 	{"unknown charset", PLAIN "Content-Type: text/plain; charset=x-what\n\n\xe9\n", .from = "a@b.c", .text = "é\n",
-	 .warnings = "unknown_charset bad_charset_data"},
+     .warnings = "unknown_charset bad_charset_data"},
 	{"undeclared 8 bit", PLAIN "\n\xe9\n", .from = "a@b.c", .text = "é\n", .warnings = "bad_charset_data"},
 	{"undeclared UTF-8", PLAIN "\né\n", .from = "a@b.c", .text = "é\n"},
-	{"charset smuggling", PLAIN "Content-Type: text/plain; charset=\"utf-8//IGNORE\"\n\na\n", .from = "a@b.c", .text = "a\n",
-	 .warnings = "unknown_charset"},
+	{"charset smuggling", PLAIN "Content-Type: text/plain; charset=\"utf-8//IGNORE\"\n\na\n", .from = "a@b.c",
+     .text = "a\n", .warnings = "unknown_charset"},
 	{"controls go", PLAIN "\na\x01\x1b[2Jb\tc\n", .from = "a@b.c", .text = "a[2Jb\tc\n"},
-	{"HTML only", PLAIN "Content-Type: text/html; charset=utf-8\n\n<p>Hi &amp; <b>bye</b></p><p><a href=\"https://x.y/\">here</a></p>\n",
-	 .from = "a@b.c", .text = "Hi & bye\n\nhere (https://x.y/)",
-	 .html = "<p>Hi &amp; <b>bye</b></p><p><a href=\"https://x.y/\">here</a></p>\n", .warnings = "text_from_html"},
-	{"HTML that names its charset", PLAIN "Content-Type: text/html\n\n<meta charset=\"windows-1251\">\xcf", .from = "a@b.c",
-	 .text = "П", .html = "<meta charset=\"windows-1251\">П", .warnings = "text_from_html"},
-	{"UTF-7 is not for HTML", PLAIN "Content-Type: text/html; charset=utf-7\n\n+ADw-b+AD4-\n", .from = "a@b.c", .text = "+ADw-b+AD4-",
-	 .html = "+ADw-b+AD4-\n", .warnings = "unknown_charset text_from_html"},
+	{"HTML only",
+     PLAIN
+     "Content-Type: text/html; charset=utf-8\n\n<p>Hi &amp; <b>bye</b></p><p><a href=\"https://x.y/\">here</a></p>\n",
+     .from = "a@b.c", .text = "Hi & bye\n\nhere (https://x.y/)",
+     .html = "<p>Hi &amp; <b>bye</b></p><p><a href=\"https://x.y/\">here</a></p>\n", .warnings = "text_from_html"},
+	{"HTML that names its charset", PLAIN "Content-Type: text/html\n\n<meta charset=\"windows-1251\">\xcf",
+     .from = "a@b.c", .text = "П", .html = "<meta charset=\"windows-1251\">П", .warnings = "text_from_html"},
+	{"UTF-7 is not for HTML", PLAIN "Content-Type: text/html; charset=utf-7\n\n+ADw-b+AD4-\n", .from = "a@b.c",
+     .text = "+ADw-b+AD4-", .html = "+ADw-b+AD4-\n", .warnings = "unknown_charset text_from_html"},
 
 	/* types */
 	{"type without subtype", PLAIN "Content-Type: text\n\nx\n", .from = "a@b.c", .text = "x\n"},
 	{"nonsense type, text", PLAIN "Content-Type: ;;\n\nx\n", .from = "a@b.c", .text = "x\n"},
 	{"nonsense type, not text", PLAIN "Content-Type: what?\n\n\xff\xfe\n", .from = "a@b.c",
-	 .parts = "attachment-1.bin application/octet-stream 4 u"},
+     .parts = "attachment-1.bin application/octet-stream 4 u"},
 	{"forgotten semicolon", PLAIN "Content-Type: text/plain charset=koi8-r\n\n\xf0\n", .from = "a@b.c", .text = "П\n"},
-	{"two types", PLAIN "Content-Type: text/html\nContent-Type: text/plain\n\nx\n", .from = "a@b.c", .text = "x", .html = "x\n",
-	 .warnings = "conflicting_header text_from_html"},
-	{"two charsets", PLAIN "Content-Type: text/plain; charset=koi8-r; charset=utf-8\n\n\xf0\n", .from = "a@b.c", .text = "П\n",
-	 .warnings = "conflicting_parameter"},
-	{"one part, not text", PLAIN "Content-Type: application/pdf; name=a.pdf\n\n%PDF\n", .from = "a@b.c", .parts = "a.pdf application/pdf 6 -"},
-	{"text with a name", PLAIN "Content-Type: text/plain; name=a.txt\n\nx\n", .from = "a@b.c", .parts = "a.txt text/plain 3 -"},
-	{"text as attachment", PLAIN "Content-Disposition: attachment\n\nx\n", .from = "a@b.c", .parts = "attachment-1.txt text/plain 3 u"},
-	{"unknown disposition", PLAIN "Content-Disposition: what\n\nx\n", .from = "a@b.c", .parts = "attachment-1.txt text/plain 3 u"},
+	{"two types", PLAIN "Content-Type: text/html\nContent-Type: text/plain\n\nx\n", .from = "a@b.c", .text = "x",
+     .html = "x\n", .warnings = "conflicting_header text_from_html"},
+	{"two charsets", PLAIN "Content-Type: text/plain; charset=koi8-r; charset=utf-8\n\n\xf0\n", .from = "a@b.c",
+     .text = "П\n", .warnings = "conflicting_parameter"},
+	{"one part, not text", PLAIN "Content-Type: application/pdf; name=a.pdf\n\n%PDF\n", .from = "a@b.c",
+     .parts = "a.pdf application/pdf 6 -"},
+	{"text with a name", PLAIN "Content-Type: text/plain; name=a.txt\n\nx\n", .from = "a@b.c",
+     .parts = "a.txt text/plain 3 -"},
+	{"text as attachment", PLAIN "Content-Disposition: attachment\n\nx\n", .from = "a@b.c",
+     .parts = "attachment-1.txt text/plain 3 u"},
+	{"unknown disposition", PLAIN "Content-Disposition: what\n\nx\n", .from = "a@b.c",
+     .parts = "attachment-1.txt text/plain 3 u"},
 	{"rfc822 at the top", PLAIN "Content-Type: message/rfc822\n\nSubject: in\n\nx\n", .from = "a@b.c",
-	 .parts = "attachment-1.eml message/rfc822 18 u"},
+     .parts = "attachment-1.eml message/rfc822 18 u"},
 
 	/* structure */
-	{"alternative", PLAIN "Content-Type: multipart/alternative; boundary=\"b\"\n\npre\n--b\nContent-Type: text/plain\n\nT\n--b\n"
-	 "Content-Type: text/html\n\n<p>H\n--b--\nepi\n", .from = "a@b.c", .text = "T", .html = "<p>H"},
+	{"alternative",
+     PLAIN "Content-Type: multipart/alternative; boundary=\"b\"\n\npre\n--b\nContent-Type: text/plain\n\nT\n--b\n"
+           "Content-Type: text/html\n\n<p>H\n--b--\nepi\n",
+     .from = "a@b.c", .text = "T", .html = "<p>H"},
 	{"mixed, related, inline image, attachment",
-	 PLAIN "Content-Type: multipart/mixed; boundary=m\n\n--m\nContent-Type: multipart/related; boundary=r\n\n--r\n"
-	 "Content-Type: multipart/alternative; boundary=a\n\n--a\n\nT\n--a\nContent-Type: text/html\n\n<img src=cid:i@x>\n--a--\n\n--r\n"
-	 "Content-Type: image/png; name=i.png\nContent-ID: <i@x>\nContent-Transfer-Encoding: base64\n\nAAAA\n--r--\n--m\n"
-	 "Content-Type: text/csv\nContent-Disposition: attachment; filename=\"a.csv\"\n\n1,2\n--m\n\nbye\n--m--\n",
-	 .from = "a@b.c", .text = "T\n\nbye", .html = "<img src=cid:i@x>",
-	 .parts = "i.png image/png 3 i i@x | a.csv text/csv 3 -"},
-	{"inline disposition", PLAIN "Content-Type: multipart/mixed; boundary=m\n\n--m\nContent-Type: image/gif\nContent-Disposition: inline\n\nGIF\n--m--\n",
-	 .from = "a@b.c", .parts = "attachment-1.gif image/gif 3 iu"},
-	{"a message inside is one attachment", PLAIN "Content-Type: multipart/mixed; boundary=m\n\n--m\n\nout\n--m\nContent-Type: message/rfc822\n\n"
-	 "Subject: in\nContent-Type: multipart/mixed; boundary=i\n\n--i\n\nin\n--i\nContent-Type: image/png; name=x\n\nP\n--i--\n--m--\n",
-	 .from = "a@b.c", .text = "out", .parts = "attachment-1.eml message/rfc822 117 u"},
+     PLAIN
+     "Content-Type: multipart/mixed; boundary=m\n\n--m\nContent-Type: multipart/related; boundary=r\n\n--r\n"
+     "Content-Type: multipart/alternative; boundary=a\n\n--a\n\nT\n--a\nContent-Type: text/html\n\n<img "
+     "src=cid:i@x>\n--a--\n\n--r\n"
+     "Content-Type: image/png; name=i.png\nContent-ID: <i@x>\nContent-Transfer-Encoding: base64\n\nAAAA\n--r--\n--m\n"
+     "Content-Type: text/csv\nContent-Disposition: attachment; filename=\"a.csv\"\n\n1,2\n--m\n\nbye\n--m--\n",
+     .from = "a@b.c", .text = "T\n\nbye", .html = "<img src=cid:i@x>",
+     .parts = "i.png image/png 3 i i@x | a.csv text/csv 3 -"},
+	{"inline disposition",
+     PLAIN "Content-Type: multipart/mixed; boundary=m\n\n--m\nContent-Type: image/gif\nContent-Disposition: "
+           "inline\n\nGIF\n--m--\n",
+     .from = "a@b.c", .parts = "attachment-1.gif image/gif 3 iu"},
+	{"a message inside is one attachment",
+     PLAIN "Content-Type: multipart/mixed; boundary=m\n\n--m\n\nout\n--m\nContent-Type: message/rfc822\n\n"
+           "Subject: in\nContent-Type: multipart/mixed; boundary=i\n\n--i\n\nin\n--i\nContent-Type: image/png; "
+           "name=x\n\nP\n--i--\n--m--\n",
+     .from = "a@b.c", .text = "out", .parts = "attachment-1.eml message/rfc822 117 u"},
 	{"digest", PLAIN "Content-Type: multipart/digest; boundary=m\n\n--m\n\nSubject: in\n\nx\n--m--\n", .from = "a@b.c",
-	 .parts = "attachment-1.eml message/rfc822 16 u"},
-	{"report", PLAIN "Content-Type: multipart/report; boundary=m\n\n--m\n\nfailed\n--m\nContent-Type: message/delivery-status\n\nAction: failed\n--m\n"
-	 "Content-Type: text/rfc822-headers\n\nSubject: x\n--m--\n", .from = "a@b.c", .text = "failed\n\nSubject: x",
-	 .parts = "attachment-1.txt message/delivery-status 14 u"},
-	{"calendar beside text", PLAIN "Content-Type: multipart/alternative; boundary=m\n\n--m\n\nT\n--m\nContent-Type: text/calendar\n\nBEGIN\n--m--\n",
-	 .from = "a@b.c", .text = "T", .parts = "attachment-1.ics text/calendar 5 u"},
-	{"signed", PLAIN "Content-Type: multipart/signed; boundary=m\n\n--m\n\nT\n--m\nContent-Type: application/pgp-signature\n\nS\n--m--\n",
-	 .from = "a@b.c", .text = "T", .parts = "attachment-1.asc application/pgp-signature 1 u"},
-	{"no boundary", PLAIN "Content-Type: multipart/mixed\n\n--b\n\nx\n", .from = "a@b.c", .text = "--b\n\nx\n", .warnings = "no_boundary"},
+     .parts = "attachment-1.eml message/rfc822 16 u"},
+	{"report",
+     PLAIN "Content-Type: multipart/report; boundary=m\n\n--m\n\nfailed\n--m\nContent-Type: "
+           "message/delivery-status\n\nAction: failed\n--m\n"
+           "Content-Type: text/rfc822-headers\n\nSubject: x\n--m--\n",
+     .from = "a@b.c", .text = "failed\n\nSubject: x", .parts = "attachment-1.txt message/delivery-status 14 u"},
+	{"calendar beside text",
+     PLAIN
+     "Content-Type: multipart/alternative; boundary=m\n\n--m\n\nT\n--m\nContent-Type: text/calendar\n\nBEGIN\n--m--\n",
+     .from = "a@b.c", .text = "T", .parts = "attachment-1.ics text/calendar 5 u"},
+	{"signed",
+     PLAIN "Content-Type: multipart/signed; boundary=m\n\n--m\n\nT\n--m\nContent-Type: "
+           "application/pgp-signature\n\nS\n--m--\n",
+     .from = "a@b.c", .text = "T", .parts = "attachment-1.asc application/pgp-signature 1 u"},
+	{"no boundary", PLAIN "Content-Type: multipart/mixed\n\n--b\n\nx\n", .from = "a@b.c", .text = "--b\n\nx\n",
+     .warnings = "no_boundary"},
 	{"boundary never seen", PLAIN "Content-Type: multipart/mixed; boundary=b\n\nx\n", .from = "a@b.c", .text = "x\n",
-	 .warnings = "missing_end_boundary"},
-	{"no end", PLAIN "Content-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n", .from = "a@b.c", .text = "x\n", .warnings = "missing_end_boundary"},
-	{"inner end missing", PLAIN "Content-Type: multipart/mixed; boundary=o\n\n--o\nContent-Type: multipart/mixed; boundary=i\n\n--i\n\nx\n--o\n\ny\n--o--\n",
-	 .from = "a@b.c", .text = "x\n\ny", .warnings = "missing_end_boundary"},
-	{"prefix boundary", PLAIN "Content-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n--bX\ny\n--b--x\n--b  \n\nz\n--b--\t\n", .from = "a@b.c",
-	 .text = "x\n--bX\ny\n--b--x\n\nz"},
-	{"same boundary inside", PLAIN "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n--b--\n--b\n\ny\n--b--\n",
-	 .from = "a@b.c", .text = "x\n\ny"},
-	{"empty parts", PLAIN "Content-Type: multipart/mixed; boundary=b\n\n--b\n--b\n\n--b\n\n\n--b\n\nx\n--b--\n", .from = "a@b.c", .text = "x"},
-	{"delimiter ends a part's headers", PLAIN "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: image/png\n--b\n\nx\n--b--\n",
-	 .from = "a@b.c", .text = "x", .parts = "attachment-1.png image/png 0 u"},
-	{"encoded multipart whose parts are not", PLAIN "Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: quoted-printable\n\n--b\n\nx=3D\n--b--\n",
-	 .from = "a@b.c", .text = "x=3D"},
-	{"encoded multipart", PLAIN "Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: base64\n\nLS1i\n", .from = "a@b.c",
-	 .parts = "attachment-1.bin multipart/mixed 3 u", .warnings = "missing_end_boundary"},
+     .warnings = "missing_end_boundary"},
+	{"no end", PLAIN "Content-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n", .from = "a@b.c", .text = "x\n",
+     .warnings = "missing_end_boundary"},
+	{"inner end missing",
+     PLAIN "Content-Type: multipart/mixed; boundary=o\n\n--o\nContent-Type: multipart/mixed; "
+           "boundary=i\n\n--i\n\nx\n--o\n\ny\n--o--\n",
+     .from = "a@b.c", .text = "x\n\ny", .warnings = "missing_end_boundary"},
+	{"prefix boundary",
+     PLAIN "Content-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n--bX\ny\n--b--x\n--b  \n\nz\n--b--\t\n",
+     .from = "a@b.c", .text = "x\n--bX\ny\n--b--x\n\nz"},
+	{"same boundary inside",
+     PLAIN "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/mixed; "
+           "boundary=b\n\n--b\n\nx\n--b--\n--b\n\ny\n--b--\n",
+     .from = "a@b.c", .text = "x\n\ny"},
+	{"empty parts", PLAIN "Content-Type: multipart/mixed; boundary=b\n\n--b\n--b\n\n--b\n\n\n--b\n\nx\n--b--\n",
+     .from = "a@b.c", .text = "x"},
+	{"delimiter ends a part's headers",
+     PLAIN "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: image/png\n--b\n\nx\n--b--\n",
+     .from = "a@b.c", .text = "x", .parts = "attachment-1.png image/png 0 u"},
+	{"encoded multipart whose parts are not",
+     PLAIN
+     "Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: quoted-printable\n\n--b\n\nx=3D\n--b--\n",
+     .from = "a@b.c", .text = "x=3D"},
+	{"encoded multipart",
+     PLAIN "Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: base64\n\nLS1i\n", .from = "a@b.c",
+     .parts = "attachment-1.bin multipart/mixed 3 u", .warnings = "missing_end_boundary"},
 	{"boundary too long",
-	 PLAIN "Content-Type: multipart/mixed; boundary=bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
-	 "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\n\nx\n",
-	 .from = "a@b.c", .parts = "attachment-1.bin multipart/mixed 3 u", .warnings = "boundary_too_long"},
+     PLAIN
+     "Content-Type: multipart/mixed; "
+     "boundary=bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+     "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+     "bbb\n\nx\n",
+     .from = "a@b.c", .parts = "attachment-1.bin multipart/mixed 3 u", .warnings = "boundary_too_long"},
 
 	/* names, RFC 2183, 2231 and what mailers do */
-	{"name in RFC 2231 pieces", PLAIN "Content-Type: a/b;\n name*0*=koi8-r''%F0;\n name*1*=%D2;\n name*2=\"x.b\"\n\n", .from = "a@b.c",
-	 .parts = "Прx.b a/b 0 -"},
+	{"name in RFC 2231 pieces", PLAIN "Content-Type: a/b;\n name*0*=koi8-r''%F0;\n name*1*=%D2;\n name*2=\"x.b\"\n\n",
+     .from = "a@b.c", .parts = "Прx.b a/b 0 -"},
 	{"pieces out of order", PLAIN "Content-Type: a/b; name*1=b; name*0=a\n\n", .from = "a@b.c", .parts = "ab a/b 0 -"},
-	{"both forms", PLAIN "Content-Disposition: attachment; filename=\"e.txt\"; filename*=utf-8''%D0%AF.txt\n\n", .from = "a@b.c",
-	 .parts = "Я.txt text/plain 0 -"},
-	{"charset that GMime does not know", PLAIN "Content-Disposition: attachment; filename*=windows-31j''%87%40.txt\n\n", .from = "a@b.c",
-	 .parts = "①.txt text/plain 0 -"},
-	{"encoded words", PLAIN "Content-Type: a/b; name=\"=?utf-8?B?0J8=?=\n =?utf-8?B?0YAu?= =?utf-8?Q?b?=\"\n\n", .from = "a@b.c",
-	 .parts = "Пр.b a/b 0 -"},
-	{"raw name", PLAIN "Content-Type: a/b; name=\"\xe9.b\"\n\n", .from = "a@b.c", .parts = "é.b a/b 0 -", .warnings = "8bit_header"},
-	{"unquoted with blanks", PLAIN "Content-Disposition: attachment; filename=my file.txt\n\n", .from = "a@b.c", .parts = "my file.txt text/plain 0 -"},
-	{"disposition's name wins", PLAIN "Content-Type: a/b; name=x\nContent-Disposition: attachment; filename=y\n\n", .from = "a@b.c", .parts = "y a/b 0 -"},
-	{"two names", PLAIN "Content-Disposition: attachment; filename=y; filename=z\n\n", .from = "a@b.c", .parts = "y text/plain 0 -",
-	 .warnings = "conflicting_parameter"},
-	{"hostile name", PLAIN "Content-Disposition: attachment; filename*=utf-8''..%2f..%2fx%e2%80%aegnp.exe%0d%0aX:%20y\n\n", .from = "a@b.c",
-	 .parts = "xgnp.exe X_ y text/plain 0 -"},
-	{"empty name", PLAIN "Content-Disposition: attachment; filename=\"/\"\n\n", .from = "a@b.c", .parts = "attachment-1.txt text/plain 0 u"},
+	{"both forms", PLAIN "Content-Disposition: attachment; filename=\"e.txt\"; filename*=utf-8''%D0%AF.txt\n\n",
+     .from = "a@b.c", .parts = "Я.txt text/plain 0 -"},
+	{"charset that GMime does not know", PLAIN "Content-Disposition: attachment; filename*=windows-31j''%87%40.txt\n\n",
+     .from = "a@b.c", .parts = "①.txt text/plain 0 -"},
+	{"encoded words", PLAIN "Content-Type: a/b; name=\"=?utf-8?B?0J8=?=\n =?utf-8?B?0YAu?= =?utf-8?Q?b?=\"\n\n",
+     .from = "a@b.c", .parts = "Пр.b a/b 0 -"},
+	{"raw name", PLAIN "Content-Type: a/b; name=\"\xe9.b\"\n\n", .from = "a@b.c", .parts = "é.b a/b 0 -",
+     .warnings = "8bit_header"},
+	{"unquoted with blanks", PLAIN "Content-Disposition: attachment; filename=my file.txt\n\n", .from = "a@b.c",
+     .parts = "my file.txt text/plain 0 -"},
+	{"disposition's name wins", PLAIN "Content-Type: a/b; name=x\nContent-Disposition: attachment; filename=y\n\n",
+     .from = "a@b.c", .parts = "y a/b 0 -"},
+	{"two names", PLAIN "Content-Disposition: attachment; filename=y; filename=z\n\n", .from = "a@b.c",
+     .parts = "y text/plain 0 -", .warnings = "conflicting_parameter"},
+	{"hostile name",
+     PLAIN "Content-Disposition: attachment; filename*=utf-8''..%2f..%2fx%e2%80%aegnp.exe%0d%0aX:%20y\n\n",
+     .from = "a@b.c", .parts = "xgnp.exe X_ y text/plain 0 -"},
+	{"empty name", PLAIN "Content-Disposition: attachment; filename=\"/\"\n\n", .from = "a@b.c",
+     .parts = "attachment-1.txt text/plain 0 u"},
 };
 
 static char *crlf(const char *s, size_t *ret_n) {
@@ -194,7 +248,8 @@ static void check_text(const char *what, const char *field, const char *got, con
 	free(wlf);
 }
 
-static void check_list(const char *what, const char *field, const struct message_strings *got, const char *want, const char *between) {
+static void check_list(const char *what, const char *field, const struct message_strings *got, const char *want,
+                       const char *between) {
 	struct buf b;
 	buf_init(&b, 1 << 20);
 	for (unsigned i = 0; i < got->n; i++) {
@@ -210,9 +265,9 @@ static void check_parts(const char *what, const struct part_table *t, const char
 	buf_init(&b, 1 << 20);
 	for (unsigned i = 0; i < t->count; i++) {
 		const struct part *p = &t->parts[i];
-		buf_printf(&b, "%s%s %s %u %s%s%s%s%s", i ? " | " : "", p->name, p->type, (unsigned)p->size, p->flags & PART_INLINE ? "i" : "",
-		           p->flags & PART_UNNAMED ? "u" : "", p->flags ? "" : "-", p->content_id ? " " : "",
-		           p->content_id ? p->content_id : "");
+		buf_printf(&b, "%s%s %s %u %s%s%s%s%s", i ? " | " : "", p->name, p->type, (unsigned)p->size,
+		           p->flags & PART_INLINE ? "i" : "", p->flags & PART_UNNAMED ? "u" : "", p->flags ? "" : "-",
+		           p->content_id ? " " : "", p->content_id ? p->content_id : "");
 	}
 	check(what, "parts", b.len ? b.data : NULL, want);
 	buf_fini(&b);
@@ -283,8 +338,10 @@ static void test_truncations(void **state) {
 static void test_octets(void **state) {
 	static const char nul[] = "Subject: a\0b\r\n\r\nc\0d\r\n";
 	struct message *m = mime_parse(nul, sizeof nul - 1, &MIME_LIMITS);
-	assert_string_equal(m->subject, "a\xef\xbf\xbd" "b");
-	assert_string_equal(m->body_text, "c\xef\xbf\xbd" "d\r\n");
+	assert_string_equal(m->subject, "a\xef\xbf\xbd"
+	                                "b");
+	assert_string_equal(m->body_text, "c\xef\xbf\xbd"
+	                                  "d\r\n");
 	check_list("nul", "warnings", &m->warnings, "nul_octet", " ");
 	message_free(m);
 	m = mime_parse("a: b\n\nc\rd\r\n", 11, &MIME_LIMITS);
@@ -298,7 +355,8 @@ static void test_octets(void **state) {
 
 /* Exactly what is in the source, CR included. */
 static void test_exact(void **state) {
-	static const char s[] = "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\na \r\n b\r\n\r\n--b\r\nContent-Type: a/b\r\n\r\nxyz\r\n\r\n--b--\r\n";
+	static const char s[] = "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\na \r\n "
+	                        "b\r\n\r\n--b\r\nContent-Type: a/b\r\n\r\nxyz\r\n\r\n--b--\r\n";
 	struct message *m = mime_parse(s, sizeof s - 1, &MIME_LIMITS);
 	assert_string_equal(m->body_text, "a \r\n b\r\n");
 	assert_int_equal(m->parts.count, 1);
@@ -445,7 +503,8 @@ static void test_many_headers(void **state) {
 }
 
 static void test_nesting(void **state) {
-	static const char *const tails[] = {"--\r\n", "--b\r\n", "--b0000000000000000000000000000000000000000000000000000\r\n"};
+	static const char *const tails[] = {"--\r\n", "--b\r\n",
+	                                    "--b0000000000000000000000000000000000000000000000000000\r\n"};
 	for (size_t k = 0; k < array_len(tails); k++) {
 		struct buf b;
 		start(&b);
@@ -545,7 +604,8 @@ static void test_text_cut(void **state) {
 	message_free(m);
 
 	start(&b);
-	buf_append_str(&b, "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b\r\nContent-Transfer-Encoding: base64\r\n\r\n");
+	buf_append_str(&b, "Content-Type: multipart/mixed; "
+	                   "boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b\r\nContent-Transfer-Encoding: base64\r\n\r\n");
 	repeat(&b, "0L/RgNC4", 300000);
 	buf_append_str(&b, "\r\n--b\r\n\r\ny\r\n--b--\r\n");
 	m = parse_monster(&b, "text_cut", __func__);
@@ -568,9 +628,11 @@ static void test_html(void **state) {
 		{"<ul><li>x<li>y</ul>z", "- x\n- y\nz"},
 		{"<table><tr><td>1<td>2</tr><tr><td>3</tr></table>", "1 2\n3"},
 		{"<a href='http://a/?b&amp;c=d'>x</a>.", "x (http://a/?b&c=d)."},
-		{"<a href=\"https://a.b\">https://a.b</a> <a href=mailto:x@y>x@y</a> <a href='javascript:1'>j</a>", "https://a.b x@y j"},
+		{"<a href=\"https://a.b\">https://a.b</a> <a href=mailto:x@y>x@y</a> <a href='javascript:1'>j</a>",
+	     "https://a.b x@y j"},
 		{"<img alt=\"Logo &lt;\" src=x> <img src=\"http://t/pixel\">", "Logo <"},
-		{"&lt;b&gt; &#1055;&#x41f; &euro;&nbsp;1 &nosuch; &amp &#150; &#0;", "<b> ПП €\u00a01 &nosuch; & – \xef\xbf\xbd"},
+		{"&lt;b&gt; &#1055;&#x41f; &euro;&nbsp;1 &nosuch; &amp &#150; &#0;",
+	     "<b> ПП €\u00a01 &nosuch; & – \xef\xbf\xbd"},
 		{"<!-- a > b -->c<!-- d", "c d"},
 		{"a < b and c > d", "a < b and c > d"},
 		{"<script>if (a<b) \"</p>\"</script>x", "x"},
@@ -602,10 +664,18 @@ static int setup(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rows),         cmocka_unit_test(test_truncations),     cmocka_unit_test(test_octets),
-		cmocka_unit_test(test_exact),        cmocka_unit_test(test_groups),          cmocka_unit_test(test_many_parts),
-		cmocka_unit_test(test_many_parameters), cmocka_unit_test(test_many_headers), cmocka_unit_test(test_nesting),
-		cmocka_unit_test(test_repeated),     cmocka_unit_test(test_many_addresses),  cmocka_unit_test(test_text_cut),
+		cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_truncations),
+		cmocka_unit_test(test_octets),
+		cmocka_unit_test(test_exact),
+		cmocka_unit_test(test_groups),
+		cmocka_unit_test(test_many_parts),
+		cmocka_unit_test(test_many_parameters),
+		cmocka_unit_test(test_many_headers),
+		cmocka_unit_test(test_nesting),
+		cmocka_unit_test(test_repeated),
+		cmocka_unit_test(test_many_addresses),
+		cmocka_unit_test(test_text_cut),
 		cmocka_unit_test(test_html),
 	};
 	return cmocka_run_group_tests(tests, setup, NULL);

@@ -1,4 +1,5 @@
-/* parser: the real zygote and the real process, on a loop: order, descriptors, cancelling, and every way to lose the process. */
+/* parser: the real zygote and the real process, on a loop: order, descriptors, cancelling, and every way to lose the
+ * process. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,7 +35,7 @@ struct request {
 	struct spool *spool;
 	struct parser_op *op;
 	struct message *msg;
-	unsigned order;      /* of its answer, from 1 */
+	unsigned order; /* of its answer, from 1 */
 };
 
 struct fixture {
@@ -58,7 +59,12 @@ static struct fixture *open_fixture(int64_t deadline_us, uint64_t source_max) {
 	struct fixture *f = xcalloc(1, sizeof *f);
 	f->loop = loop_new();
 	const struct parser_options options = {
-		.deadline_us = deadline_us, .memory_max = 256 << 20, .source_max = source_max, .on_restart = on_restart, .on_lost = on_lost, .arg = f,
+		.deadline_us = deadline_us,
+		.memory_max = 256 << 20,
+		.source_max = source_max,
+		.on_restart = on_restart,
+		.on_lost = on_lost,
+		.arg = f,
 	};
 	f->parser = parser_new(f->loop, &options);
 	assert_non_null(f->parser);
@@ -173,9 +179,10 @@ static void test_one(void **state) {
 
 /* What a message needs when no file can be opened any more: charsets, names in them, digests. */
 static void test_inside_sandbox(void **state) {
-	static const char source[] = "Subject: =?iso-2022-jp?B?GyRCJDMbKEI=?=\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
-	                             "--b\r\nContent-Type: text/plain; charset=windows-1255\r\n\r\n\xf9\xec\xe5\xed\r\n"
-	                             "--b\r\nContent-Type: a/b; name*=big5''%A7A\r\n\r\nabc\r\n--b--\r\n";
+	static const char source[] =
+		"Subject: =?iso-2022-jp?B?GyRCJDMbKEI=?=\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+		"--b\r\nContent-Type: text/plain; charset=windows-1255\r\n\r\n\xf9\xec\xe5\xed\r\n"
+		"--b\r\nContent-Type: a/b; name*=big5''%A7A\r\n\r\nabc\r\n--b--\r\n";
 	static const uint8_t abc[] = {0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea};
 	struct fixture *f = open_fixture(20 * SECOND, 1 << 20);
 	struct request *r = ask(f, source, sizeof source - 1);
@@ -263,7 +270,8 @@ static void test_cancel(void **state) {
 	assert_int_equal(f->restarts, 0);
 	assert_int_equal(parser_pid(f->parser), pid);
 
-	/* after the answer has come, before it is handed over there is no moment; after it is, the pointer is gone: NULL is fine */
+	/* after the answer has come, before it is handed over there is no moment; after it is, the pointer is gone: NULL
+	 * is fine */
 	assert_null(parser_cancel(NULL));
 	close_fixture(f);
 }
@@ -336,8 +344,8 @@ static void test_deadline(void **state) {
 	close_fixture(f);
 }
 
-/* Killed in the midst of a message: that one is failed, the one behind it is not. How far the process got in 20 ms nobody knows,
- * so until it was the first. */
+/* Killed in the midst of a message: that one is failed, the one behind it is not. How far the process got in 20 ms
+ * nobody knows, so until it was the first. */
 static void test_killed_at_work(void **state) {
 	size_t n = 48 << 20;
 	char *big = xmalloc(n);
@@ -430,10 +438,12 @@ static void test_forget(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_one),          cmocka_unit_test(test_inside_sandbox), cmocka_unit_test(test_many),
-		cmocka_unit_test(test_too_large),    cmocka_unit_test(test_cancel),         cmocka_unit_test(test_free_with_work),
-		cmocka_unit_test(test_killed_idle),  cmocka_unit_test(test_killed_before_begun), cmocka_unit_test(test_deadline),
-		cmocka_unit_test(test_killed_at_work), cmocka_unit_test(test_zygote_lost),  cmocka_unit_test(test_deaf),
+		cmocka_unit_test(test_one),         cmocka_unit_test(test_inside_sandbox),
+		cmocka_unit_test(test_many),        cmocka_unit_test(test_too_large),
+		cmocka_unit_test(test_cancel),      cmocka_unit_test(test_free_with_work),
+		cmocka_unit_test(test_killed_idle), cmocka_unit_test(test_killed_before_begun),
+		cmocka_unit_test(test_deadline),    cmocka_unit_test(test_killed_at_work),
+		cmocka_unit_test(test_zygote_lost), cmocka_unit_test(test_deaf),
 		cmocka_unit_test(test_forget),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,10 +10,25 @@
 #include "common/part_table.h"
 
 static struct part parts[] = {
-	{.number = 1, .flags = PART_INLINE, .encoding = TRANSFER_BASE64, .offset = 100, .length = 400, .size = 300, .sha256 = {1, 2, 255},
-	 .name = (char *)"a.png", .raw_name = NULL, .type = (char *)"image/png", .content_id = (char *)"x@y"},
-	{.number = 3, .flags = PART_UNNAMED | PART_DELETED, .encoding = TRANSFER_UU, .offset = UINT64_C(1) << 40, .length = 5,
-	 .name = (char *)"attachment-3.bin", .raw_name = (char *)"../Отчёт", .type = (char *)"a/b"},
+	{.number = 1,
+     .flags = PART_INLINE,
+     .encoding = TRANSFER_BASE64,
+     .offset = 100,
+     .length = 400,
+     .size = 300,
+     .sha256 = {1, 2, 255},
+     .name = (char *)"a.png",
+     .raw_name = NULL,
+     .type = (char *)"image/png",
+     .content_id = (char *)"x@y"},
+	{.number = 3,
+     .flags = PART_UNNAMED | PART_DELETED,
+     .encoding = TRANSFER_UU,
+     .offset = UINT64_C(1) << 40,
+     .length = 5,
+     .name = (char *)"attachment-3.bin",
+     .raw_name = (char *)"../Отчёт",
+     .type = (char *)"a/b"},
 };
 
 static void encode(struct buf *out) {
@@ -64,7 +79,8 @@ static void test_round_trip(void **state) {
 	buf_fini(&b);
 }
 
-/* Every truncation is refused, but where a part ends; every changed octet gives an error or a table that encodes to itself. */
+/* Every truncation is refused, but where a part ends; every changed octet gives an error or a table that encodes to
+ * itself. */
 static void test_damage(void **state) {
 	struct buf b;
 	encode(&b);
@@ -225,8 +241,9 @@ static void test_long_names(void **state) {
 
 static void test_made_names(void **state) {
 	static const char *const made[][2] = {
-		{"image/png", "attachment-7.png"},     {"message/rfc822", "attachment-7.eml"},   {"text/calendar", "attachment-7.ics"},
-		{"text/x-what", "attachment-7.txt"},   {"application/x-what", "attachment-7.bin"},
+		{"image/png", "attachment-7.png"},          {"message/rfc822", "attachment-7.eml"},
+		{"text/calendar", "attachment-7.ics"},      {"text/x-what", "attachment-7.txt"},
+		{"application/x-what", "attachment-7.bin"},
 	};
 	for (size_t i = 0; i < array_len(made); i++) {
 		char *name = part_made_name(7, made[i][0]);
@@ -237,8 +254,8 @@ static void test_made_names(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage),     cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_ids),        cmocka_unit_test(test_names),      cmocka_unit_test(test_long_names),
+		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_ids),        cmocka_unit_test(test_names),  cmocka_unit_test(test_long_names),
 		cmocka_unit_test(test_made_names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

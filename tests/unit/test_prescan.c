@@ -14,20 +14,17 @@ static void test_source(void **state) {
 		size_t n;
 		struct prescan_source want;
 	} rows[] = {
-		{"", 0, {false, false, false}},
-		{"a\r\nb\r\n", 6, {false, false, false}},
-		{"a\nb\r\n", 5, {false, true, false}},
-		{"\n", 1, {false, true, false}},
-		{"a\rb\r\n", 5, {false, false, true}},
-		{"a\r", 2, {false, false, true}},
-		{"\r\r\n", 3, {false, false, true}},
-		{"a\r\n\n\r\n", 6, {false, true, false}},
+		{"", 0, {false, false, false}},        {"a\r\nb\r\n", 6, {false, false, false}},
+		{"a\nb\r\n", 5, {false, true, false}}, {"\n", 1, {false, true, false}},
+		{"a\rb\r\n", 5, {false, false, true}}, {"a\r", 2, {false, false, true}},
+		{"\r\r\n", 3, {false, false, true}},   {"a\r\n\n\r\n", 6, {false, true, false}},
 		{"a\0b", 3, {true, false, false}},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		struct prescan_source got;
 		prescan_source(rows[i].p, rows[i].n, &got);
-		if (got.nul != rows[i].want.nul || got.bare_newline != rows[i].want.bare_newline || got.bare_cr != rows[i].want.bare_cr)
+		if (got.nul != rows[i].want.nul || got.bare_newline != rows[i].want.bare_newline ||
+		    got.bare_cr != rows[i].want.bare_cr)
 			fail_msg("row %zu", i);
 	}
 }
@@ -85,7 +82,8 @@ static void test_parameters(void **state) {
 		struct prescan_parameters seen;
 		buf_init(&out, 1000);
 		enum prescan_verdict v = prescan_parameters(rows[i].in, strlen(rows[i].in), 2, &out, &seen);
-		if (v != rows[i].verdict || !out.data || strcmp(out.data, rows[i].out) != 0 || seen.unknown_charset != rows[i].unknown)
+		if (v != rows[i].verdict || !out.data || strcmp(out.data, rows[i].out) != 0 ||
+		    seen.unknown_charset != rows[i].unknown)
 			fail_msg("%s gave %s, %d, %d", rows[i].in, out.data, v, seen.unknown_charset);
 		buf_fini(&out);
 	}

@@ -55,7 +55,12 @@ static void test_clean(void **state) {
 	} rows[] = {
 		{"plain", 5, "plain", "plain", "plain"},
 		{"a\0b", 3, "a" FFFD "b", "a" FFFD "b", "a" FFFD "b"},
-		{"a\x01\x1f" "b", 4, "a\x01\x1f" "b", "ab", "a  b"},
+		{"a\x01\x1f"
+	     "b",
+	     4,
+	     "a\x01\x1f"
+	     "b",
+	     "ab", "a  b"},
 		{"a\r\nb\rc\td\n", 9, "a\r\nb\rc\td\n", "a\r\nbc\td\n", "a  b c d "},
 		{"a\r", 2, "a\r", "a", "a "},
 		{"\xe2\x82", 2, FFFD, FFFD, FFFD},
@@ -133,8 +138,8 @@ static void test_charsets(void **state) {
 		struct buf b;
 		bool bad;
 		buf_init(&b, 1000);
-		bool known = text_append_charset_check(&b, charset_rows[i].charset, charset_rows[i].in, strlen(charset_rows[i].in),
-		                                       true, &bad);
+		bool known = text_append_charset_check(&b, charset_rows[i].charset, charset_rows[i].in,
+		                                       strlen(charset_rows[i].in), true, &bad);
 		char what[100];
 		snprintf(what, sizeof what, "row %zu %s", i, charset_rows[i].charset ? charset_rows[i].charset : "-");
 		check(&b, charset_rows[i].out, what);
@@ -260,7 +265,8 @@ static void test_headers(void **state) {
 	for (size_t i = 0; i < array_len(header_rows); i++) {
 		struct buf b;
 		buf_init(&b, 1000);
-		assert_int_equal(text_append_header(&b, header_rows[i].in, strlen(header_rows[i].in), header_rows[i].fallback), 0);
+		assert_int_equal(text_append_header(&b, header_rows[i].in, strlen(header_rows[i].in), header_rows[i].fallback),
+		                 0);
 		check(&b, header_rows[i].out, header_rows[i].in);
 		buf_fini(&b);
 	}
@@ -268,7 +274,8 @@ static void test_headers(void **state) {
 
 /* Every octet string gives clean one-line text. */
 static void test_header_prefixes(void **state) {
-	static const char rich[] = "=?utf-8?B?0J8=?= \xe9=?utf-8?Q?=D1?= =?UTF-8?Q?=80=D0=B8?=\r\n =?iso-2022-jp*ja?B?GyRCJDMbKEI=?=";
+	static const char rich[] =
+		"=?utf-8?B?0J8=?= \xe9=?utf-8?Q?=D1?= =?UTF-8?Q?=80=D0=B8?=\r\n =?iso-2022-jp*ja?B?GyRCJDMbKEI=?=";
 	for (size_t from = 0; from < sizeof rich; from++)
 		for (size_t to = from; to < sizeof rich; to++) {
 			struct buf b;
@@ -292,13 +299,14 @@ static void test_unfolded(void **state) {
 }
 
 static void test_fields(void **state) {
-	static const char text[] = "Subject: a\r\n b\r\nX-Empty:\r\nno colon here\r\nTo : x\r\nbad name: y\r\n\tfolded\nLast:z\r\n\r\nBody: no\r\n";
+	static const char text[] = "Subject: a\r\n b\r\nX-Empty:\r\nno colon here\r\nTo : x\r\nbad name: "
+	                           "y\r\n\tfolded\nLast:z\r\n\r\nBody: no\r\n";
 	static const struct {
 		const char *name, *value;
 		size_t offset;
 	} want[] = {
-		{"Subject", "a\r\n b", 0},          {"X-Empty", "", 16},           {"", "no colon here", 26},
-		{"To", "x", 41},                    {"", "bad name: y\r\n\tfolded", 49}, {"Last", "z", 70},
+		{"Subject", "a\r\n b", 0},           {"X-Empty", "", 16}, {"", "no colon here", 26}, {"To", "x", 41},
+		{"", "bad name: y\r\n\tfolded", 49}, {"Last", "z", 70},
 	};
 	struct slice block = slice_str(text);
 	struct text_field f;
@@ -321,9 +329,9 @@ static void test_fields(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_utf8),     cmocka_unit_test(test_clean),           cmocka_unit_test(test_charsets),
-		cmocka_unit_test(test_utf16),    cmocka_unit_test(test_long_text),       cmocka_unit_test(test_ceiling),
-		cmocka_unit_test(test_headers),  cmocka_unit_test(test_header_prefixes), cmocka_unit_test(test_unfolded),
+		cmocka_unit_test(test_utf8),    cmocka_unit_test(test_clean),           cmocka_unit_test(test_charsets),
+		cmocka_unit_test(test_utf16),   cmocka_unit_test(test_long_text),       cmocka_unit_test(test_ceiling),
+		cmocka_unit_test(test_headers), cmocka_unit_test(test_header_prefixes), cmocka_unit_test(test_unfolded),
 		cmocka_unit_test(test_fields),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

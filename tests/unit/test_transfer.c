@@ -52,7 +52,8 @@ static const struct row rows[] = {
 	{"qp = CR x", TRANSFER_QP, "=\rx", "=\rx", true},
 	{"qp CR", TRANSFER_QP, "a\rb", "a\rb", false},
 	{"uu", TRANSFER_UU, "begin 644 f\n#0V%T\n`\nend\n", "Cat", false},
-	{"uu with CRLF and text around", TRANSFER_UU, "hi\r\nbegin 644 f\r\n#0V%T\r\n#0V%T\r\n`\r\nend\r\nbye #0V%T\r\n", "CatCat", false},
+	{"uu with CRLF and text around", TRANSFER_UU, "hi\r\nbegin 644 f\r\n#0V%T\r\n#0V%T\r\n`\r\nend\r\nbye #0V%T\r\n",
+     "CatCat", false},
 	{"uu without begin", TRANSFER_UU, "#0V%T\n`\nend\n", "", true},
 	{"uu short line", TRANSFER_UU, "begin 644 f\n#0V\n#0V%T\nend\n", "CCat", true},
 	{"uu bad length", TRANSFER_UU, "begin 644 f\n~xx\n#0V%T\nend\n", "Cat", true},
@@ -124,10 +125,16 @@ static void test_names(void **state) {
 		enum transfer_encoding encoding;
 		bool unknown;
 	} names[] = {
-		{"7bit", TRANSFER_IDENTITY, false},     {"8BIT", TRANSFER_IDENTITY, false}, {" binary\t", TRANSFER_IDENTITY, false},
-		{"Base64", TRANSFER_BASE64, false},     {"QUOTED-printable", TRANSFER_QP, false},
-		{"x-uuencode", TRANSFER_UU, false},     {"uuencode", TRANSFER_UU, false},
-		{"base-64", TRANSFER_IDENTITY, true},   {"", TRANSFER_IDENTITY, true},      {"x-yenc", TRANSFER_IDENTITY, true},
+		{"7bit", TRANSFER_IDENTITY, false},
+		{"8BIT", TRANSFER_IDENTITY, false},
+		{" binary\t", TRANSFER_IDENTITY, false},
+		{"Base64", TRANSFER_BASE64, false},
+		{"QUOTED-printable", TRANSFER_QP, false},
+		{"x-uuencode", TRANSFER_UU, false},
+		{"uuencode", TRANSFER_UU, false},
+		{"base-64", TRANSFER_IDENTITY, true},
+		{"", TRANSFER_IDENTITY, true},
+		{"x-yenc", TRANSFER_IDENTITY, true},
 	};
 	for (size_t i = 0; i < array_len(names); i++) {
 		bool unknown;
@@ -159,9 +166,24 @@ static void test_base64_strict(void **state) {
 		const char *in;
 		int r;
 	} strict[] = {
-		{"", 0},           {"Zg==", 0},        {"Zg", 0},         {"Zm8", 0},        {"Zm8=", 0},       {"Zm9v", 0},
-		{"Z", -EINVAL},    {"Zg=", -EINVAL},   {"Zg===", -EINVAL}, {"Z===", -EINVAL}, {"=", -EINVAL},    {"====", -EINVAL},
-		{"Zm 9v", -EINVAL}, {"Zm9v\n", -EINVAL}, {"Zh==", -EINVAL}, {"Zm9=", -EINVAL}, {"Zm-_", -EINVAL}, {"Zg==Zg==", -EINVAL},
+		{"", 0},
+		{"Zg==", 0},
+		{"Zg", 0},
+		{"Zm8", 0},
+		{"Zm8=", 0},
+		{"Zm9v", 0},
+		{"Z", -EINVAL},
+		{"Zg=", -EINVAL},
+		{"Zg===", -EINVAL},
+		{"Z===", -EINVAL},
+		{"=", -EINVAL},
+		{"====", -EINVAL},
+		{"Zm 9v", -EINVAL},
+		{"Zm9v\n", -EINVAL},
+		{"Zh==", -EINVAL},
+		{"Zm9=", -EINVAL},
+		{"Zm-_", -EINVAL},
+		{"Zg==Zg==", -EINVAL},
 		{"Zm9vZm9v!", -EINVAL},
 	};
 	for (size_t i = 0; i < array_len(strict); i++) {
@@ -183,10 +205,8 @@ static void test_base64_strict(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rows),
-		cmocka_unit_test(test_qp_long_blanks),
-		cmocka_unit_test(test_names),
-		cmocka_unit_test(test_base64_both_ways),
+		cmocka_unit_test(test_rows),          cmocka_unit_test(test_qp_long_blanks),
+		cmocka_unit_test(test_names),         cmocka_unit_test(test_base64_both_ways),
 		cmocka_unit_test(test_base64_strict),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
