@@ -21,12 +21,12 @@
 
 struct table {
 	const char *name;
-	PGresult *rows;          /* binary */
+	PGresult *rows; /* binary */
 	unsigned columns, id_column;
 	Oid element[COLUMNS_MAX];
-	char *insert;            /* the prepared statement's text */
-	unsigned *first;         /* per message: its first row here ... */
-	unsigned *count;         /* ... and how many */
+	char *insert;    /* the prepared statement's text */
+	unsigned *first; /* per message: its first row here ... */
+	unsigned *count; /* ... and how many */
 };
 
 struct options {
@@ -79,7 +79,8 @@ static void table_describe(struct table *t, PGconn *db) {
 	char sql[512];
 	snprintf(sql, sizeof(sql),
 	         "select quote_ident(attname), format_type(atttypid, null), atttypid::int8 from pg_attribute "
-	         "where attrelid = '%s'::regclass and attnum > 0 and not attisdropped order by attnum", t->name);
+	         "where attrelid = '%s'::regclass and attnum > 0 and not attisdropped order by attnum",
+	         t->name);
 	PGresult *r = query(db, sql, 0);
 	t->columns = (unsigned)PQntuples(r);
 	if (t->columns > COLUMNS_MAX)
@@ -123,11 +124,14 @@ static void capture(const struct options *o) {
 	char sql[512];
 	table_describe(&messages, db);
 	table_describe(&sources, db);
-	snprintf(sql, sizeof(sql), "create temporary table sample on commit preserve rows as "
-	         "select bucket, id from messages order by received_at desc limit %u", o->rows);
+	snprintf(sql, sizeof(sql),
+	         "create temporary table sample on commit preserve rows as "
+	         "select bucket, id from messages order by received_at desc limit %u",
+	         o->rows);
 	PQclear(PQexec(db, sql));
 	messages.rows = query(db, "select m.* from messages m join sample using (bucket, id) order by m.id", 1);
-	sources.rows = query(db, "select s.* from message_source s join sample using (bucket, id) order by s.id, s.chunk", 1);
+	sources.rows =
+		query(db, "select s.* from message_source s join sample using (bucket, id) order by s.id, s.chunk", 1);
 	if (PQntuples(messages.rows) == 0)
 		die("messages", "there are no rows to copy");
 	table_index(&messages);
@@ -177,7 +181,8 @@ static void renew_id(const char *old, char ret[16]) {
 }
 
 /* One table's rows for the messages from..from+n of the sample (taken round), under the given new ids. */
-static void send_insert(PGconn *db, const struct table *t, struct array *arrays, unsigned from, unsigned n, char (*ids)[16]) {
+static void send_insert(PGconn *db, const struct table *t, struct array *arrays, unsigned from, unsigned n,
+                        char (*ids)[16]) {
 	const char *values[COLUMNS_MAX];
 	int lengths[COLUMNS_MAX], formats[COLUMNS_MAX];
 	unsigned sample = (unsigned)PQntuples(messages.rows);
@@ -292,18 +297,29 @@ static void usage(void) {
 int main(int argc, char **argv) {
 	static const struct option longs[] = {
 		{"database", required_argument, NULL, 'd'}, {"rows", required_argument, NULL, 'n'},
-		{"batch", required_argument, NULL, 'b'}, {"connections", required_argument, NULL, 'c'},
-		{"seconds", required_argument, NULL, 's'}, {0},
+		{"batch", required_argument, NULL, 'b'},    {"connections", required_argument, NULL, 'c'},
+		{"seconds", required_argument, NULL, 's'},  {0},
 	};
 	struct options o = {.rows = 2000, .batch = 64, .connections = 2, .seconds = 10};
 	for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
 		switch (c) {
-		case 'd': o.conninfo = optarg; break;
-		case 'n': o.rows = (unsigned)atoi(optarg); break;
-		case 'b': o.batch = (unsigned)atoi(optarg); break;
-		case 'c': o.connections = (unsigned)atoi(optarg); break;
-		case 's': o.seconds = atof(optarg); break;
-		default: usage();
+		case 'd':
+			o.conninfo = optarg;
+			break;
+		case 'n':
+			o.rows = (unsigned)atoi(optarg);
+			break;
+		case 'b':
+			o.batch = (unsigned)atoi(optarg);
+			break;
+		case 'c':
+			o.connections = (unsigned)atoi(optarg);
+			break;
+		case 's':
+			o.seconds = atof(optarg);
+			break;
+		default:
+			usage();
 		}
 	}
 	if (!o.conninfo || !o.rows || !o.batch || !o.connections || o.seconds <= 0)

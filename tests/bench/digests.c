@@ -12,7 +12,7 @@
 
 struct source {
 	char id[64], digest[80];
-	long long size, seen;   /* as the message's row says, and as counted here */
+	long long size, seen; /* as the message's row says, and as counted here */
 	EVP_MD_CTX *sha;
 	int bad;
 };
@@ -78,9 +78,10 @@ int main(int argc, char **argv) {
 	PGconn *db = PQconnectdb(argv[1]);
 	if (PQstatus(db) != CONNECTION_OK)
 		die("connecting", PQerrorMessage(db));
-	const char *sql = "select m.id, encode(m.digest, 'hex'), m.size, s.codec, s.size, s.data from messages m "
-	                  "left join message_source s on s.bucket = m.bucket and s.id = m.id and s.expiry_hour = m.expiry_hour "
-	                  "order by m.bucket, m.id, s.chunk";
+	const char *sql =
+		"select m.id, encode(m.digest, 'hex'), m.size, s.codec, s.size, s.data from messages m "
+		"left join message_source s on s.bucket = m.bucket and s.id = m.id and s.expiry_hour = m.expiry_hour "
+		"order by m.bucket, m.id, s.chunk";
 	if (!PQsendQuery(db, sql) || !PQsetSingleRowMode(db))
 		die("asking", PQerrorMessage(db));
 	struct source source = {0};

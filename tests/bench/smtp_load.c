@@ -32,21 +32,21 @@ enum step { STEP_IDLE, STEP_CONNECT, STEP_BANNER, STEP_EHLO, STEP_MAIL, STEP_RCP
 struct options {
 	uint16_t port;
 	unsigned sessions, per_connection;
-	uint64_t messages;      /* 0: until the time is over */
-	double seconds;         /* 0: until the messages are sent */
-	double rate;            /* messages a second over all sessions; 0: as fast as it goes */
-	bool retry;             /* go on after a lost connection or a refusal */
+	uint64_t messages; /* 0: until the time is over */
+	double seconds;    /* 0: until the messages are sent */
+	double rate;       /* messages a second over all sessions; 0: as fast as it goes */
+	bool retry;        /* go on after a lost connection or a refusal */
 	FILE *log;
 	char **recipients;
 	unsigned recipient_count;
 };
 
 struct template {
-	char *octets;           /* dot-stuffed, ending CRLF.CRLF */
+	char *octets; /* dot-stuffed, ending CRLF.CRLF */
 	size_t size;
 	size_t marks[MARKS_MAX];
 	unsigned mark_count;
-	char *plain;            /* as the server should store it, for the digest */
+	char *plain; /* as the server should store it, for the digest */
 	size_t plain_size;
 	size_t plain_marks[MARKS_MAX];
 };
@@ -55,11 +55,11 @@ struct session {
 	int fd;
 	enum step step;
 	bool want_write;
-	unsigned sent_here;     /* messages finished on this connection */
-	uint64_t number;        /* of the message under way */
+	unsigned sent_here; /* messages finished on this connection */
+	uint64_t number;    /* of the message under way */
 	const char *recipient;
 	char command[512];
-	char *body;             /* private copy of the template */
+	char *body; /* private copy of the template */
 	const char *out;
 	size_t out_size;
 	char reply[REPLY_MAX];
@@ -69,7 +69,7 @@ struct session {
 
 struct totals {
 	uint64_t started, accepted, refused, lost, connections;
-	uint32_t *latencies;    /* microseconds */
+	uint32_t *latencies; /* microseconds */
 	size_t latency_count, latency_room;
 };
 
@@ -271,7 +271,8 @@ static void session_connect(struct session *s) {
 		fail("socket");
 	int one = 1;
 	setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(options.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in to = {
+		.sin_family = AF_INET, .sin_port = htons(options.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	s->step = STEP_CONNECT;
 	s->sent_here = 0;
 	s->want_write = true;
@@ -440,35 +441,53 @@ static void report(double seconds) {
 
 static void usage(void) {
 	fputs("usage: smtp_load --port N --template FILE [--sessions N] [--per-connection N] [--messages N] [--seconds S]\n"
-	      "                 [--rate N] [--retry] [--log FILE] RECIPIENT...\n", stderr);
+	      "                 [--rate N] [--retry] [--log FILE] RECIPIENT...\n",
+	      stderr);
 	exit(2);
 }
 
 static void parse_options(int argc, char **argv) {
 	static const struct option longs[] = {
-		{"port", required_argument, NULL, 'p'}, {"template", required_argument, NULL, 't'},
+		{"port", required_argument, NULL, 'p'},     {"template", required_argument, NULL, 't'},
 		{"sessions", required_argument, NULL, 's'}, {"per-connection", required_argument, NULL, 'c'},
 		{"messages", required_argument, NULL, 'm'}, {"seconds", required_argument, NULL, 'S'},
-		{"rate", required_argument, NULL, 'r'}, {"retry", no_argument, NULL, 'R'},
-		{"log", required_argument, NULL, 'l'}, {0},
+		{"rate", required_argument, NULL, 'r'},     {"retry", no_argument, NULL, 'R'},
+		{"log", required_argument, NULL, 'l'},      {0},
 	};
 	options.sessions = 1;
 	for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
 		switch (c) {
-		case 'p': options.port = (uint16_t)atoi(optarg); break;
-		case 't': template_load(optarg); break;
-		case 's': options.sessions = (unsigned)atoi(optarg); break;
-		case 'c': options.per_connection = (unsigned)atoi(optarg); break;
-		case 'm': options.messages = strtoull(optarg, NULL, 10); break;
-		case 'S': options.seconds = atof(optarg); break;
-		case 'r': options.rate = atof(optarg); break;
-		case 'R': options.retry = true; break;
+		case 'p':
+			options.port = (uint16_t)atoi(optarg);
+			break;
+		case 't':
+			template_load(optarg);
+			break;
+		case 's':
+			options.sessions = (unsigned)atoi(optarg);
+			break;
+		case 'c':
+			options.per_connection = (unsigned)atoi(optarg);
+			break;
+		case 'm':
+			options.messages = strtoull(optarg, NULL, 10);
+			break;
+		case 'S':
+			options.seconds = atof(optarg);
+			break;
+		case 'r':
+			options.rate = atof(optarg);
+			break;
+		case 'R':
+			options.retry = true;
+			break;
 		case 'l':
 			options.log = fopen(optarg, "w");
 			if (!options.log)
 				fail(optarg);
 			break;
-		default: usage();
+		default:
+			usage();
 		}
 	}
 	options.recipients = argv + optind;
