@@ -35,7 +35,8 @@ enum pg_status {
 struct pg_result {
 	enum pg_status status;
 	char sqlstate[6];            /* PG_ERROR; "" otherwise */
-	const char *message;         /* PG_ERROR: the server's primary message, for the log only; borrowed for the call */
+	const char *message;         /* PG_ERROR: the server's primary message, for the log only; "" otherwise, never NULL; borrowed
+	                                for the call */
 	const struct pg_rows *rows;  /* PG_OK; borrowed for the call; may have 0 rows */
 	int64_t affected;            /* rows touched, from the command tag */
 };
@@ -58,7 +59,8 @@ struct pg_options {
  * read and a server on an older one than the highest seen is refused (postgres.md 5), as are fsync=off and
  * full_page_writes=off unless the environment has MINUTEMAIL_ALLOW_UNSAFE_DATABASE=1. */
 struct pg *pg_new(struct loop *, const struct pg_options *);
-struct pg *pg_free(struct pg *);       /* outstanding operations are cancelled without a callback */
+/* Outstanding operations and transactions are cancelled without a callback; their pointers are dead. */
+struct pg *pg_free(struct pg *);
 bool pg_up(const struct pg *);         /* at least one connection is ready */
 /* Why not, for /ready and the log: "" when up. Borrowed until the next call. */
 const char *pg_down_reason(const struct pg *);
@@ -118,7 +120,9 @@ struct pg_tx *pg_tx_begin(struct pg *);
 void pg_tx_step(struct pg_tx *, const struct pg_stmt *, const struct pg_params *, pg_done *done, void *arg);
 void pg_tx_flush(struct pg_tx *);                                 /* sends what is queued with a Sync, stays open */
 void pg_tx_commit(struct pg_tx *, pg_done *done, void *arg);      /* the pointer is dead once `done` has run */
-void pg_tx_rollback(struct pg_tx *);                              /* drops it; no callback runs afterwards; pointer dead */
+/* Drops it; no callback runs afterwards; pointer dead. Also after pg_tx_commit(), until its `done` runs: then the server may still
+ * commit. */
+void pg_tx_rollback(struct pg_tx *);
 /* Deadline for this transaction's commit instead of query_deadline_us. */
 void pg_tx_set_deadline(struct pg_tx *, int64_t us);
 

@@ -40,39 +40,39 @@ enum pg_op_kind {
 };
 
 struct pg_op {
-	struct list link;          /* pg->queries, tx->steps, conn->sent or pg->refused */
+	struct list link; /* pg->queries, tx->steps, conn->sent or pg->refused */
 	struct pg *pg;
-	struct pg_tx *tx;          /* BEGIN, STEP, COMMIT; NULL once the transaction has let go of it */
+	struct pg_tx *tx; /* BEGIN, STEP, COMMIT; NULL once the transaction has let go of it */
 	enum pg_op_kind kind;
-	bool sync;                 /* a Sync follows */
-	bool answered;             /* its results are complete; only the Sync is owed */
-	bool noticed;              /* a warning came while it, or its Sync, was at the head */
-	bool unsent;               /* in `sent`, but the connection was already broken */
-	bool waiting;              /* in pg->queries */
+	bool sync;     /* a Sync follows */
+	bool answered; /* its results are complete; only the Sync is owed */
+	bool noticed;  /* a warning came while it, or its Sync, was at the head */
+	bool unsent;   /* in `sent`, but the connection was already broken */
+	bool waiting;  /* in pg->queries */
 	const struct pg_stmt *stmt;
-	pg_done *done;             /* NULL: cancelled, or nobody asked */
+	pg_done *done; /* NULL: cancelled, or nobody asked */
 	void *arg;
-	int64_t deadline;          /* monotonic */
-	PGresult *res;             /* arrived, but not the end of the command, or not the Sync */
-	struct pg_params *params;  /* a copy, while it waits for a connection */
-	enum pg_status status;     /* in pg->refused, as is sqlstate */
+	int64_t deadline;         /* monotonic */
+	PGresult *res;            /* arrived, but not the end of the command, or not the Sync */
+	struct pg_params *params; /* a copy, while it waits for a connection */
+	enum pg_status status;    /* in pg->refused, as is sqlstate */
 	char sqlstate[6];
 };
 
 struct pg_tx {
-	struct list link;          /* pg->txs while it waits */
-	struct list all;           /* pg->all_txs */
+	struct list link; /* pg->txs while it waits */
+	struct list all;  /* pg->all_txs */
 	struct pg *pg;
-	struct pg_conn *conn;      /* NULL: waiting, or over */
-	struct list steps;         /* while it waits */
-	struct pg_op *commit;      /* once asked for */
-	int64_t deadline_us;       /* of each round trip, and of the wait for a connection */
-	int64_t wait_deadline;     /* monotonic */
-	bool begun;                /* BEGIN is sent */
-	bool failed;               /* `status`, `sqlstate` and `message` are what commit's done gets */
+	struct pg_conn *conn;  /* NULL: waiting, or over */
+	struct list steps;     /* while it waits */
+	struct pg_op *commit;  /* once asked for */
+	int64_t deadline_us;   /* of each round trip, and of the wait for a connection */
+	int64_t wait_deadline; /* monotonic */
+	bool begun;            /* BEGIN is sent */
+	bool failed;           /* `status`, `sqlstate` and `message` are what commit's done gets */
 	enum pg_status status;
 	char sqlstate[6];
-	char *message;             /* the server's, of the first error; or NULL */
+	char *message; /* the server's, of the first error; or NULL */
 };
 
 enum pg_conn_state { PG_CONN_DOWN, PG_CONN_CONNECTING, PG_CONN_PREPARING, PG_CONN_READY };
@@ -80,21 +80,21 @@ enum pg_conn_state { PG_CONN_DOWN, PG_CONN_CONNECTING, PG_CONN_PREPARING, PG_CON
 struct pg_conn {
 	struct pg *pg;
 	enum pg_conn_state state;
-	PGconn *pq;                /* NULL when DOWN */
+	PGconn *pq; /* NULL when DOWN */
 	struct event *ev_read, *ev_write;
-	bool broken;               /* the link is lost; answers already here are still taken, then it dies */
-	struct timer timer;        /* DOWN: back-off; CONNECTING, PREPARING: connect deadline; READY: oldest operation's */
-	int64_t timer_at;          /* READY: when it fires, monotonic; 0: unarmed */
+	bool broken;        /* the link is lost; answers already here are still taken, then it dies */
+	struct timer timer; /* DOWN: back-off; CONNECTING, PREPARING: connect deadline; READY: oldest operation's */
+	int64_t timer_at;   /* READY: when it fires, monotonic; 0: unarmed */
 	struct deferred flush;
-	struct deferred lost;      /* dies on a later turn, when the loss shows inside a caller's call */
+	struct deferred lost; /* dies on a later turn, when the loss shows inside a caller's call */
 	int64_t backoff_us;
 	struct list sent;
-	unsigned in_flight;        /* elements of `sent` */
-	bool unsynced;             /* something was sent after the last Sync */
-	unsigned blanks;           /* results in a row that meant nothing: out of step if they go on */
-	struct pg_tx *tx;          /* the transaction that owns it */
-	bool reserved;             /* takes no more queries: a transaction waits for it to drain */
-	bool settling;             /* likewise: a transaction without an owner is being ended on it */
+	unsigned in_flight; /* elements of `sent` */
+	bool unsynced;      /* something was sent after the last Sync */
+	unsigned blanks;    /* results in a row that meant nothing: out of step if they go on */
+	struct pg_tx *tx;   /* the transaction that owns it */
+	bool reserved;      /* takes no more queries: a transaction waits for it to drain */
+	bool settling;      /* likewise: a transaction without an owner is being ended on it */
 };
 
 struct pg {
@@ -102,22 +102,21 @@ struct pg {
 	struct pg_options options;
 	char *conninfo, *application_name;
 	struct pg_conn *conns;
-	unsigned up;               /* READY */
-	bool failing;              /* none is up and the last attempt failed: refuse at once */
+	unsigned up;  /* READY */
+	bool failing; /* none is up and the last attempt failed: refuse at once */
 	bool closed;
-	bool queried;              /* pg_query() is in use: transactions leave it a connection */
-	uint32_t timeline;         /* the highest seen */
-	struct list queries;       /* waiting, oldest first */
-	struct list txs;           /* waiting, oldest first */
+	uint32_t timeline;   /* the highest seen */
+	struct list queries; /* waiting, oldest first */
+	struct list txs;     /* waiting, oldest first */
 	struct list all_txs;
 	unsigned waiting_queries, waiting_txs;
-	struct timer wait_timer;   /* deadlines of what waits */
-	int64_t wait_at;           /* when it fires, monotonic; 0: unarmed */
-	struct list refused;       /* outcome known, `done` owed on a later turn */
+	struct timer wait_timer; /* deadlines of what waits */
+	int64_t wait_at;         /* when it fires, monotonic; 0: unarmed */
+	struct list refused;     /* outcome known, `done` owed on a later turn */
 	struct deferred deliver;
 	struct list free_ops;
 	unsigned free_count;
-	char reason[256];          /* why not up */
+	char reason[256]; /* why not up */
 	char logged_reason[256];
 	const char *const *greeting;
 	struct deferred state_changed;
@@ -129,7 +128,7 @@ struct pg {
 
 /* pg_op.c */
 struct pg_op *pg_op_new(struct pg *, enum pg_op_kind, const struct pg_stmt *, pg_done *, void *arg);
-void pg_op_free(struct pg_op *);                            /* unlinks; clears its result and copy */
+void pg_op_free(struct pg_op *); /* unlinks; clears its result and copy */
 void pg_op_keep_params(struct pg_op *, const struct pg_params *);
 /* The outcome is known without the server: `done` runs on a later turn. Takes the operation over. */
 void pg_op_refuse(struct pg_op *, enum pg_status, const char *sqlstate);
@@ -138,10 +137,10 @@ void pg_op_complete(struct pg_op *);
 void pg_op_call(struct pg_op *, enum pg_status, const char *sqlstate, const char *message, const PGresult *);
 /* How op->res is to be understood; PG_IN_DOUBT also when libpq or a dying server made the error. */
 enum pg_status pg_op_status(const struct pg_op *, char ret_sqlstate[6]);
-void pg_deliver(void *pg);                                  /* the job behind pg->deliver */
+void pg_deliver(void *pg); /* the job behind pg->deliver */
 
 /* pg_tx.c */
-void pg_tx_assign(struct pg_tx *, struct pg_conn *);        /* sends what is queued */
+void pg_tx_assign(struct pg_tx *, struct pg_conn *); /* sends what is queued */
 /* It waits, and will not get a connection: all its operations are refused. */
 void pg_tx_refuse(struct pg_tx *);
 /* An answer to one of its operations, which it takes over. */
@@ -153,27 +152,27 @@ void pg_tx_free(struct pg_tx *);
 /* pg_conn.c */
 void pg_conn_init(struct pg_conn *, struct pg *);
 void pg_conn_fini(struct pg_conn *);
-void pg_conn_start(struct pg_conn *);                       /* DOWN -> CONNECTING */
-void pg_conn_event(struct pg_conn *, short what);           /* (re)makes the read event on libpq's present socket */
+void pg_conn_start(struct pg_conn *);             /* DOWN -> CONNECTING */
+void pg_conn_event(struct pg_conn *, short what); /* (re)makes the read event on libpq's present socket */
 /* Appends to `sent` whatever happens; a connection that turns out to be lost dies on a later turn. `params` NULL: none. */
 void pg_conn_send(struct pg_conn *, struct pg_op *, const struct pg_params *);
 void pg_conn_sent(struct pg_conn *, struct pg_op *, bool ok); /* bookkeeping of the above, for setup */
-void pg_conn_sync(struct pg_conn *);                        /* ends the group sent so far, if there is one */
+void pg_conn_sync(struct pg_conn *);                          /* ends the group sent so far, if there is one */
 void pg_conn_rollback(struct pg_conn *);
 void pg_conn_die(struct pg_conn *, const char *reason);
-bool pg_conn_usable(const struct pg_conn *);                /* READY and not known to be lost */
-bool pg_conn_idle(const struct pg_conn *);                  /* usable, owned by nobody, nothing in flight */
+bool pg_conn_usable(const struct pg_conn *); /* READY and not known to be lost */
+bool pg_conn_idle(const struct pg_conn *);   /* usable, owned by nobody, nothing in flight */
 
 /* pg_setup.c */
 extern const struct pg_stmt PG_BEGIN, PG_COMMIT, PG_ROLLBACK;
-void pg_setup_start(struct pg_conn *);                      /* CONNECTING -> PREPARING: sends checks and statements */
+void pg_setup_start(struct pg_conn *); /* CONNECTING -> PREPARING: sends checks and statements */
 /* An answer while PREPARING. Takes the operation over; the connection may die of it. */
 void pg_setup_answer(struct pg_conn *, struct pg_op *);
 
 /* pg_pool.c */
-void pg_pump(struct pg *);                                  /* gives what waits to who is free */
+void pg_pump(struct pg *); /* gives what waits to who is free */
 bool pg_queue_full(const struct pg *);
-void pg_watch_waiting(struct pg *, int64_t deadline);       /* something waits until then */
+void pg_watch_waiting(struct pg *, int64_t deadline); /* something waits until then */
 void pg_came_up(struct pg_conn *);
 void pg_went_down(struct pg *, bool was_up, const char *reason);
 

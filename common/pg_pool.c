@@ -1,10 +1,10 @@
 /* The connections of one node, and what waits for them. A query goes to the connection with the fewest in flight; a
  * transaction needs one to itself.
  *
- * Who waits for whom: once a query has been asked, transactions own or reserve all connections but one (all, if there is one), so
- * queries always move; a transaction that waits reserves a connection, which takes no more queries until it has drained, so constant queries
- * do not starve transactions; and when a connection comes free, waiting queries go first, so with a single connection the two
- * take turns.
+ * Who waits for whom: transactions own or reserve all connections but one (all, if there is one, or in a pool of transactions
+ * only), so queries always move; a transaction that waits reserves a connection, which takes no more queries until it has drained,
+ * so constant queries do not starve transactions; and when a connection comes free, waiting queries go first, so with a single
+ * connection the two take turns.
  *
  * Invariants: waiting_queries and waiting_txs count the two lists; pg_pump() runs whenever a connection may have come free. */
 #include "common/clock.h"
@@ -213,7 +213,8 @@ static struct pg_conn *for_tx(struct pg *pg, unsigned *ret_reserved) {
 			best = c;
 	}
 	*ret_reserved = reserved;
-	unsigned share = pg->queried ? max_of(pg->options.connections - 1, 1U) : pg->options.connections;
+	unsigned all = pg->options.connections;
+	unsigned share = pg->options.transactions_only ? all : max_of(all - 1, 1U);
 	return used < share ? best : NULL;
 }
 
@@ -295,7 +296,6 @@ struct pg_op *pg_query(struct pg *pg, const struct pg_stmt *stmt, const struct p
                        void *arg) {
 	struct pg_op *op = pg_op_new(pg, PG_OP_QUERY, stmt, done, arg);
 	struct pg_conn *c = list_empty(&pg->queries) ? for_query(pg) : NULL;
-	pg->queried = true;
 	op->deadline = clock_mono_us() + pg->options.query_deadline_us;
 	if (params && params->data.overflow) {
 		pg_op_refuse(op, PG_ERROR, "54000");

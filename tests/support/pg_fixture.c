@@ -184,7 +184,7 @@ PGresult *pg_fixture_query(struct pg_fixture *f, const char *sql) {
 	return res;
 }
 
-static PGresult *query_v(struct pg_fixture *f, const char *fmt, va_list ap) {
+static printf_like(2, 0) PGresult *query_v(struct pg_fixture *f, const char *fmt, va_list ap) {
 	char *sql = NULL;
 	if (vasprintf(&sql, fmt, ap) < 0)
 		abort();

@@ -82,6 +82,19 @@ def test_port_taken(place):
     assert not (place / "data").exists()
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
+def test_disk_full(place):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", str(place)], capture_output=True).returncode != 0:
+        pytest.skip("no mounts here")
+    try:
+        smtp, http = free_ports(2)
+        done = run("--data", str(place / "data"), "--smtp", str(smtp), "--http", str(http))
+        assert done.returncode == 1 and "not enough disk space" in done.stderr and "1024 MB" in done.stderr
+        assert not (place / "data").exists()
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
 @pytest.mark.parametrize("words, says", [
     (["--what"], "--what"), (["--smtp"], "value"), (["--smtp", "0"], "port"), (["--http", "65536"], "port"), (["--http", "x"], "port"),
     (["--smtp", "2000", "--http", "2000"], "same"), (["--domain", "no spaces"], "domain"), (["--domain", "-"], "domain"),

@@ -111,8 +111,8 @@ static void add_mailbox(unsigned n, const char *address, const char *expires_at)
 
 static void add_domain(unsigned n, const char *name, bool platform, const char *status) {
 	pg_fixture_exec(
-	    db, "insert into domains select '00000000-0000-0000-0000-%012u', %s, '%s', '%s', null, now() from accounts", n,
-	    platform ? "null" : "id", name, status);
+		db, "insert into domains select '00000000-0000-0000-0000-%012u', %s, '%s', '%s', null, now() from accounts", n,
+		platform ? "null" : "id", name, status);
 }
 
 static void fill(void) {
@@ -135,13 +135,13 @@ static void fill(void) {
 
 static void open_recipients(unsigned queue) {
 	const struct pg_options options = {
-	    .conninfo = pg_fixture_conninfo(db, "minutemail_smtpd"),
-	    .stmts = SMTPD_STMTS,
-	    .connections = 1,
-	    .queue = queue,
-	    .query_deadline_us = 3000000,
-	    .connect_deadline_us = 3000000,
-	    .schema_version = pg_fixture_version(db),
+		.conninfo = pg_fixture_conninfo(db, "minutemail_smtpd"),
+		.stmts = SMTPD_STMTS,
+		.connections = 1,
+		.queue = queue,
+		.query_deadline_us = 3000000,
+		.connect_deadline_us = 3000000,
+		.schema_version = pg_fixture_version(db),
 	};
 	loop = loop_new();
 	pg = pg_new(loop, &options);
@@ -170,7 +170,7 @@ static int start_db(void **state) {
 	log_set_sink(sink, NULL);
 	db = pg_fixture_new(NULL);
 	pg_fixture_exec(
-	    db, "insert into accounts values ('00000000-0000-0000-0000-0000000000ff', 'a', 'free', 'active', now())");
+		db, "insert into accounts values ('00000000-0000-0000-0000-0000000000ff', 'a', 'free', 'active', now())");
 	return 0;
 }
 
@@ -187,28 +187,28 @@ static const struct {
 	enum recipient_verdict verdict;
 	uint8_t mailbox;
 } rows[] = {
-    {"alice@minutemail.cc", RECIPIENT_OK, 1},
-    {"ALICE+detail@MinuteMail.CC", RECIPIENT_OK, 1},
-    {"for-ever@minutemail.cc", RECIPIENT_OK, 2},
-    {"gone@minutemail.cc", RECIPIENT_UNKNOWN, 0},
-    {"nobody@minutemail.cc", RECIPIENT_UNKNOWN, 0},
-    {"alice@second.example", RECIPIENT_UNKNOWN, 0},
-    {"alice@elsewhere.example", RECIPIENT_FOREIGN_DOMAIN, 0},
-    {"alice@[127.0.0.1]", RECIPIENT_FOREIGN_DOMAIN, 0},
-    {"orphan@pending.example", RECIPIENT_FOREIGN_DOMAIN, 0},
-    {"caf\xc3\xa9@customer.example", RECIPIENT_OK, 8},
-    {"\"a b\"@customer.example", RECIPIENT_OK, 9},
-    /* RFC 5321 4.5.1: postmaster without a domain, and of every domain served, in any case. RFC 2142 5: abuse likewise. */
-    {"Postmaster", RECIPIENT_OK, 5},
-    {"POSTMASTER@minutemail.cc", RECIPIENT_OK, 5},
-    {"postmaster@customer.example", RECIPIENT_OK, 6},
-    {"postmaster@second.example", RECIPIENT_OK, 5},
-    {"abuse@second.example", RECIPIENT_OK, 7},
-    {"abuse@customer.example", RECIPIENT_OK, 6},
-    {"abuse@minutemail.cc", RECIPIENT_OK, 5},
-    {"postmaster@elsewhere.example", RECIPIENT_FOREIGN_DOMAIN, 0},
-    {"postmaster@pending.example", RECIPIENT_FOREIGN_DOMAIN, 0},
-    {"hostmaster@customer.example", RECIPIENT_UNKNOWN, 0},
+	{"alice@minutemail.cc", RECIPIENT_OK, 1},
+	{"ALICE+detail@MinuteMail.CC", RECIPIENT_OK, 1},
+	{"for-ever@minutemail.cc", RECIPIENT_OK, 2},
+	{"gone@minutemail.cc", RECIPIENT_UNKNOWN, 0},
+	{"nobody@minutemail.cc", RECIPIENT_UNKNOWN, 0},
+	{"alice@second.example", RECIPIENT_UNKNOWN, 0},
+	{"alice@elsewhere.example", RECIPIENT_FOREIGN_DOMAIN, 0},
+	{"alice@[127.0.0.1]", RECIPIENT_FOREIGN_DOMAIN, 0},
+	{"orphan@pending.example", RECIPIENT_FOREIGN_DOMAIN, 0},
+	{"caf\xc3\xa9@customer.example", RECIPIENT_OK, 8},
+	{"\"a b\"@customer.example", RECIPIENT_OK, 9},
+	/* RFC 5321 4.5.1: postmaster without a domain, and of every domain served, in any case. RFC 2142 5: abuse likewise. */
+	{"Postmaster", RECIPIENT_OK, 5},
+	{"POSTMASTER@minutemail.cc", RECIPIENT_OK, 5},
+	{"postmaster@customer.example", RECIPIENT_OK, 6},
+	{"postmaster@second.example", RECIPIENT_OK, 5},
+	{"abuse@second.example", RECIPIENT_OK, 7},
+	{"abuse@customer.example", RECIPIENT_OK, 6},
+	{"abuse@minutemail.cc", RECIPIENT_OK, 5},
+	{"postmaster@elsewhere.example", RECIPIENT_FOREIGN_DOMAIN, 0},
+	{"postmaster@pending.example", RECIPIENT_FOREIGN_DOMAIN, 0},
+	{"hostmaster@customer.example", RECIPIENT_UNKNOWN, 0},
 };
 
 static void check(unsigned i, const struct answer *a) {
@@ -314,8 +314,8 @@ static void test_no_postmaster(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	    row(test_rows), row(test_expiry_is_told), row(test_cancel),
-	    row(test_away), row(test_no_postmaster),  row(test_as_it_is_now), /* last: it stops the clock */
+		row(test_rows), row(test_expiry_is_told), row(test_cancel),
+		row(test_away), row(test_no_postmaster),  row(test_as_it_is_now), /* last: it stops the clock */
 	};
 	return cmocka_run_group_tests_name("recipient", tests, start_db, stop_db);
 }

@@ -72,16 +72,16 @@ static void test_sizes(void **state) {
 		size_t step;
 		bool file;
 	} rows[] = {
-	    {0, 1, false},
-	    {1, 1, false},
-	    {5000, 1, false},
-	    {SPOOL_MEMORY_MAX - 1, 1000, false},
-	    {SPOOL_MEMORY_MAX, 1000, false},
-	    {SPOOL_MEMORY_MAX, SPOOL_MEMORY_MAX, false},
-	    {SPOOL_MEMORY_MAX + 1, 1000, true},
-	    {SPOOL_MEMORY_MAX + 1, SPOOL_MEMORY_MAX, true},
-	    {SPOOL_MEMORY_MAX + 1, SPOOL_MEMORY_MAX + 1, true}, /* never in memory */
-	    {3000000, 65537, true},
+		{0, 1, false},
+		{1, 1, false},
+		{5000, 1, false},
+		{SPOOL_MEMORY_MAX - 1, 1000, false},
+		{SPOOL_MEMORY_MAX, 1000, false},
+		{SPOOL_MEMORY_MAX, SPOOL_MEMORY_MAX, false},
+		{SPOOL_MEMORY_MAX + 1, 1000, true},
+		{SPOOL_MEMORY_MAX + 1, SPOOL_MEMORY_MAX, true},
+		{SPOOL_MEMORY_MAX + 1, SPOOL_MEMORY_MAX + 1, true}, /* never in memory */
+		{3000000, 65537, true},
 	};
 	(void)state;
 	for (unsigned i = 0; i < array_len(rows); i++) {
@@ -177,8 +177,8 @@ static int remove_dir(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_sizes),        cmocka_unit_test(test_memory_counted), cmocka_unit_test(test_read_ranges),
-	    cmocka_unit_test(test_no_directory), cmocka_unit_test(test_write_fails),
+		cmocka_unit_test(test_sizes),        cmocka_unit_test(test_memory_counted), cmocka_unit_test(test_read_ranges),
+		cmocka_unit_test(test_no_directory), cmocka_unit_test(test_write_fails),
 	};
 	return cmocka_run_group_tests_name("spool", tests, make_dir, remove_dir);
 }

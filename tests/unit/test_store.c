@@ -158,6 +158,7 @@ static void open_store(int64_t deadline_us, size_t batch_octets) {
 		.application_name = "test",
 		.stmts = SMTPD_STMTS,
 		.connections = 2,
+		.transactions_only = true,
 		.query_deadline_us = 5000000,
 		.connect_deadline_us = 5000000,
 		.schema_version = pg_fixture_version(db),

@@ -1,0 +1,338 @@
+/* common/pg: a server that dies, hangs, restarts, or is not one to trust. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "pg_test.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+/* ---- losing the server ---- */
+
+static void test_killed_query(void **state) {
+	struct answer a = {0}, b = {0}, c = {0};
+	(void)state;
+	with_connections(1);
+	ask_nap(10000, &a);
+	ask(&echo, 1, &b);
+	spin(50000);
+	assert_int_equal(kill_backends(), 1);
+	await(&b);
+	assert_int_equal(a.status, PG_IN_DOUBT);
+	assert_int_equal(b.status, PG_IN_DOUBT);
+	ask(&echo, 4, &c); /* waits for the next connection */
+	await(&c);
+	assert_int_equal(c.status, PG_OK);
+	assert_int_equal(c.value, 4);
+}
+
+static void test_killed_before_commit(void **state) {
+	struct answer a = {0}, b = {0}, c = {0}, d = {0};
+	(void)state;
+	with_connections(1);
+	struct pg_tx *tx = pg_tx_begin(pg);
+	step(tx, &put, 1, &a);
+	pg_tx_flush(tx);
+	await(&a);
+	assert_int_equal(kill_backends(), 1);
+	await_down();
+	step(tx, &put, 2, &b);
+	pg_tx_commit(tx, on_answer, &c);
+	await(&c);
+	assert_int_equal(b.status, PG_UNAVAILABLE);
+	assert_int_equal(c.status, PG_UNAVAILABLE);
+	assert_int_equal(pg_fixture_int(db, "select count(*) from t"), 0);
+	/* The same while a step is under way. */
+	await_up();
+	struct answer e = {0};
+	struct pg_params p;
+	tx = pg_tx_begin(pg);
+	nap_params(&p, 10000);
+	pg_tx_step(tx, &nap, &p, on_answer, &d);
+	pg_params_fini(&p);
+	pg_tx_flush(tx);
+	spin(50000);
+	assert_int_equal(kill_backends(), 1);
+	await(&d);
+	assert_int_equal(d.status, PG_UNAVAILABLE);
+	pg_tx_commit(tx, on_answer, &e);
+	await(&e);
+	assert_int_equal(e.status, PG_UNAVAILABLE);
+}
+
+static const struct pg_stmt put_slow = {.name = "put_slow", .sql = "insert into slow values ($1::int)"};
+static const struct pg_stmt *const slow_stmts[] = {&put_slow, &echo, NULL};
+
+static void start_slow_commit(struct answer *a) {
+	struct pg_options o = base_options();
+	o.stmts = slow_stmts;
+	open_pool(&o);
+	await_up();
+	pg_fixture_exec(db, "truncate slow");
+	pg_fixture_exec(db, "select pg_advisory_lock(7)");
+	struct pg_tx *tx = pg_tx_begin(pg);
+	pg_tx_set_deadline(tx, 300000);
+	step(tx, &put_slow, 1, NULL);
+	pg_tx_commit(tx, on_answer, a);
+	spin(50000);
+}
+
+static void test_killed_at_commit(void **state) {
+	struct answer a = {0}, b = {0};
+	(void)state;
+	start_slow_commit(&a);
+	assert_false(a.done);
+	assert_int_equal(kill_backends(), 1);
+	await(&a);
+	assert_int_equal(a.status, PG_IN_DOUBT);
+	pg_fixture_exec(db, "select pg_advisory_unlock(7)");
+	ask(&echo, 4, &b);
+	await(&b);
+	assert_int_equal(b.status, PG_OK);
+}
+
+/* Cancelling a COMMIT makes an error of class 57 of it; whether it happened cannot be told from that. */
+static void test_cancelled_at_commit(void **state) {
+	struct answer a = {0}, b = {0};
+	(void)state;
+	start_slow_commit(&a);
+	pg_fixture_exec(db, "select pg_cancel_backend(pid) from pg_stat_activity where application_name = 'test'");
+	await(&a);
+	assert_int_equal(a.status, PG_IN_DOUBT);
+	pg_fixture_exec(db, "select pg_advisory_unlock(7)");
+	ask(&echo, 4, &b);
+	await(&b);
+	assert_int_equal(b.status, PG_OK);
+}
+
+static void test_deadline_at_commit(void **state) {
+	struct answer a = {0}, b = {0};
+	int64_t start = clock_mono_us_now();
+	(void)state;
+	start_slow_commit(&a);
+	await(&a);
+	assert_in_range(clock_mono_us_now() - start, 250000, 3000000);
+	assert_int_equal(a.status, PG_IN_DOUBT);
+	/* The server goes on by itself and may commit. */
+	pg_fixture_exec(db, "select pg_advisory_unlock(7)");
+	ask(&echo, 4, &b);
+	await(&b);
+	assert_int_equal(b.status, PG_OK);
+	usleep(100000);
+	assert_int_equal(pg_fixture_int(db, "select count(*) from slow"), 1);
+}
+
+static void test_deadlines(void **state) {
+	struct answer a = {0}, b = {0}, c = {0}, d = {0};
+	(void)state;
+	struct pg_options o = base_options();
+	o.depth = 1;
+	o.query_deadline_us = 200000;
+	open_pool(&o);
+	await_up();
+	int64_t start = clock_mono_us_now();
+	ask_nap(10000, &a);
+	ask(&echo, 1, &b); /* waits its whole life behind it */
+	struct pg_tx *tx = pg_tx_begin(pg);
+	pg_tx_commit(tx, on_answer, &c);
+	await(&a);
+	await(&b);
+	await(&c);
+	assert_in_range(clock_mono_us_now() - start, 190000, 2000000);
+	assert_int_equal(a.status, PG_IN_DOUBT);
+	assert_int_equal(b.status, PG_UNAVAILABLE);
+	assert_int_equal(c.status, PG_UNAVAILABLE);
+	ask(&echo, 7, &d);
+	await(&d);
+	assert_int_equal(d.status, PG_OK);
+}
+
+static void test_restart(void **state) {
+	struct answer a = {0}, b = {0}, c = {0}, d = {0};
+	(void)state;
+	with_connections(2);
+	ask_nap(10000, &a);
+	turn();
+	pg_fixture_stop(db, true);
+	await_down();
+	assert_true(strlen(pg_down_reason(pg)) > 0);
+	await(&a);
+	assert_int_equal(a.status, PG_IN_DOUBT);
+	ask(&echo, 1, &b); /* refused when an attempt has failed, long before its deadline */
+	struct pg_tx *tx = pg_tx_begin(pg);
+	step(tx, &put, 1, NULL);
+	pg_tx_commit(tx, on_answer, &c);
+	int64_t start = clock_mono_us_now();
+	await(&b);
+	await(&c);
+	assert_true(clock_mono_us_now() - start < 2000000);
+	assert_int_equal(b.status, PG_UNAVAILABLE);
+	assert_int_equal(c.status, PG_UNAVAILABLE);
+	pg_fixture_start(db);
+	await_up();
+	ask(&echo, 2, &d);
+	await(&d);
+	assert_int_equal(d.value, 2);
+}
+
+/* ---- which servers are refused ---- */
+
+static void assert_refused(const struct pg_options *o, const char *reason) {
+	struct answer a = {0};
+	open_pool(o);
+	pg_query(pg, &warn, NULL, on_answer, &a); /* queued before anything is known, refused with the attempt */
+	await(&a);
+	assert_int_equal(a.status, PG_UNAVAILABLE);
+	assert_false(pg_up(pg));
+	if (!strstr(pg_down_reason(pg), reason))
+		fail_msg("%s", pg_down_reason(pg));
+}
+
+static void test_refused_schema(void **state) {
+	struct pg_options o = base_options();
+	(void)state;
+	o.schema_version++;
+	assert_refused(&o, "run minutemailctl migrate");
+	pg_free(pg);
+	loop_turn(loop);
+	loop_free(loop);
+	cleanup(freep) char *conninfo = xasprintf("%s dbname=postgres", base_options().conninfo);
+	o.conninfo = conninfo;
+	assert_refused(&o, "the database has no schema");
+}
+
+static void test_refused_statement(void **state) {
+	static const struct pg_stmt bad = {.name = "bad", .sql = "select nothing from nowhere"};
+	static const struct pg_stmt *const bad_stmts[] = {&bad, NULL};
+	struct pg_options o = base_options();
+	(void)state;
+	o.stmts = bad_stmts;
+	assert_refused(&o, "bad: relation \"nowhere\" does not exist (42P01)");
+}
+
+static void test_refused_fsync(void **state) {
+	struct pg_options o = base_options();
+	(void)state;
+	pg_fixture_exec(db, "alter system set fsync = off");
+	pg_fixture_exec(db, "select pg_reload_conf()");
+	usleep(200000);
+	assert_refused(&o, "fsync off");
+	pg_fixture_exec(db, "alter system reset fsync");
+	pg_fixture_exec(db, "select pg_reload_conf()");
+	await_up();
+}
+
+/* What happens to the cluster's directory while its server is stopped. */
+static void shell(const char *command) {
+	cleanup(freep) char *line = xasprintf("cd %s && %s", pg_fixture_dir(db), command);
+	assert_int_equal(system(line), 0);
+}
+
+static void test_refused_standby(void **state) {
+	(void)state;
+	pg_fixture_stop(db, false);
+	shell("cp -a data/PG_VERSION data/standby.signal");
+	pg_fixture_start(db);
+	struct pg_options o = base_options();
+	assert_refused(&o, "the server is a standby");
+	pg_fixture_stop(db, false);
+	shell("rm data/standby.signal");
+	pg_fixture_start(db);
+	await_up();
+}
+
+/* A primary that comes back after its successor has gone on without it: it answers, and what it commits is lost. */
+static void test_refused_timeline(void **state) {
+	(void)state;
+	pg_fixture_stop(db, false);
+	shell("cp -a data old && echo \"restore_command = 'false'\" >> data/postgresql.conf && "
+	      "cp -a data/PG_VERSION data/recovery.signal");
+	pg_fixture_start(db); /* promoted: timeline 2 */
+	struct pg_options o = base_options();
+	open_pool(&o);
+	await_up();
+	pg_fixture_stop(db, true);
+	await_down();
+	shell("mv data new && mv old data");
+	pg_fixture_start(db);
+	spin(700000);
+	assert_false(pg_up(pg));
+	assert_string_equal(pg_down_reason(pg), "the server is on timeline 1, older than 2 seen before");
+	pg_fixture_stop(db, true);
+	shell("rm -r data && mv new data");
+	pg_fixture_start(db);
+	await_up();
+}
+
+static void test_refused_connection(void **state) {
+	struct pg_options o = base_options();
+	(void)state;
+	o.conninfo = "host=/nonexistent";
+	assert_refused(&o, "No such file");
+	pg_free(pg);
+	loop_turn(loop);
+	loop_free(loop);
+	o.conninfo = "no_such_option=1";
+	assert_refused(&o, "invalid connection option");
+}
+
+/* A server that accepts and then says nothing. */
+static void test_connect_deadline(void **state) {
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	char dir[] = "/tmp/minutemail-mute.XXXXXX";
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/.s.PGSQL.5432", dir);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(fd, 5), 0);
+	cleanup(freep) char *conninfo = xasprintf("host=%s user=postgres", dir);
+	struct pg_options o = base_options();
+	o.conninfo = conninfo;
+	o.connect_deadline_us = 100000;
+	assert_refused(&o, "took too long");
+	close(fd);
+	unlink(sa.sun_path);
+	rmdir(dir);
+}
+
+/* The second of two hosts; libpq changes its socket on the way. */
+static void test_second_host(void **state) {
+	struct answer a = {0};
+	struct pg_options o = base_options();
+	(void)state;
+	cleanup(freep) char *conninfo = xasprintf(
+		"host=/nonexistent,%s dbname=minutemail user=postgres target_session_attrs=read-write", pg_fixture_dir(db));
+	o.conninfo = conninfo;
+	open_pool(&o);
+	await_up();
+	ask(&echo, 9, &a);
+	await(&a);
+	assert_int_equal(a.value, 9);
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = {
+		row(test_killed_query),
+		row(test_killed_before_commit),
+		row(test_killed_at_commit),
+		row(test_cancelled_at_commit),
+		row(test_deadline_at_commit),
+		row(test_deadlines),
+		row(test_restart),
+		row(test_refused_schema),
+		row(test_refused_statement),
+		row(test_refused_fsync),
+		row(test_refused_standby),
+		row(test_refused_timeline),
+		row(test_refused_connection),
+		row(test_connect_deadline),
+		row(test_second_host),
+	};
+	cmocka_set_test_filter(getenv("TEST_FILTER"));
+	return cmocka_run_group_tests_name("pg_server", tests, start_db, stop_db);
+}
