@@ -15,6 +15,7 @@ struct spool {
 	size_t cap;
 	uint64_t size;
 	int fd;
+	int shown;              /* the same file, opened again for reading only */
 	struct sha256 *sha256;
 	bool digested;
 	uint8_t digest[SHA256_LEN];
@@ -29,7 +30,7 @@ size_t spool_memory_in_use(void) {
 struct spool *spool_new(const char *dir) {
 	struct spool *s = xcalloc(1, sizeof(*s));
 	s->dir = dir;
-	s->fd = -1;
+	s->fd = s->shown = -1;
 	s->sha256 = sha256_new();
 	sha256_reset(s->sha256);
 	return s;
@@ -46,8 +47,10 @@ struct spool *spool_free(struct spool *s) {
 	if (!s)
 		return NULL;
 	drop_memory(s);
-	if (s->fd >= 0)
+	if (s->fd >= 0) {
 		close(s->fd);
+		close(s->shown);
+	}
 	sha256_free(s->sha256);
 	free(s);
 	return NULL;
@@ -65,6 +68,14 @@ static int open_unlinked(const char *dir) {
 		return -errno;
 	unlink(path);
 	return fd;
+}
+
+/* A descriptor of its own: who gets it can neither write the file nor move our offset. */
+static int open_for_reading(int fd) {
+	char path[32];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	int shown = open(path, O_RDONLY | O_CLOEXEC);
+	return shown >= 0 ? shown : -errno;
 }
 
 static int write_all(int fd, const char *p, size_t n, uint64_t offset) {
@@ -85,12 +96,16 @@ static int move_to_file(struct spool *s) {
 	int fd = open_unlinked(s->dir);
 	if (fd < 0)
 		return fd;
-	int r = write_all(fd, s->memory, s->size, 0);
+	int shown = open_for_reading(fd);
+	int r = shown < 0 ? shown : write_all(fd, s->memory, s->size, 0);
 	if (r < 0) {
+		if (shown >= 0)
+			close(shown);
 		close(fd);
 		return r;
 	}
 	s->fd = fd;
+	s->shown = shown;
 	drop_memory(s);
 	return 0;
 }
@@ -144,7 +159,7 @@ const void *spool_memory(const struct spool *s) {
 }
 
 int spool_fd(const struct spool *s) {
-	return s->fd;
+	return s->shown;
 }
 
 ssize_t spool_read(struct spool *s, uint64_t offset, void *p, size_t n) {

@@ -18,7 +18,7 @@ int spool_append(struct spool *, const void *p, size_t n);
 uint64_t spool_size(const struct spool *);
 /* All octets while they are in memory, else NULL. Borrowed until the next append. */
 const void *spool_memory(const struct spool *);
-int spool_fd(const struct spool *);                          /* the file once there is one, else -1 */
+int spool_fd(const struct spool *); /* the file once there is one, else -1; for reading only, so that a parser may have it */
 /* Reads up to n octets at offset; returns how many (0 at the end), or -errno. */
 ssize_t spool_read(struct spool *, uint64_t offset, void *p, size_t n);
 void spool_digest(struct spool *, uint8_t ret[SHA256_LEN]);  /* SHA-256 of everything appended */
