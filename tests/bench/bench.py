@@ -7,12 +7,16 @@ import json
 import os
 import pathlib
 import random
+import signal
 import subprocess
 import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+# Asked to end, a bench ends what it started.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 TICK = os.sysconf("SC_CLK_TCK")
 WORDS = ("the of and to in is that for it as was with be by on not he his but at are this have from or had an they which one you were "

@@ -2,6 +2,7 @@
 tests that stop, kill and restart things. Both are started by ./deploy/run (tests/support/launched.py)."""
 
 import pathlib
+import signal
 import sys
 import time
 
@@ -51,6 +52,11 @@ def stranger(system):
     return Api(system.info["http"].removeprefix("http://"), made["key"])
 
 
+def end(*_):
+    raise KeyboardInterrupt
+
+
 def pytest_configure(config):
+    signal.signal(signal.SIGTERM, end)  # so that the fixtures end what they started
     config.addinivalue_line("markers", "slow: over a few seconds; left out of --quick and of the sanitized pass")
     config.addinivalue_line("markers", "plain_only: measures or limits that sanitizers distort")
