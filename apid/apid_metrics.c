@@ -34,7 +34,5 @@ const struct metrics_def APID_METRICS[] = {
     [APID_AUTH_REFUSED] = {"minutemail_apid_auth_refused_total", METRICS_COUNTER, "Requests without a valid key.",
                            NULL},
     [APID_DATABASE_UP] = {"minutemail_apid_database_up", METRICS_GAUGE, "Workers whose database is reachable.", NULL},
-    [APID_MAILBOXES_CREATED] = {"minutemail_apid_mailboxes_created_total", METRICS_COUNTER, "Mailboxes created.", NULL},
-    [APID_MAILS_INJECTED] = {"minutemail_apid_mails_injected_total", METRICS_COUNTER, "Test mails injected.", NULL},
     {NULL},
 };

@@ -23,8 +23,6 @@ enum apid_metric {
 	APID_AUTH_QUERIED,
 	APID_AUTH_REFUSED,
 	APID_DATABASE_UP, /* gauge: workers whose database connection is up */
-	APID_MAILBOXES_CREATED,
-	APID_MAILS_INJECTED,
 };
 
 extern const struct metrics_def APID_METRICS[];

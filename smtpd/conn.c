@@ -118,6 +118,7 @@ static int sink_start(void *arg) {
 	if (spool_memory_in_use() > (size_t)c->server->config->spool_memory_max)
 		return -ENOBUFS; /* a fault of ours: 451, the sender's queue keeps the mail */
 	c->spool = spool_new(c->server->config->spool_dir);
+	metrics_set(c->server->metrics, SMTPD_SPOOL_MEMORY, (int64_t)spool_memory_in_use());
 	return 0;
 }
 
@@ -220,6 +221,7 @@ static void finish_message(struct conn *c, enum session_store_verdict verdict) {
 		metrics_add(m, SMTPD_OCTETS, (int64_t)size);
 	if (c->message && message_warned(c->message, "parse_failed"))
 		metrics_add(m, SMTPD_PARSE_FAILED, 1);
+	metrics_set(m, SMTPD_SPOOL_MEMORY, (int64_t)spool_memory_in_use());
 	session_on_stored(c->session, verdict, c->queue_id);
 	c->messages++;
 	log_message(c, stored ? "message stored" : "message not stored", stored ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, size, recipients);
