@@ -1,4 +1,5 @@
-/* One configuration value between text and its member in the daemon's struct. Private to config.c and its tests. */
+/* One configuration value between text and its member in the daemon's struct. For config.c, and for options inside a value that are
+ * written the same way. Pure. */
 #ifndef MINUTEMAIL_CONFIG_VALUE_H
 #define MINUTEMAIL_CONFIG_VALUE_H
 

@@ -36,6 +36,7 @@ struct accepted {
 struct conn {
 	struct list link;
 	struct server *server;
+	const struct smtpd_listener *listener;
 	struct stream *stream;
 	struct session *session;
 	bool eof;
@@ -430,15 +431,17 @@ static bool talks_early(int fd) {
 	return recv(fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-void conn_start(struct server *server, int fd, const struct sockaddr_storage *peer) {
+void conn_start(const struct smtpd_listener *listener, int fd, const struct sockaddr_storage *peer) {
 	static const struct stream_ops ops = {on_event};
 	(void)peer; /* no client address is stored; per-address limits will look at it here */
 	bool early = talks_early(fd);
+	struct server *server = listener->server;
 	struct conn *c = xcalloc(1, sizeof(*c));
 	c->server = server;
+	c->listener = listener;
 	c->opened_us = clock_mono_us();
 	c->stream = stream_new(server->loop, fd, INPUT_CAP, &ops, c);
-	c->session = session_new(&server->session_options, &SINK, c);
+	c->session = session_new(&listener->session, &SINK, c);
 	session_on_reply(c->session, on_reply, c);
 	server_conn_opened(server, &c->link);
 	metrics_add(server->metrics, SMTPD_CONNECTIONS, 1);

@@ -8,9 +8,9 @@
 #include <sys/socket.h>
 
 struct conn;
-struct server;
+struct smtpd_listener;
 
-void conn_start(struct server *, int fd, const struct sockaddr_storage *peer);   /* owns fd */
+void conn_start(const struct smtpd_listener *, int fd, const struct sockaddr_storage *peer);   /* owns fd */
 void conn_drain(struct list *link);   /* 421 when idle, after the reply owed otherwise */
 void conn_kill(struct list *link);    /* tear-down: closes at once */
 

@@ -15,7 +15,7 @@
 
 static const struct config_key KEYS[] = {
 	KEY("smtpd_listen", CONFIG_LIST, listen, "127.0.0.1:1025", 0, 0, false,
-	    "addresses to receive mail on: 127.0.0.1:1025, [::1]:25, *:25, unix:/path"),
+	    "addresses to receive mail on: 127.0.0.1:1025, [::1]:25, *:25, unix:/path; each may have options: *:25;option=value;…"),
 	KEY("smtpd_database", CONFIG_STRING, database, "dbname=minutemail user=minutemail_smtpd", 0, 0, false,
 	    "libpq connection string or URI; several hosts allowed"),
 	KEY("smtpd_workers", CONFIG_INT, workers, "0", 0, 256, false, "worker processes; 0: one per core"),
@@ -55,6 +55,8 @@ static const struct config_key KEYS[] = {
 struct smtpd {
 	struct smtpd_config config;
 	struct metrics *metrics;
+	char **addresses;
+	unsigned listener_count;
 	struct daemon_sockets sockets;
 	char host_name[256];
 	struct server server;
@@ -98,11 +100,29 @@ static bool check(const struct smtpd_config *config) {
 	return true;
 }
 
+/* The entries of smtpd_listen, for all workers, and their addresses alone; the addresses are borrowed from the entries. */
+static bool parse_listeners(struct smtpd *d) {
+	char fault[LISTEN_FAULT_SIZE];
+	unsigned n = 0;
+	while (d->config.listen[n])
+		n++;
+	d->config.listeners = xcalloc(n, sizeof(*d->config.listeners));
+	d->addresses = xcalloc(n + 1, sizeof(*d->addresses));
+	for (unsigned i = 0; i < n; i++) {
+		if (listen_parse(d->config.listen[i], &d->config.listeners[i], fault) < 0) {
+			fprintf(stderr, "smtpd: smtpd_listen: %s: %s\n", d->config.listen[i], fault);
+			return false;
+		}
+		d->addresses[d->listener_count++] = d->config.listeners[i].address;
+	}
+	return true;
+}
+
 static int run(struct smtpd *d) {
 	unsigned workers = d->config.workers ? (unsigned)d->config.workers : process_default_workers();
 	d->config.name = daemon_hostname(d->config.hostname, d->host_name);
 	d->metrics = metrics_new(SMTPD_METRICS, workers);
-	if (daemon_sockets_open(&d->sockets, d->config.listen, workers) < 0)
+	if (daemon_sockets_open(&d->sockets, d->addresses, workers) < 0)
 		return 1;
 	const struct process_options options = {
 		.name = "smtpd",
@@ -123,7 +143,7 @@ int main(int argc, char **argv) {
 	log_init("smtpd", LOG_LEVEL_INFO);
 	switch (config_load(KEYS, &d.config, argc, argv, "smtpd: receives mail over SMTP and commits it to PostgreSQL", NULL)) {
 	case CONFIG_OK:
-		if (check(&d.config))
+		if (check(&d.config) && parse_listeners(&d))
 			status = run(&d);
 		break;
 	case CONFIG_EXIT_OK:
@@ -134,6 +154,10 @@ int main(int argc, char **argv) {
 	}
 	daemon_sockets_close(&d.sockets);
 	metrics_free(d.metrics);
+	for (unsigned i = 0; i < d.listener_count; i++)
+		listen_fini(&d.config.listeners[i]);
+	free(d.config.listeners);
+	free(d.addresses);
 	config_fini(KEYS, &d.config);
 	return status;
 }

@@ -24,10 +24,11 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, so
 static void set_paused(struct server *s, bool paused) {
 	s->paused = paused;
 	for (unsigned i = 0; i < s->listener_count; i++) {
-		if (paused)
-			listener_pause(s->listeners[i]);
-		else
-			listener_resume(s->listeners[i]);
+		struct listener *l = s->listeners[i].accept;
+		if (l && paused)
+			listener_pause(l);
+		else if (l)
+			listener_resume(l);
 	}
 }
 
@@ -80,11 +81,10 @@ static struct pg *open_pg(struct server *s, unsigned connections, bool transacti
 	return pg_new(s->loop, &options);
 }
 
-static void set_session_options(struct server *s) {
-	const struct smtpd_config *config = s->config;
-	s->session_options = (struct session_options){
+static struct session_options session_options_for(const struct smtpd_config *config, const struct listen_settings *settings) {
+	return (struct session_options){
 		.hostname = config->name,
-		.size_max = (uint64_t)config->message_size_max,
+		.size_max = (uint64_t)(settings->message_size_max ? settings->message_size_max : config->message_size_max),
 		.recipients_max = (unsigned)config->recipients_max,
 		.transactions_max = (unsigned)config->messages_max,
 		.errors_max = (unsigned)config->errors_max,
@@ -95,11 +95,22 @@ static void set_session_options(struct server *s) {
 	};
 }
 
+static void start_accepting(struct server *s, const int *fds, unsigned fd_count) {
+	s->listeners = xcalloc(fd_count, sizeof(*s->listeners));
+	s->listener_count = fd_count;
+	for (unsigned i = 0; i < fd_count; i++) {
+		struct smtpd_listener *l = &s->listeners[i];
+		l->server = s;
+		l->settings = &s->config->listeners[i];
+		l->session = session_options_for(s->config, l->settings);
+		l->accept = listener_new(s->loop, fds[i], on_accept, l);
+	}
+}
+
 int server_start(struct server *s, struct loop *loop, const struct smtpd_config *config, struct metrics *metrics, const int *fds,
                  unsigned fd_count) {
 	*s = (struct server){.loop = loop, .config = config, .metrics = metrics};
 	list_init(&s->conns);
-	set_session_options(s);
 	/* The parser's zygote is forked first, while this process holds nothing it should not have. */
 	const struct parser_options parser_options = {
 		.deadline_us = config->parse_deadline,
@@ -123,16 +134,13 @@ int server_start(struct server *s, struct loop *loop, const struct smtpd_config 
 		.deadline_us = config->store_deadline,
 	};
 	s->store = store_new(loop, s->pg_store, &store_options);
-	s->listeners = xcalloc(fd_count, sizeof(struct listener *));
-	for (unsigned i = 0; i < fd_count; i++)
-		s->listeners[s->listener_count++] = listener_new(loop, fds[i], on_accept, s);
+	start_accepting(s, fds, fd_count);
 	return 0;
 }
 
 static void stop_accepting(struct server *s) {
 	for (unsigned i = 0; i < s->listener_count; i++)
-		listener_free(s->listeners[i]);
-	s->listener_count = 0;
+		s->listeners[i].accept = listener_free(s->listeners[i].accept);
 }
 
 void server_drain(struct server *s) {

@@ -3,6 +3,7 @@
 #define MINUTEMAIL_SMTPD_SERVER_H
 
 #include "common/list.h"
+#include "smtpd/listen.h"
 #include "smtpd/session.h"
 
 struct listener;
@@ -18,6 +19,7 @@ struct smtpd_config {
 	char **listen;
 	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *spool_dir;
 	const char *name;             /* by which we go: hostname, or the host's when that is empty */
+	struct listen_settings *listeners;   /* of `listen`, parsed; as many */
 	int64_t workers, drain;
 	int64_t message_size_max, recipients_max, messages_max, errors_max, junk_max, bad_recipients_max;
 	int64_t connections_max;      /* of one worker */
@@ -27,24 +29,31 @@ struct smtpd_config {
 	int64_t store_connections;
 };
 
+/* A listening socket of this worker, and how it treats its sessions; they borrow it, so it outlives them. */
+struct smtpd_listener {
+	struct server *server;
+	const struct listen_settings *settings;
+	struct session_options session;   /* the daemon's, with what the settings change */
+	struct listener *accept;          /* NULL: not accepting any more */
+};
+
 /* One worker's state; what conn needs of it is borrowed by every connection. */
 struct server {
 	struct loop *loop;
 	const struct smtpd_config *config;
 	struct metrics *metrics;
-	struct session_options session_options;
 	struct parser *parser;
 	struct pg *pg_lookup, *pg_store;  /* apart, so that no look-up waits behind a commit */
 	struct recipients *recipients;
 	struct store *store;
-	struct listener **listeners;
+	struct smtpd_listener *listeners;
 	unsigned listener_count;
 	struct list conns;
 	unsigned conn_count;
 	bool paused, draining;
 };
 
-/* Builds the worker on `loop`. fds: this worker's listening sockets, borrowed. -errno. */
+/* Builds the worker on `loop`. fds: this worker's listening sockets, one per entry of config->listeners, borrowed. -errno. */
 int server_start(struct server *, struct loop *, const struct smtpd_config *, struct metrics *, const int *fds, unsigned fd_count);
 /* Accepts nothing new; sessions end after what is in hand; the loop stops when the last is gone. */
 void server_drain(struct server *);

@@ -200,6 +200,10 @@ class System:
         pids.write_text("".join(f"{name} {new} {start}\n" if line.split()[1] == str(old) else line + "\n"
                                 for line in pids.read_text().splitlines()))
 
+    def another_smtpd(self, *listen, workers=2, **settings):
+        """A second smtpd on the same database: its entries of smtpd_listen (with port 0 for a free one), its settings."""
+        return Smtpd(self, listen, dict(settings, smtpd_workers=workers))
+
     def postgres_stop(self):
         """A fast shutdown, as an operator's restart would do; remembers how to start it again."""
         self.postgres_how = self.remember("postgres")
@@ -221,3 +225,65 @@ class System:
             return self.api.get("/ready", key=None).status == 200
         except OSError:
             return False
+
+
+class Smtpd:
+    """An smtpd beside the launcher's, with listeners and settings of its own; a context manager. `ports` are those of `listen`."""
+
+    def __init__(self, system, listen, settings):
+        self.system = system
+        self.directory = tempfile.mkdtemp(prefix="minutemail-smtpd-")
+        os.chmod(self.directory, 0o777)
+        free = free_ports(sum(":0;" in entry + ";" for entry in listen))
+        self.listen = [entry.replace(":0", f":{free.pop()}", 1) if ":0;" in entry + ";" else entry for entry in listen]
+        self.ports = [int(entry.split(";")[0].rpartition(":")[2]) for entry in self.listen if not entry.startswith("unix:")]
+        self.metrics_path = os.path.join(self.directory, "metrics")
+        self.settings = dict(settings, smtpd_listen=" ".join(self.listen), smtpd_metrics_listen="unix:" + self.metrics_path)
+
+    def __enter__(self):
+        words, environment, _ = self.system.remember("smtpd")
+        kept = [word for word in words if not word.startswith(tuple("--" + name.replace("_", "-") + "=" for name in self.settings))]
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
+        self.log_path = os.path.join(self.directory, "log")
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(kept + flags, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment,
+                                            start_new_session=True)
+        try:
+            wait_until(self.up, 30)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def up(self):
+        assert self.process.poll() is None, self.log()
+        return "event=ready" in self.log()
+
+    def log(self):
+        return pathlib.Path(self.log_path).read_text(errors="replace")
+
+    def workers(self):
+        return children(self.process.pid)
+
+    def address(self, i=0):
+        return f"127.0.0.1:{self.ports[i]}"
+
+    def metrics(self):
+        """Every sample by its name with labels."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(30)
+            s.connect(self.metrics_path)
+            s.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            text = b"".join(iter(lambda: s.recv(65536), b"")).decode()
+        return {name: float(value) for name, _, value in
+                (line.rpartition(" ") for line in text.split("\r\n\r\n", 1)[1].splitlines() if line and line[0] != "#")}
