@@ -47,10 +47,10 @@ struct auth {
 	uint64_t generation; /* counts notices, and the connection's coming and going */
 };
 
-static void forget(void *arg, const struct id *key) {
+static void forget(void *arg, const struct id *of) {
 	struct auth *a = arg;
 	a->generation++;
-	auth_cache_forget(a->cache, key);
+	auth_cache_forget(a->cache, of);
 }
 
 struct auth *auth_new(struct loop *loop, struct pg *pg, const struct auth_options *options) {
@@ -108,6 +108,9 @@ enum column {
 	ARCHIVED_MAILBOXES,
 	DOMAIN_IDS,
 	DOMAIN_NAMES,
+	ACCOUNT_OWNER,
+	CUSTOM_DOMAINS,
+	MEMBERS,
 };
 
 static char *text(const struct pg_rows *rows, enum column c) {
@@ -144,9 +147,11 @@ static void read_scopes(const struct pg_rows *rows, struct principal *p) {
 static struct principal *read_principal(const struct pg_rows *rows) {
 	struct principal *p = xcalloc(1, sizeof(*p));
 	p->refs = 1;
+	p->kind = PRINCIPAL_KEY;
 	p->key_id = pg_uuid(rows, 0, KEY_ID);
 	p->account_id = pg_uuid(rows, 0, ACCOUNT_ID);
 	p->user_id = pg_uuid(rows, 0, USER_ID);
+	p->account_owner = pg_bool(rows, 0, ACCOUNT_OWNER);
 	p->key_name = text(rows, KEY_NAME);
 	p->last8 = text(rows, LAST8);
 	p->owner = text(rows, OWNER);
@@ -155,6 +160,8 @@ static struct principal *read_principal(const struct pg_rows *rows) {
 	p->requests_per_minute = limit(rows, REQUESTS_PER_MINUTE);
 	p->active_mailboxes = limit(rows, ACTIVE_MAILBOXES);
 	p->archived_mailboxes = limit(rows, ARCHIVED_MAILBOXES);
+	p->custom_domains = limit(rows, CUSTOM_DOMAINS);
+	p->members = limit(rows, MEMBERS);
 	p->expires_at = pg_time(rows, 0, EXPIRES_AT);
 	read_domains(rows, p);
 	read_scopes(rows, p);

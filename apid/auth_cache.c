@@ -95,10 +95,10 @@ void auth_cache_drop(struct auth_cache *c, const uint8_t hash[APIKEY_HASH_LEN]) 
 		take_out(c, at);
 }
 
-void auth_cache_forget(struct auth_cache *c, const struct id *key) {
+void auth_cache_forget(struct auth_cache *c, const struct id *of) {
 	list_for_each_safe (l, &c->used) {
 		struct entry *e = list_entry(l, struct entry, used);
-		if (!key || id_equal(&e->principal->key_id, key))
+		if (!of || principal_is_of(e->principal, of))
 			take_out(c, find(c, e->hash));
 	}
 }

@@ -15,7 +15,8 @@ struct principal *auth_cache_find(struct auth_cache *, const uint8_t hash[APIKEY
 /* Takes a reference of its own; replaces what was there. */
 void auth_cache_put(struct auth_cache *, const uint8_t hash[APIKEY_HASH_LEN], struct principal *);
 void auth_cache_drop(struct auth_cache *, const uint8_t hash[APIKEY_HASH_LEN]);
-void auth_cache_forget(struct auth_cache *, const struct id *key); /* NULL: everything */
+/* What is of this key, session, user or account; NULL: everything. */
+void auth_cache_forget(struct auth_cache *, const struct id *of);
 unsigned auth_cache_count(const struct auth_cache *);
 
 #endif

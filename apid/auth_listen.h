@@ -9,9 +9,9 @@
 struct auth_listen;
 struct loop;
 
-/* `key` NULL: everything. Also called when the connection comes or goes, because notices may have been missed. What
+/* `of`: a key, session, user or account; NULL: everything. Also called when the connection comes or goes, because notices may have been missed. What
  * it forgets must be out of use when it returns: the notice is confirmed right after. */
-typedef void auth_listen_forget(void *arg, const struct id *key);
+typedef void auth_listen_forget(void *arg, const struct id *of);
 
 struct auth_listen *auth_listen_new(struct loop *, const char *conninfo, auth_listen_forget *, void *arg);
 struct auth_listen *auth_listen_free(struct auth_listen *);

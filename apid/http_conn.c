@@ -152,11 +152,28 @@ static void conn_begin_body(struct http_conn *c) {
 	http_parse_body(&c->parse, &req->body);
 }
 
+/* Whether this principal may use the route at all; false: answered. Whose objects it may touch is asked of each
+ * statement. */
+static bool conn_may_use_route(struct http_conn *c) {
+	const struct route *route = c->req->route;
+	const struct principal *who = c->req->principal;
+	if (route->access == ROUTE_CONSOLE && who->kind != PRINCIPAL_SESSION)
+		respond_problem(c->req, PROBLEM_FORBIDDEN, "an API key cannot do this: sign in to the console");
+	else if (!principal_has_scope(who, route->scope))
+		respond_problem(c->req, PROBLEM_FORBIDDEN, "this API key lacks the scope %s", route->scope);
+	else if (route->owners_only && !who->account_owner)
+		respond_problem(c->req, PROBLEM_FORBIDDEN, "only an owner of the account can do this");
+	else
+		return true;
+	return false;
+}
+
 static void conn_judge_key(struct http_conn *c, enum auth_verdict verdict) {
 	struct metrics *metrics = c->server->api->metrics;
 	switch (verdict) {
 	case AUTH_OK:
-		conn_begin_body(c);
+		if (conn_may_use_route(c))
+			conn_begin_body(c);
 		return;
 	case AUTH_UNAVAILABLE:
 		respond_problem(c->req, PROBLEM_UNAVAILABLE, "the database is not reachable");
@@ -223,10 +240,10 @@ static void conn_begin_request(struct http_conn *c) {
 	case ROUTER_FOUND:
 		break;
 	}
-	if (req->route->access == ROUTE_KEY)
-		conn_begin_auth(c);
-	else
+	if (req->route->access == ROUTE_OPEN)
 		conn_begin_body(c);
+	else
+		conn_begin_auth(c);
 }
 
 /* What cannot be read: answered, and the connection ends, because where the next request begins is unknown. */

@@ -37,3 +37,17 @@ const struct principal_domain *principal_domain(const struct principal *p, const
 	}
 	return NULL;
 }
+
+bool principal_has_scope(const struct principal *p, const char *scope) {
+	if (!scope || p->kind == PRINCIPAL_SESSION)
+		return true;
+	for (char **s = p->scopes; s && *s; s++) {
+		if (strcmp(*s, scope) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool principal_is_of(const struct principal *p, const struct id *id) {
+	return id_equal(&p->key_id, id) || id_equal(&p->user_id, id) || id_equal(&p->account_id, id);
+}

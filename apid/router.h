@@ -6,8 +6,9 @@
 #include "apid/request.h"
 
 enum route_access {
-	ROUTE_OPEN, /* no key: /health, /ready, /openapi.json */
-	ROUTE_KEY,  /* a valid API key */
+	ROUTE_OPEN,    /* no key: /health, /ready, /openapi.json */
+	ROUTE_KEY,     /* a valid API key, or a console session */
+	ROUTE_CONSOLE, /* a console session; a key gets 403 */
 };
 
 struct route {
@@ -17,6 +18,8 @@ struct route {
 	size_t body_max; /* octets; over it: 413 */
 	void (*handler)(struct request *);
 	bool bare; /* answers only without prefix: /health */
+	const char *scope; /* what a key needs for it, or 403; NULL: nothing */
+	bool owners_only;  /* members of an account get 403 */
 };
 
 /* All rows, NULL pattern last; put together from the api_*.c files in routes.c. */

@@ -31,10 +31,10 @@ int keys_sync_start(struct keys_sync *ks, PGconn *conn) {
 	return run(conn, "listen " KEYS_ACK_CHANNEL, NULL, 0);
 }
 
-int keys_sync_publish(struct keys_sync *ks, const struct id *key) {
+int keys_sync_publish(struct keys_sync *ks, const struct id *of) {
 	char what[ID_TEXT_SIZE] = "*", payload[KEYS_NONCE_SIZE + ID_TEXT_SIZE];
-	if (key)
-		id_format(key, what);
+	if (of)
+		id_format(of, what);
 	snprintf(payload, sizeof(payload), "%s %s", ks->nonce, what);
 	const char *params[] = {KEYS_CHANNEL, payload};
 	return run(ks->conn, "select pg_notify($1, $2)", params, 2);

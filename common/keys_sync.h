@@ -1,11 +1,12 @@
-/* How a change to API keys reaches every worker before the change is reported done. The protocol, and its changer's
- * side on a plain synchronous libpq connection (minutemailctl). The listener's side is apid/auth.c.
+/* How a change to API keys, or to whom they act for, reaches every worker before the change is reported done. The
+ * protocol, and its changer's side on a plain synchronous libpq connection (minutemailctl). The listener's side is apid/auth.c.
  *
  *   listener  on one connection of its own: LISTEN minutemail_keys, then the shared advisory lock (KEYS_LOCK_CLASS,
  *             KEYS_LOCK_KEY), so that holding the lock means listening. It uses its cache only while a round trip on
  *             that connection that began less than KEYS_LEASE_US ago has come back.
  *   changer   LISTEN minutemail_keys_ack; then, in the transaction that makes the change, NOTIFY minutemail_keys
- *             '<nonce> <key id>' or '<nonce> *' for all of them.
+ *             '<nonce> <id>', of a key, a console session, a user or an account: whatever is cached of it; or
+ *             '<nonce> *' for all.
  *   listener  drops what the notice names, keeps look-ups under way from filling the cache, then
  *             NOTIFY minutemail_keys_ack '<its backend pid> <nonce>'.
  *   changer   after COMMIT reads in pg_locks which backends of this database hold the lock, and waits until each has
@@ -44,8 +45,8 @@ enum keys_sync_result {
 
 /* Before the transaction. -EIO: the connection's error message says why. */
 int keys_sync_start(struct keys_sync *, PGconn *);
-/* Inside the transaction. `key` NULL: all keys. -EIO. */
-int keys_sync_publish(struct keys_sync *, const struct id *key);
+/* Inside the transaction, once. `of` NULL: everything. -EIO. */
+int keys_sync_publish(struct keys_sync *, const struct id *of);
 /* After COMMIT. */
 enum keys_sync_result keys_sync_wait(struct keys_sync *);
 

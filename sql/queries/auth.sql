@@ -6,7 +6,7 @@
 -- name: auth_key
 select k.id, k.account_id, k.user_id, k.name, k.last8, k.expires_at, k.revoked_at is not null,
 	a.state = 'active' and u.state = 'active', k.scopes, u.email, p.name, p.calls_per_day, p.requests_per_minute,
-	p.active_mailboxes, p.archived_mailboxes, d.ids, d.names
+	p.active_mailboxes, p.archived_mailboxes, d.ids, d.names, u.role = 'owner', p.custom_domains, p.members
 from api_keys k
 join users u on u.id = k.user_id
 join accounts a on a.id = k.account_id

@@ -41,6 +41,8 @@ static struct principal *make_principal(void) {
 	struct principal *p = xcalloc(1, sizeof(*p));
 	p->refs = 1;
 	p->last8 = xstrdup("last8abc");
+	p->scopes = xcalloc(2, sizeof(char *));
+	p->scopes[0] = xstrdup("domains");
 	return p;
 }
 
@@ -83,19 +85,6 @@ struct auth_op *auth_cancel(struct auth_op *op) {
 
 const char *auth_verdict_text(enum auth_verdict verdict) {
 	return verdict == AUTH_NO_KEY ? "no API key" : "Invalid API key";
-}
-
-struct principal *principal_ref(struct principal *p) {
-	p->refs++;
-	return p;
-}
-
-struct principal *principal_unref(struct principal *p) {
-	if (p && --p->refs == 0) {
-		free(p->last8);
-		free(p);
-	}
-	return NULL;
 }
 
 /* ---- handlers ---- */
@@ -260,6 +249,10 @@ static const struct route routes[] = {
     {METHOD_GET, "/big", ROUTE_OPEN, 64, h_big, false},
     {METHOD_GET, "/key", ROUTE_KEY, 64, h_echo, false},
     {METHOD_POST, "/key", ROUTE_KEY, 1 << 20, h_echo, false},
+    {METHOD_GET, "/console", ROUTE_CONSOLE, 64, h_echo, false},
+    {METHOD_GET, "/team", ROUTE_KEY, 64, h_echo, .scope = "team"},
+    {METHOD_GET, "/domains", ROUTE_KEY, 64, h_echo, .scope = "domains"},
+    {METHOD_GET, "/owners", ROUTE_KEY, 64, h_echo, .owners_only = true},
     {0},
 };
 
@@ -683,6 +676,10 @@ static const struct {
     {"POST /key HTTP/1.1\r\n" H "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n", 401, true, "no API key"},
     {"POST /key HTTP/1.1\r\n" H "Authorization: Bearer good\r\nExpect: 100-continue\r\nContent-Length: 2000000\r\n\r\n",
      413, true, ""},
+    {"GET /console HTTP/1.1\r\n" H "Authorization: Bearer good\r\n\r\n", 403, false, "sign in to the console"},
+    {"GET /team HTTP/1.1\r\n" H "Authorization: Bearer good\r\n\r\n", 403, false, "lacks the scope team"},
+    {"GET /domains HTTP/1.1\r\n" H "Authorization: Bearer good\r\n\r\n", 200, false, ""},
+    {"GET /owners HTTP/1.1\r\n" H "Authorization: Bearer good\r\n\r\n", 403, false, "only an owner"},
 };
 
 static void test_keys(void **state) {
