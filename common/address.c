@@ -102,6 +102,15 @@ static enum address_result canonical_domain(const char *s, size_t n, bool unders
 	return fits ? ADDRESS_OK : ADDRESS_BAD_IDNA;
 }
 
+static enum address_result format_literal(int family, const void *addr, char *ret) {
+	char text[INET6_ADDRSTRLEN];
+	if (!inet_ntop(family, addr, text, sizeof(text)))
+		return ADDRESS_BAD_SYNTAX;
+	char *p = stpcpy(ret, family == AF_INET6 ? "[IPv6:" : "[");
+	stpcpy(stpcpy(p, text), "]");
+	return ADDRESS_OK;
+}
+
 /* "[1.2.3.4]" or "[IPv6:…]" (RFC 5321 4.1.3); other tags have no registered meaning. */
 static enum address_result canonical_literal(const char *s, size_t n, char ret[ADDRESS_DOMAIN_MAX + 1]) {
 	static const char tag[] = "IPv6:";
@@ -120,15 +129,7 @@ static enum address_result canonical_literal(const char *s, size_t n, char ret[A
 		return ADDRESS_BAD_SYNTAX;
 	memcpy(text, s, n);
 	text[n] = '\0';
-	if (inet_pton(family, text, addr) != 1 || !inet_ntop(family, addr, text, sizeof(text)))
-		return ADDRESS_BAD_SYNTAX;
-	char *p = ret;
-	*p++ = '[';
-	if (family == AF_INET6)
-		p = stpcpy(p, tag);
-	p = stpcpy(p, text);
-	stpcpy(p, "]");
-	return ADDRESS_OK;
+	return inet_pton(family, text, addr) == 1 ? format_literal(family, addr, ret) : ADDRESS_BAD_SYNTAX;
 }
 
 /* ---- local parts ---- */
@@ -285,6 +286,18 @@ enum address_result address_parse(const char *s, size_t n, bool utf8, bool postm
 	if (result == ADDRESS_OK)
 		*ret = a;
 	return result;
+}
+
+void address_format_literal(const struct sockaddr_storage *address, char ret[ADDRESS_LITERAL_SIZE]) {
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
+	ret[0] = '\0';
+	if (address->ss_family == AF_INET)
+		format_literal(AF_INET, &v4->sin_addr, ret);
+	else if (address->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+		format_literal(AF_INET, &v6->sin6_addr.s6_addr[12], ret);
+	else if (address->ss_family == AF_INET6)
+		format_literal(AF_INET6, &v6->sin6_addr, ret);
 }
 
 int address_canonical_domain(const char *s, size_t n, char ret[ADDRESS_DOMAIN_MAX + 1]) {

@@ -8,6 +8,7 @@
 #define ADDRESS_DOMAIN_MAX 255   /* 4.5.3.1.2 */
 #define ADDRESS_PATH_MAX 256     /* 4.5.3.1.3, with the angle brackets */
 #define ADDRESS_MAX (ADDRESS_LOCAL_MAX + 1 + ADDRESS_DOMAIN_MAX)
+#define ADDRESS_LITERAL_SIZE 56  /* "[IPv6:…]" and its NUL */
 
 enum address_result {
 	ADDRESS_OK,
@@ -32,6 +33,11 @@ struct address {
 /* One path without its angle brackets: "a@b", "\"a b\"@c", "@r1,@r2:u@d" (the route is dropped), "u@[IPv6:…]", "". `utf8`: SMTPUTF8
  * applies. `<Postmaster>` is accepted only when postmaster_ok (RCPT, any case). */
 enum address_result address_parse(const char *s, size_t n, bool utf8, bool postmaster_ok, struct address *ret);
+
+/* A socket's address as the domain of an address literal, in the form that address_parse() gives; IPv4 inside IPv6 as
+ * IPv4. "" for other families. */
+struct sockaddr_storage;
+void address_format_literal(const struct sockaddr_storage *, char ret[ADDRESS_LITERAL_SIZE]);
 
 /* A domain name as configured or as in the API: to its lower-case A-label. -EINVAL: not a name. */
 int address_canonical_domain(const char *s, size_t n, char ret[ADDRESS_DOMAIN_MAX + 1]);

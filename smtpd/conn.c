@@ -443,6 +443,9 @@ void conn_start(const struct smtpd_listener *listener, int fd, const struct sock
 	c->stream = stream_new(server->loop, fd, INPUT_CAP, &ops, c);
 	c->session = session_new(&listener->session, &SINK, c);
 	session_on_reply(c->session, on_reply, c);
+	struct sockaddr_storage local;
+	if (getsockname(fd, (struct sockaddr *)&local, &(socklen_t){sizeof(local)}) == 0)
+		session_set_local(c->session, &local);
 	server_conn_opened(server, &c->link);
 	metrics_add(server->metrics, SMTPD_CONNECTIONS, 1);
 	metrics_add(server->metrics, SMTPD_SESSIONS, 1);

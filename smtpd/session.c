@@ -108,7 +108,13 @@ void session_refuse_recipient(struct session *s, enum reply_id id) {
 	const char *raw = session_recipient(s)->raw;
 	s->counts.recipients_refused++;
 	session_reply_about(s, id, raw, strlen(raw));
-	if (s->options->bad_recipients_max && s->counts.recipients_refused >= s->options->bad_recipients_max)
+}
+
+/* Too many of them are a search for addresses that exist. */
+void session_refuse_guess(struct session *s, enum reply_id id) {
+	session_refuse_recipient(s, id);
+	s->guesses++;
+	if (s->options->bad_recipients_max && s->guesses >= s->options->bad_recipients_max)
 		session_close_with(s, REPLY_TOO_MANY_ERRORS);
 }
 
@@ -178,6 +184,10 @@ static void complete_message(struct session *s) {
 		enum reply_id id = tx->too_big ? REPLY_TOO_BIG : session_error_reply(tx->error);
 		session_end_transaction(s);
 		session_reply(s, id);
+		return;
+	}
+	if (s->options->reject_bare_newline && (tx->decoder.bare_newline || tx->decoder.bare_cr)) {
+		session_close_fault(s, REPLY_BARE_NEWLINE_DATA); /* smtp.md 1.9: at the true end, and nothing behind it is read */
 		return;
 	}
 	tx->body = false; /* the octets are the connection's from here */
@@ -330,17 +340,28 @@ void session_on_recipient(struct session *s, enum session_recipient_verdict verd
 		break;
 	}
 	case SESSION_RECIPIENT_UNKNOWN:
-		session_refuse_recipient(s, REPLY_UNKNOWN_MAILBOX);
+		session_refuse_guess(s, REPLY_UNKNOWN_MAILBOX);
 		break;
 	case SESSION_RECIPIENT_FOREIGN_DOMAIN:
-		session_refuse_recipient(s, REPLY_FOREIGN_DOMAIN);
+		session_refuse_guess(s, REPLY_FOREIGN_DOMAIN);
 		break;
 	case SESSION_RECIPIENT_UNAVAILABLE:
 		session_reply(s, REPLY_UNAVAILABLE);
 		break;
+	case SESSION_RECIPIENT_DISABLED:
+		session_refuse_recipient(s, REPLY_MAILBOX_DISABLED);
+		break;
+	case SESSION_RECIPIENT_DISABLED_NOW:
+		session_refuse_recipient(s, REPLY_MAILBOX_DISABLED_NOW);
+		break;
+	case SESSION_RECIPIENT_FULL:
+		session_refuse_recipient(s, REPLY_MAILBOX_FULL);
+		break;
+	case SESSION_RECIPIENT_FULL_NOW:
+		session_refuse_recipient(s, REPLY_MAILBOX_FULL_NOW);
+		break;
 	}
-	if (s->state != STATE_CLOSING)
-		session_set_state(s, STATE_MAIL);
+	session_resume(s);
 	session_settle(s);
 }
 
@@ -365,6 +386,29 @@ void session_on_stored(struct session *s, enum session_store_verdict verdict, co
 		break;
 	}
 	session_end_transaction(s);
+	session_settle(s);
+}
+
+void session_on_policy(struct session *s, enum session_policy why) {
+	static const enum reply_id replies[] = {
+		[SESSION_POLICY_LOCAL] = REPLY_POLICY,
+		[SESSION_POLICY_SENDER_NULL_MX] = REPLY_SENDER_NULL_MX,
+		[SESSION_POLICY_SENDER_UNCHECKED] = REPLY_SENDER_UNCHECKED,
+		[SESSION_POLICY_SPF_FAIL] = REPLY_SPF_FAIL,
+		[SESSION_POLICY_SPF_PERMERROR] = REPLY_SPF_PERMERROR,
+		[SESSION_POLICY_SPF_TEMPERROR] = REPLY_SPF_TEMPERROR,
+		[SESSION_POLICY_DMARC_REJECT] = REPLY_DMARC_REJECT,
+	};
+	if (s->state == STATE_CLOSING)
+		return;
+	assert(s->state == STATE_RCPT_WAIT || s->state == STATE_STORE_WAIT);
+	if (s->state == STATE_RCPT_WAIT) {
+		session_refuse_recipient(s, replies[why]);
+		session_resume(s);
+	} else {
+		session_end_transaction(s);
+		session_reply(s, replies[why]);
+	}
 	session_settle(s);
 }
 
@@ -424,9 +468,19 @@ struct session *session_free(struct session *s) {
 	return NULL;
 }
 
+void session_set_local(struct session *s, const struct sockaddr_storage *local) {
+	address_format_literal(local, s->local);
+}
+
 void session_start(struct session *s) {
 	if (s->state != STATE_CLOSING)
 		session_reply(s, REPLY_GREETING);
+}
+
+void session_start_refused(struct session *s) {
+	s->refused = true;
+	if (s->state != STATE_CLOSING)
+		session_reply(s, REPLY_POLICY);
 }
 
 enum session_want session_wants(const struct session *s) {

@@ -12,6 +12,8 @@
 #include "common/address.h"
 #include "common/buf.h"
 
+#include <sys/socket.h>
+
 struct session;
 
 struct session_options {           /* borrowed for the life of the session */
@@ -23,7 +25,11 @@ struct session_options {           /* borrowed for the life of the session */
 	unsigned junk_max;             /* NOOP, RSET, VRFY, HELP, EHLO without mail in between; 0: no limit */
 	unsigned bad_recipients_max;   /* 421 4.7.0; 0: no limit */
 	bool starttls;                 /* offered while in clear */
+	bool require_tls;              /* in clear 530 to all but EHLO, NOOP, STARTTLS and QUIT (RFC 3207 4) */
 	bool chunking;                 /* CHUNKING and BINARYMIME offered */
+	bool strict_syntax;            /* 501 to what is outside the grammar and usually let pass: blanks after the colon */
+	bool reject_bare_newline;      /* a message with line ends other than CRLF: 550 5.5.2 after its end, then close */
+	bool null_sender_single;       /* a second recipient of a bounce: 452 4.5.3 */
 };
 
 enum session_want {
@@ -34,11 +40,15 @@ enum session_want {
 	SESSION_WANT_CLOSE,            /* flush the output, then close */
 };
 
-enum session_recipient_verdict { /* same order as recipient.h; kept apart because this half is pure */
+enum session_recipient_verdict { /* kept apart from recipient.h because this half is pure */
 	SESSION_RECIPIENT_OK,
-	SESSION_RECIPIENT_UNKNOWN,
-	SESSION_RECIPIENT_FOREIGN_DOMAIN,
-	SESSION_RECIPIENT_UNAVAILABLE,
+	SESSION_RECIPIENT_UNKNOWN,         /* 550 5.1.1 */
+	SESSION_RECIPIENT_FOREIGN_DOMAIN,  /* 550 5.7.1 */
+	SESSION_RECIPIENT_UNAVAILABLE,     /* 451 4.3.0 */
+	SESSION_RECIPIENT_DISABLED,        /* 550 5.2.1 */
+	SESSION_RECIPIENT_DISABLED_NOW,    /* 450 4.2.1: for the time being */
+	SESSION_RECIPIENT_FULL,            /* 552 5.2.2 */
+	SESSION_RECIPIENT_FULL_NOW,        /* 452 4.2.2 */
 };
 
 enum session_store_verdict {
@@ -46,6 +56,17 @@ enum session_store_verdict {
 	SESSION_STORE_UNAVAILABLE,     /* 451 4.3.0 */
 	SESSION_STORE_FULL,            /* 452 4.3.1 */
 	SESSION_STORE_LOOP,            /* 554 5.4.6 */
+};
+
+/* Why the connection's policy refuses a recipient or a message. */
+enum session_policy {
+	SESSION_POLICY_LOCAL,              /* 554 5.7.1: DNSBL and the like */
+	SESSION_POLICY_SENDER_NULL_MX,     /* 550 5.7.27 */
+	SESSION_POLICY_SENDER_UNCHECKED,   /* 451 4.4.3: DNS did not answer, and policy wants it to */
+	SESSION_POLICY_SPF_FAIL,           /* 550 5.7.23 */
+	SESSION_POLICY_SPF_PERMERROR,      /* 550 5.7.24 */
+	SESSION_POLICY_SPF_TEMPERROR,      /* 451 4.7.24 */
+	SESSION_POLICY_DMARC_REJECT,       /* 550 5.7.1 */
 };
 
 /* Where the octets of a message go. A transaction's body starts with body_start; when that fails (-ENOSPC: 452, else
@@ -62,7 +83,11 @@ struct session_sink {
 struct session *session_new(const struct session_options *, const struct session_sink *, void *sink_arg);
 struct session *session_free(struct session *);
 
+/* The address that the client connected to: postmaster@[that address] is ours (RFC 5321 4.5.1). Before the start. */
+void session_set_local(struct session *, const struct sockaddr_storage *);
 void session_start(struct session *);                       /* queues the banner */
+/* Instead of it: 554 5.7.1, then 503 to all but QUIT (RFC 5321 3.1). */
+void session_start_refused(struct session *);
 /* Consumes octets until all are used or something other than input is wanted; returns how many. Never looks past a
  * command that must be answered first, so replies keep their order and PIPELINING works.
  *
@@ -85,6 +110,8 @@ void session_on_recipient(struct session *, enum session_recipient_verdict, cons
 /* `queue_id`: printed in the 250; at most 64 characters of [A-Za-z0-9-]; may be NULL unless OK. The transaction ends
  * here. */
 void session_on_stored(struct session *, enum session_store_verdict, const char *queue_id);
+/* Instead of either of them: policy says no. A recipient so refused is not held against the client's guesses. */
+void session_on_policy(struct session *, enum session_policy);
 /* Forgets everything said in clear. NULL: the handshake failed, close. */
 void session_on_tls(struct session *, const char *version_cipher);
 
@@ -104,6 +131,7 @@ void session_abort(struct session *, enum session_abort);
 struct session_transaction {
 	struct address mail_from;
 	bool smtputf8;
+	uint64_t declared_size;        /* MAIL's SIZE; 0: not said */
 	uint64_t size;                 /* octets given to the sink */
 	bool bare_newline, bare_cr;    /* seen in DATA (smtp.md 1.9) */
 	unsigned recipient_count;      /* accepted and distinct */

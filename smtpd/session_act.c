@@ -3,6 +3,7 @@
 #include "smtpd/session_impl.h"
 
 #include <inttypes.h>
+#include <strings.h>
 
 /* `waiting`: octets that follow in the input. */
 typedef void command_act(struct session *, const struct command *, size_t waiting);
@@ -78,6 +79,7 @@ static void act_mail(struct session *s, const struct command *c, size_t waiting)
 	s->tx = xcalloc(1, sizeof(*s->tx));
 	s->tx->pub.mail_from = from;
 	s->tx->pub.smtputf8 = c->smtputf8;
+	s->tx->pub.declared_size = c->size;
 	s->tx->binary = c->body == COMMAND_BODY_BINARYMIME;
 	s->transactions++;
 	session_set_state(s, STATE_MAIL);
@@ -96,6 +98,19 @@ static struct address *next_recipient(struct transaction *tx) {
 	return &tx->recipients[tx->pub.recipient_count];
 }
 
+/* A host takes mail for its postmaster by its address too (RFC 5321 4.5.1); no other mailbox of ours is known by it. */
+static void judge_literal(struct session *s, struct address *to) {
+	if (!s->local[0] || strcmp(to->domain, s->local) != 0) {
+		session_refuse_guess(s, REPLY_FOREIGN_DOMAIN);
+	} else if (strcasecmp(to->local, "postmaster") != 0) {
+		session_refuse_guess(s, REPLY_UNKNOWN_MAILBOX);
+	} else {
+		to->kind = ADDRESS_POSTMASTER;
+		stpcpy(to->canonical, "postmaster");
+		session_set_state(s, STATE_RCPT_WAIT);
+	}
+}
+
 static void act_rcpt(struct session *s, const struct command *c, size_t waiting) {
 	struct transaction *tx = s->tx;
 	if (!tx || tx->chunked) {
@@ -104,6 +119,10 @@ static void act_rcpt(struct session *s, const struct command *c, size_t waiting)
 	}
 	if (tx->accepted >= s->options->recipients_max) {
 		session_reply(s, REPLY_TOO_MANY_RECIPIENTS); /* 452, not 552: RFC 5321 4.5.3.1.10 */
+		return;
+	}
+	if (s->options->null_sender_single && tx->pub.mail_from.kind == ADDRESS_NULL && tx->accepted > 0) {
+		session_reply(s, REPLY_BOUNCE_TO_MANY); /* a bounce answers one message, which had one sender */
 		return;
 	}
 	struct address *to = next_recipient(tx);
@@ -124,7 +143,7 @@ static void act_rcpt(struct session *s, const struct command *c, size_t waiting)
 	if (to->kind == ADDRESS_NULL)
 		session_fault(s, REPLY_BAD_RECIPIENT);
 	else if (to->kind == ADDRESS_LITERAL)
-		session_refuse_recipient(s, REPLY_FOREIGN_DOMAIN); /* no mailbox of ours is known by an IP address */
+		judge_literal(s, to);
 	else
 		session_set_state(s, STATE_RCPT_WAIT);
 }
@@ -153,9 +172,17 @@ static void act_data(struct session *s, const struct command *c, size_t waiting)
 	}
 }
 
+static bool tls_missing(const struct session *s) {
+	return s->options->require_tls && !s->tls;
+}
+
 /* Whether and why the chunk is only swallowed. */
 static enum reply_id judge_chunk(struct session *s) {
 	struct transaction *tx = s->tx;
+	if (s->refused)
+		return REPLY_REFUSED_SESSION;
+	if (tls_missing(s))
+		return REPLY_TLS_REQUIRED;
 	if (!tx)
 		return s->helo ? REPLY_NEED_MAIL : REPLY_NEED_HELO;
 	if (tx->failed)
@@ -252,24 +279,25 @@ struct action {
 	command_act *act;
 	bool after_helo;     /* 503 before EHLO or HELO */
 	bool alone;          /* in a session without PIPELINING nothing may follow it unasked */
+	bool before_tls;     /* allowed in clear where TLS is required (RFC 3207 4) */
 };
 
 static const struct action actions[] = {
-	[COMMAND_UNKNOWN] = {act_unknown, false, false},
-	[COMMAND_EHLO] = {act_ehlo, false, false},
-	[COMMAND_HELO] = {act_helo, false, false},
-	[COMMAND_MAIL] = {act_mail, true, true},
-	[COMMAND_RCPT] = {act_rcpt, true, true},
-	[COMMAND_DATA] = {act_data, true, true},
-	[COMMAND_BDAT] = {act_bdat, false, false},
-	[COMMAND_RSET] = {act_rset, false, true},
-	[COMMAND_NOOP] = {act_noop, false, true},
-	[COMMAND_QUIT] = {act_quit, false, false},
-	[COMMAND_VRFY] = {act_vrfy, false, true},
-	[COMMAND_HELP] = {act_help, false, true},
-	[COMMAND_STARTTLS] = {act_starttls, false, true},
-	[COMMAND_NOT_OFFERED] = {act_not_offered, false, false},
-	[COMMAND_FOREIGN_PROTOCOL] = {act_foreign, false, false},
+	[COMMAND_UNKNOWN] = {act_unknown, false, false, false},
+	[COMMAND_EHLO] = {act_ehlo, false, false, true},
+	[COMMAND_HELO] = {act_helo, false, false, false},
+	[COMMAND_MAIL] = {act_mail, true, true, false},
+	[COMMAND_RCPT] = {act_rcpt, true, true, false},
+	[COMMAND_DATA] = {act_data, true, true, false},
+	[COMMAND_BDAT] = {act_bdat, false, false, true}, /* it judges for itself, once the octets are taken */
+	[COMMAND_RSET] = {act_rset, false, true, false},
+	[COMMAND_NOOP] = {act_noop, false, true, true},
+	[COMMAND_QUIT] = {act_quit, false, false, true},
+	[COMMAND_VRFY] = {act_vrfy, false, true, false},
+	[COMMAND_HELP] = {act_help, false, true, false},
+	[COMMAND_STARTTLS] = {act_starttls, false, true, true},
+	[COMMAND_NOT_OFFERED] = {act_not_offered, false, false, false},
+	[COMMAND_FOREIGN_PROTOCOL] = {act_foreign, false, false, true},
 };
 
 static void answer_fault(struct session *s, const struct command *c) {
@@ -309,12 +337,18 @@ void session_execute(struct session *s, const char *line, size_t n, bool crlf, s
 		session_fault(s, REPLY_BARE_NEWLINE);
 	else if (waiting && action->alone && s->helo && !s->esmtp)
 		session_close_fault(s, REPLY_UNSYNCHRONISED);
+	else if (s->refused && c.verb != COMMAND_QUIT && c.verb != COMMAND_BDAT)
+		session_fault(s, REPLY_REFUSED_SESSION);
+	else if (tls_missing(s) && !action->before_tls)
+		session_fault(s, REPLY_TLS_REQUIRED);
 	else if (c.fault == COMMAND_BAD_OCTETS)
 		answer_fault(s, &c);
 	else if (action->after_helo && !s->helo)
 		session_fault(s, REPLY_NEED_HELO);
 	else if (c.fault != COMMAND_FINE)
 		answer_fault(s, &c);
+	else if (c.odd && s->options->strict_syntax)
+		session_fault(s, REPLY_BAD_ARGUMENTS);
 	else
 		action->act(s, &c, waiting);
 	session_settle(s);

@@ -47,6 +47,8 @@ struct session {
 	enum state state;
 	bool esmtp;
 	bool shutdown;                 /* asked for while a reply was owed */
+	bool refused;                  /* at the banner: QUIT only */
+	char local[ADDRESS_LITERAL_SIZE];   /* "[192.0.2.1]", "" when not known */
 	char *helo, *tls;
 	struct buf out;
 	struct transaction *tx;
@@ -56,6 +58,7 @@ struct session {
 	uint64_t swallowed;            /* octets of refused chunks */
 	size_t skipped;
 	unsigned penalty_errors, penalty_junk;   /* since the last stored message */
+	unsigned guesses;              /* recipients that do not exist */
 	unsigned transactions;
 	struct session_counts counts;
 };
@@ -69,6 +72,7 @@ void session_reply(struct session *, enum reply_id);
 void session_reply_about(struct session *, enum reply_id, const char *detail, size_t n);
 void session_count_reply(struct session *, unsigned code);
 void session_refuse_recipient(struct session *, enum reply_id);   /* session_recipient() */
+void session_refuse_guess(struct session *, enum reply_id);       /* likewise: it does not exist */
 /* A reply to something the client should not have sent; too many end the session. */
 void session_fault(struct session *, enum reply_id);
 void session_fault_about(struct session *, enum reply_id, const char *detail, size_t n);

@@ -10,9 +10,13 @@
  *   C*n: text           n times
  *   S: text             the next reply line; a '*' at the end stands for any rest         S*n: text
  *   X: closed           the session has ended and there is no more output;   X: open   it has not
- *   V: verdict [tag]    of the next unanswered RCPT: ok, unknown, foreign, unavailable; without one: ok. The
- *                       tag (a word) names the mailbox, by default the canonical address does
- *   STORE: verdict      of the next message: ok, unavailable, full, loop; without one: ok. Queue ids are Q1, Q2, …
+ *   LOCAL: address      that the client connected to; at the top too
+ *   REFUSED:            the session begins with a refusal; at the top too
+ *   V: verdict [tag]    of the next unanswered RCPT: ok, unknown, foreign, unavailable, disabled, disabled_now, full,
+ *                       full_now, or a policy; without one: ok. The tag (a word) names the mailbox, by default the
+ *                       canonical address does
+ *   STORE: verdict      of the next message: ok, unavailable, full, loop, or a policy; without one: ok. Queue ids are
+ *                       Q1, Q2, … Policies: local, null_mx, unchecked, spf_fail, spf_permerror, spf_temperror, dmarc
  *   SINK: start|write full|broken     the sink fails so at the next call
  *   TLS: ok | failed    the next handshake; without one: ok
  *   HOLD: rcpt|store|tls              the answer is kept back until   GO:
@@ -25,6 +29,7 @@
  * segment. */
 #include "smtpd/session.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <stdio.h>
 
@@ -40,8 +45,13 @@ struct delivered {
 	char from[ADDRESS_MAX + 4];
 };
 
+/* Policies follow the verdicts of a recipient or a message. */
+#define POLICY_NAMES "local", "null_mx", "unchecked", "spf_fail", "spf_permerror", "spf_temperror", "dmarc"
+#define RECIPIENT_VERDICTS 8
+#define STORE_VERDICTS 4
+
 struct verdict {
-	enum session_recipient_verdict verdict;
+	unsigned verdict;
 	char tag[16];
 };
 
@@ -49,7 +59,7 @@ struct run {
 	const char *file;
 	unsigned line;
 	const char *title;
-	bool octets;
+	bool octets, started;
 	struct session_options options;
 	struct session *session;
 	struct buf pending;          /* sent */
@@ -60,7 +70,7 @@ struct run {
 	int start_error, write_error;
 	struct verdict verdicts[QUEUE_MAX];
 	unsigned verdict_head, verdict_tail;
-	enum session_store_verdict stores[QUEUE_MAX];
+	unsigned stores[QUEUE_MAX];
 	unsigned store_head, store_tail;
 	bool tls_failed, hold_rcpt, hold_store, hold_tls;
 	unsigned queue_ids, dropped, stored;
@@ -128,12 +138,15 @@ static void answer_recipient(struct run *r) {
 	const char *name = v.tag[0] ? v.tag : session_recipient(r->session)->canonical;
 	for (size_t i = 0; name[i]; i++)
 		tag[i % 16] = (uint8_t)(tag[i % 16] * 31 + (uint8_t)name[i]);
-	session_on_recipient(r->session, v.verdict, tag);
+	if (v.verdict >= RECIPIENT_VERDICTS)
+		session_on_policy(r->session, (enum session_policy)(v.verdict - RECIPIENT_VERDICTS));
+	else
+		session_on_recipient(r->session, (enum session_recipient_verdict)v.verdict, tag);
 }
 
 static void answer_store(struct run *r) {
 	const struct session_transaction *tx = session_transaction(r->session);
-	enum session_store_verdict v = r->store_head < r->store_tail ? r->stores[r->store_head++] : SESSION_STORE_OK;
+	unsigned v = r->store_head < r->store_tail ? r->stores[r->store_head++] : SESSION_STORE_OK;
 	if (r->delivered_count == DELIVERED_MAX)
 		broken(r, "too many messages in one conversation");
 	struct delivered *d = &r->delivered[r->delivered_count++];
@@ -147,7 +160,10 @@ static void answer_store(struct run *r) {
 	char id[16];
 	snprintf(id, sizeof(id), "Q%u", ++r->queue_ids);
 	r->stored += v == SESSION_STORE_OK;
-	session_on_stored(r->session, v, id);
+	if (v >= STORE_VERDICTS)
+		session_on_policy(r->session, (enum session_policy)(v - STORE_VERDICTS));
+	else
+		session_on_stored(r->session, (enum session_store_verdict)v, id);
 }
 
 /* Hands octets over; false when there is nothing more to do with what has been sent. */
@@ -303,7 +319,8 @@ static void set_options(struct run *r, char *s) {
 		*equals = '\0';
 		unsigned v = (unsigned)strtoul(equals + 1, NULL, 10);
 		static const char *const names[] = {"size_max", "recipients_max", "transactions_max", "errors_max",
-		                                    "junk_max", "bad_recipients_max", "starttls", "chunking"};
+		                                    "junk_max", "bad_recipients_max", "starttls", "chunking",
+		                                    "require_tls", "strict_syntax", "reject_bare_newline", "null_sender_single"};
 		switch (index_of(r, word, names, array_len(names))) {
 		case 0: o->size_max = v; break;
 		case 1: o->recipients_max = v; break;
@@ -313,25 +330,30 @@ static void set_options(struct run *r, char *s) {
 		case 5: o->bad_recipients_max = v; break;
 		case 6: o->starttls = v; break;
 		case 7: o->chunking = v; break;
+		case 8: o->require_tls = v; break;
+		case 9: o->strict_syntax = v; break;
+		case 10: o->reject_bare_newline = v; break;
+		case 11: o->null_sender_single = v; break;
 		}
 	}
 }
 
 static void queue_verdict(struct run *r, const char *s) {
-	static const char *const names[] = {"ok", "unknown", "foreign", "unavailable"};
+	static const char *const names[RECIPIENT_VERDICTS + 7] = {
+		"ok", "unknown", "foreign", "unavailable", "disabled", "disabled_now", "full", "full_now", POLICY_NAMES};
 	char word[16] = "", tag[16] = "";
 	if (sscanf(s, "%15s %15s", word, tag) < 1 || r->verdict_tail == QUEUE_MAX)
 		broken(r, "bad verdict");
 	struct verdict *v = &r->verdicts[r->verdict_tail++];
-	v->verdict = (enum session_recipient_verdict)index_of(r, word, names, array_len(names));
+	v->verdict = index_of(r, word, names, array_len(names));
 	stpcpy(v->tag, tag);
 }
 
 static void queue_store(struct run *r, const char *s) {
-	static const char *const names[] = {"ok", "unavailable", "full", "loop"};
+	static const char *const names[STORE_VERDICTS + 7] = {"ok", "unavailable", "full", "loop", POLICY_NAMES};
 	if (r->store_tail == QUEUE_MAX)
 		broken(r, "too many verdicts");
-	r->stores[r->store_tail++] = (enum session_store_verdict)index_of(r, s, names, array_len(names));
+	r->stores[r->store_tail++] = index_of(r, s, names, array_len(names));
 }
 
 static void break_sink(struct run *r, const char *s) {
@@ -355,6 +377,28 @@ static void take_message(struct run *r, const char *text) {
 	equal_text(r, "body", text, slice_of(d->body, d->n));
 }
 
+static void set_local(struct run *r, const char *text) {
+	struct sockaddr_storage local = {.ss_family = AF_INET};
+	struct sockaddr_in *v4 = (struct sockaddr_in *)&local;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&local;
+	if (inet_pton(AF_INET, text, &v4->sin_addr) != 1) {
+		local.ss_family = AF_INET6;
+		if (inet_pton(AF_INET6, text, &v6->sin6_addr) != 1)
+			broken(r, "bad address");
+	}
+	session_set_local(r->session, &local);
+}
+
+static void start(struct run *r, bool refused) {
+	if (r->started)
+		return;
+	r->started = true;
+	if (refused)
+		session_start_refused(r->session);
+	else
+		session_start(r->session);
+}
+
 /* Directives that only prepare. */
 static bool prepare(struct run *r, const char *key, char *text) {
 	if (strcmp(key, "O") == 0)
@@ -369,6 +413,10 @@ static bool prepare(struct run *r, const char *key, char *text) {
 		r->tls_failed = strcmp(text, "failed") == 0;
 	else if (strcmp(key, "HOLD") == 0)
 		hold(r, text);
+	else if (strcmp(key, "LOCAL") == 0)
+		set_local(r, text);
+	else if (strcmp(key, "REFUSED") == 0)
+		start(r, true);
 	else
 		return false;
 	return true;
@@ -434,6 +482,7 @@ static void directive(struct run *r, char *line) {
 		text++;
 	if (prepare(r, key, text))
 		return;
+	start(r, false);
 	if (strcmp(key, "C") != 0)
 		pump(r);
 	while (times--) {
@@ -479,7 +528,6 @@ static unsigned run_one(const char *file, const struct conversation *c, bool oct
 	buf_init(&r.replies, 16 << 20);
 	buf_init(&r.body, 16 << 20);
 	r.session = session_new(&r.options, &sink, &r);
-	session_start(r.session);
 	for (unsigned i = c->first + 1; i < c->end; i++) {
 		const char *line = c->lines[i];
 		r.line = i + 1;

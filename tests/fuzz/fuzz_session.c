@@ -83,8 +83,11 @@ static void answer_recipient(struct world *w, struct session *s) {
 	const struct address *to = session_recipient(s);
 	uint8_t tag[16] = {(uint8_t)pick(w, 4)};
 	require(to != NULL && (to->kind == ADDRESS_DOMAIN || to->kind == ADDRESS_POSTMASTER));
-	unsigned v = pick(w, 8);
-	session_on_recipient(s, v < 5 ? SESSION_RECIPIENT_OK : (enum session_recipient_verdict)(v - 4), tag);
+	unsigned v = pick(w, 16);
+	if (v == 15)
+		session_on_policy(s, (enum session_policy)pick(w, SESSION_POLICY_DMARC_REJECT + 1));
+	else
+		session_on_recipient(s, v < 8 ? SESSION_RECIPIENT_OK : (enum session_recipient_verdict)(v - 7), tag);
 }
 
 static void answer_store(struct world *w, struct session *s) {
@@ -93,8 +96,11 @@ static void answer_store(struct world *w, struct session *s) {
 	for (unsigned i = 1; i < tx->recipient_count; i++)
 		require(memcmp(tx->tags[i - 1], tx->tags[i], sizeof(tx->tags[i])) != 0);
 	w->body = false;
-	unsigned v = pick(w, 8);
-	session_on_stored(s, v < 5 ? SESSION_STORE_OK : (enum session_store_verdict)(v - 4), "0190-q");
+	unsigned v = pick(w, 9);
+	if (v == 8)
+		session_on_policy(s, (enum session_policy)pick(w, SESSION_POLICY_DMARC_REJECT + 1));
+	else
+		session_on_stored(s, v < 5 ? SESSION_STORE_OK : (enum session_store_verdict)(v - 4), "0190-q");
 }
 
 /* Answers until the session wants input or is over. */
