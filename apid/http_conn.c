@@ -490,6 +490,8 @@ static void on_stream(void *arg, enum stream_event event) {
 		on_deadline(c);
 		return;
 	case STREAM_ERROR:
+	case STREAM_TLS:
+	case STREAM_TLS_FAILED: /* no listener of ours starts it yet */
 		http_conn_close(c, false);
 		return;
 	}

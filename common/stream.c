@@ -1,5 +1,4 @@
-/* A byte stream on a bufferevent. What libevent 2.1 does dearly is done here instead, while the bufferevent stays the one that
- * owns the socket, so that a TLS one can take its place (`direct` is false then):
+/* A byte stream on a bufferevent, which owns the socket. What libevent 2.1 does dearly is done here instead:
  *
  *   - it reads 4 KiB a call: when that was filled, the rest is read in one more call of up to 64 KiB;
  *   - it asks the kernel for writability before each write: output is written at the end of the turn first, and EV_WRITE is
@@ -8,16 +7,23 @@
  *     epoll_ctl(2);
  *   - at the high mark it calls back again and again until input is taken: EV_READ is off while the input is full.
  *
- * Invariants: the input never holds more than `cap` (the bufferevent's high mark, and checked here); `parked_input` says that
- * the owner was not told of something; after `closed` no owner callback runs. A stream nobody owns (stream_close_after_write)
- * is adopted by the loop and ends by itself.
+ * Under TLS the bufferevent's buffers hold what is on the wire, and the owner has two of its own; a tls_pipe stands between. In
+ * clear both pairs are the same. What was encrypted is never mixed with what was not: the clear input must be empty when TLS
+ * starts, and output of the owner waits for the end of the handshake or is dropped.
+ *
+ * Invariants: the input never holds more than `cap` (the bufferevent's high mark, and checked here), and the wire's
+ * no more than that or one read; `parked_input` says that the owner was not told of something; `stalled`, that there may be more to decrypt although the
+ * wire brings nothing new; after `closed` no owner callback runs. A stream nobody owns (stream_close_after_write) is adopted by the
+ * loop and ends by itself.
  *
  *   OWNED -close-> CLOSED          OWNED -close_after_write-> FLUSHING -drained, shutdown-> LINGERING -eof, time-> CLOSED
+ *   CLEAR -start_tls-> HANDSHAKE -done-> SECURE;  HANDSHAKE -failed-> BROKEN
  */
 #include "common/stream.h"
 
 #include "common/clock.h"
 #include "common/loop.h"
+#include "common/tls_pipe.h"
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -35,20 +41,25 @@
 #define FLUSH_MOST_US 120000000
 
 enum stream_state { STREAM_OWNED, STREAM_FLUSHING, STREAM_LINGERING, STREAM_CLOSED };
+enum security { CLEAR, HANDSHAKE, SECURE, BROKEN };
 
 struct stream {
 	struct loop *loop;
 	struct bufferevent *bev;
+	struct evbuffer *in, *out;          /* the owner's; in clear the bufferevent's */
 	struct evbuffer_cb_entry *input_cb; /* enabled while full */
 	const struct stream_ops *ops;
 	void *arg;
 	enum stream_state state;
-	bool direct;    /* clear text: the socket may be read and written here */
+	enum security security;
+	struct tls_pipe *tls; /* NULL in clear */
 	bool want_read; /* the owner's wish */
 	bool reading;   /* EV_READ is enabled */
 	bool full;      /* the input is at its cap; on_input tells when it is not any more */
 	bool writing;   /* EV_WRITE is enabled: the socket was full */
-	bool eof;       /* seen */
+	bool wire_eof;  /* the socket has ended */
+	bool eof;       /* and all input before that was seen; under TLS also at close_notify */
+	bool stalled;   /* decrypting stopped for want of room */
 	bool eof_told;
 	bool parked_input; /* input came, or was left, while parked */
 	bool unparked;     /* want_read rose since the callback began */
@@ -70,17 +81,26 @@ static void on_write(struct bufferevent *, void *);
 static void on_bev_event(struct bufferevent *, short, void *);
 static void on_input(struct evbuffer *, const struct evbuffer_cb_info *, void *);
 static void on_output(struct evbuffer *, const struct evbuffer_cb_info *, void *);
+static bool write_wire(struct stream *);
 static void flush_output(struct stream *);
 static void on_flush(void *);
 static void on_notify(void *);
 static void on_timer(void *);
 
+static struct evbuffer *wire_in(const struct stream *s) {
+	return bufferevent_get_input(s->bev);
+}
+
+static struct evbuffer *wire_out(const struct stream *s) {
+	return bufferevent_get_output(s->bev);
+}
+
 static size_t input_length(const struct stream *s) {
-	return evbuffer_get_length(bufferevent_get_input(s->bev));
+	return evbuffer_get_length(s->in);
 }
 
 static size_t output_length(const struct stream *s) {
-	return evbuffer_get_length(bufferevent_get_output(s->bev));
+	return evbuffer_get_length(s->out) + (s->tls ? evbuffer_get_length(wire_out(s)) : 0);
 }
 
 static void must(bool ok) {
@@ -96,6 +116,15 @@ static void prepare_socket(int fd) {
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 }
 
+static void watch_buffers(struct stream *s, struct evbuffer *in, struct evbuffer *out) {
+	s->in = in;
+	s->out = out;
+	must(evbuffer_add_cb(out, on_output, s) != NULL);
+	s->input_cb = evbuffer_add_cb(in, on_input, s);
+	must(s->input_cb != NULL);
+	evbuffer_cb_clear_flags(in, s->input_cb, EVBUFFER_CB_ENABLED);
+}
+
 struct stream *stream_new(struct loop *loop, int fd, size_t input_cap, const struct stream_ops *ops, void *arg) {
 	assert(input_cap > 0);
 	struct stream *s = xcalloc(1, sizeof(*s));
@@ -103,7 +132,6 @@ struct stream *stream_new(struct loop *loop, int fd, size_t input_cap, const str
 	s->ops = ops;
 	s->arg = arg;
 	s->cap = input_cap;
-	s->direct = true;
 	prepare_socket(fd);
 	s->bev = bufferevent_socket_new(loop_base(loop), fd, BEV_OPT_CLOSE_ON_FREE);
 	must(s->bev != NULL);
@@ -112,16 +140,18 @@ struct stream *stream_new(struct loop *loop, int fd, size_t input_cap, const str
 	bufferevent_set_max_single_read(s->bev, READ_MORE);
 	bufferevent_set_max_single_write(s->bev, WRITE_MOST);
 	bufferevent_disable(s->bev, EV_READ | EV_WRITE);
-	must(evbuffer_add_cb(bufferevent_get_output(s->bev), on_output, s) != NULL);
-	s->input_cb = evbuffer_add_cb(bufferevent_get_input(s->bev), on_input, s);
-	must(s->input_cb != NULL);
-	evbuffer_cb_clear_flags(bufferevent_get_input(s->bev), s->input_cb, EVBUFFER_CB_ENABLED);
+	watch_buffers(s, wire_in(s), wire_out(s));
 	timer_init(&s->timer, loop, on_timer, s);
 	return s;
 }
 
 static void stream_destroy(void *obj) {
 	struct stream *s = obj;
+	if (s->tls) {
+		tls_pipe_free(s->tls);
+		evbuffer_free(s->in);
+		evbuffer_free(s->out);
+	}
 	bufferevent_free(s->bev);
 	timer_fini(&s->timer);
 	free(s);
@@ -147,19 +177,25 @@ static void set_writing(struct stream *s, bool on) {
 		bufferevent_disable(s->bev, EV_WRITE);
 }
 
+/* What stopped decrypting may be over: go on by itself, as reading does. */
+static void resume_stalled(struct stream *s) {
+	if (s->stalled && !s->full && s->want_read && !s->error && evbuffer_get_length(wire_out(s)) < TLS_PIPE_WIRE_MARK)
+		loop_defer(s->loop, &s->notify, on_notify, s);
+}
+
 /* The one function that arms reading. Parked streams are left reading until something comes. */
 static void update_reading(struct stream *s) {
-	struct evbuffer *in = bufferevent_get_input(s->bev);
-	bool full = evbuffer_get_length(in) >= s->cap;
+	bool full = input_length(s) >= s->cap;
 	if (full && !s->full)
-		evbuffer_cb_set_flags(in, s->input_cb, EVBUFFER_CB_ENABLED);
+		evbuffer_cb_set_flags(s->in, s->input_cb, EVBUFFER_CB_ENABLED);
 	else if (!full && s->full)
-		evbuffer_cb_clear_flags(in, s->input_cb, EVBUFFER_CB_ENABLED);
+		evbuffer_cb_clear_flags(s->in, s->input_cb, EVBUFFER_CB_ENABLED);
 	s->full = full;
-	if (full || s->eof || s->error || s->state == STREAM_CLOSED)
+	if (full || s->stalled || s->eof || s->wire_eof || s->error || s->state == STREAM_CLOSED)
 		set_reading(s, false);
-	else if (s->want_read)
+	else if (s->want_read || s->security == HANDSHAKE)
 		set_reading(s, true);
+	resume_stalled(s);
 }
 
 static void on_input(struct evbuffer *in, const struct evbuffer_cb_info *info, void *arg) {
@@ -176,7 +212,8 @@ struct stream *stream_close(struct stream *s) {
 	assert(s->state != STREAM_CLOSED);
 	s->state = STREAM_CLOSED;
 	bufferevent_setcb(s->bev, NULL, NULL, NULL, NULL);
-	evbuffer_remove_cb(bufferevent_get_output(s->bev), on_output, s);
+	evbuffer_remove_cb(s->out, on_output, s);
+	s->stalled = false;
 	set_reading(s, false);
 	set_writing(s, false);
 	timer_disarm(&s->timer);
@@ -232,21 +269,116 @@ static void tell_eof(struct stream *s) {
 	deliver(s, STREAM_EOF);
 }
 
-/* After parking: what is unread, then the end if it was seen. */
+/* ---- TLS ---- */
+
+/* What the protocol itself has to say: no owner added it, so no callback tells. */
+static void flush_later(struct stream *s) {
+	if (evbuffer_get_length(wire_out(s)) > 0 && !s->writing && !s->error)
+		loop_defer(s->loop, &s->flush, on_flush, s);
+}
+
+/* False: the stream has failed, and its owner was told. */
+static bool decrypt(struct stream *s) {
+	size_t held = input_length(s);
+	enum tls_pipe_result r = held < s->cap ? tls_pipe_read(s->tls, s->in, s->cap - held) : TLS_PIPE_OK;
+	s->stalled = r == TLS_PIPE_OK;
+	switch (r) {
+	case TLS_PIPE_OK:
+		break;
+	case TLS_PIPE_MORE:
+		s->eof = s->eof || s->wire_eof;
+		break;
+	case TLS_PIPE_END:
+		s->eof = true;
+		break;
+	case TLS_PIPE_FAILED:
+		write_wire(s); /* the alert, if the socket takes it */
+		fail(s, EPROTO);
+		return false;
+	}
+	flush_later(s);
+	return true;
+}
+
+static void break_handshake(struct stream *s) {
+	s->security = BROKEN;
+	set_reading(s, false);
+	flush_later(s);
+	deliver(s, STREAM_TLS_FAILED);
+}
+
+static void shake_hands(struct stream *s) {
+	switch (tls_pipe_handshake(s->tls)) {
+	case TLS_PIPE_OK:
+		s->security = SECURE;
+		s->stalled = true; /* what came behind it lies in the wire's buffer */
+		flush_later(s);
+		deliver(s, STREAM_TLS);
+		break;
+	case TLS_PIPE_MORE:
+		if (s->wire_eof)
+			break_handshake(s);
+		else
+			flush_later(s);
+		break;
+	case TLS_PIPE_END:
+	case TLS_PIPE_FAILED:
+		break_handshake(s);
+		break;
+	}
+}
+
+int stream_start_tls(struct stream *s, struct tls_set *set) {
+	assert(s->state == STREAM_OWNED && s->security == CLEAR);
+	if (s->error)
+		return s->error;
+	if (input_length(s) > 0 || s->eof)
+		return -EPROTO;
+	evbuffer_remove_cb(s->in, on_input, s);
+	evbuffer_remove_cb(s->out, on_output, s);
+	deferred_cancel(&s->notify);
+	s->parked_input = false;
+	s->tls = tls_pipe_new(set, wire_in(s), wire_out(s));
+	s->security = HANDSHAKE;
+	struct evbuffer *in = evbuffer_new(), *out = evbuffer_new();
+	must(in && out);
+	watch_buffers(s, in, out);
+	bufferevent_setwatermark(s->bev, EV_WRITE, 0, 0);
+	bufferevent_setwatermark(s->bev, EV_READ, 0, max_of(s->cap, (size_t)READ_CALL));
+	update_reading(s);
+	return 0;
+}
+
+const struct tls_info *stream_tls(const struct stream *s) {
+	return s->tls ? tls_pipe_info(s->tls) : NULL;
+}
+
+const char *stream_tls_error(const struct stream *s) {
+	const char *error = s->tls ? tls_pipe_error(s->tls) : NULL;
+	return error ? error : s->wire_eof ? "connection ended" : NULL;
+}
+
+/* ---- input ---- */
+
+/* After parking, or when what was in the way has gone: what is unread, then the end if it was seen. */
 static void on_notify(void *arg) {
 	struct stream *s = arg;
 	if (s->state != STREAM_OWNED || !s->want_read || s->error)
 		return;
 	s->parked_input = false;
+	if (s->stalled && !decrypt(s))
+		return;
 	if (input_length(s) > 0)
 		deliver(s, STREAM_READABLE);
+	else
+		update_reading(s);
 	tell_eof(s);
 }
 
 /* Reads on past libevent's 4 KiB. The end or an error of its own it leaves for the bufferevent to meet, except that an error
  * is told once by the kernel. Returns it, 0 if none. */
 static int read_more(struct stream *s) {
-	struct evbuffer *in = bufferevent_get_input(s->bev);
+	struct evbuffer *in = wire_in(s);
 	size_t held = evbuffer_get_length(in);
 	struct evbuffer_iovec vec[2];
 	ssize_t n = 0;
@@ -277,46 +409,71 @@ static int read_more(struct stream *s) {
 	return error;
 }
 
+/* What came in while the owner wants it. */
+static void take_input(struct stream *s, int error) {
+	size_t before = input_length(s);
+	if (s->tls && !decrypt(s))
+		return;
+	update_reading(s);
+	s->parked_input = false;
+	deferred_cancel(&s->notify);
+	if (!s->tls || input_length(s) > before)
+		deliver(s, STREAM_READABLE);
+	else
+		resume_stalled(s);
+	if (error)
+		fail(s, error);
+	else if (s->tls)
+		tell_eof(s);
+}
+
 static void on_read(struct bufferevent *bev, void *arg) {
 	struct stream *s = arg;
-	int error = 0;
-	if (s->state != STREAM_OWNED) {
+	if (s->state != STREAM_OWNED || s->security == BROKEN) {
 		evbuffer_drain(bufferevent_get_input(bev), SIZE_MAX);
+		return;
+	}
+	if (s->security == HANDSHAKE) {
+		shake_hands(s);
 		return;
 	}
 	if (!s->want_read) {
 		s->parked_input = true;
+		s->stalled = s->tls != NULL;
 		set_reading(s, false);
 		return;
 	}
-	size_t held = input_length(s);
-	if (s->direct && held >= READ_CALL)
-		error = read_more(s);
-	update_reading(s);
-	s->parked_input = false;
-	deferred_cancel(&s->notify);
-	deliver(s, STREAM_READABLE);
-	if (error)
-		fail(s, error);
+	take_input(s, evbuffer_get_length(wire_in(s)) >= READ_CALL ? read_more(s) : 0);
+}
+
+static void on_wire_eof(struct stream *s) {
+	s->wire_eof = true;
+	set_reading(s, false);
+	if (s->state != STREAM_OWNED || s->security == CLEAR)
+		s->eof = true;
+	if (s->state == STREAM_LINGERING)
+		stream_close(s);
+	else if (s->security == HANDSHAKE)
+		shake_hands(s);
+	else if (s->security == CLEAR)
+		tell_eof(s);
+	else if (s->security == SECURE && s->state == STREAM_OWNED && s->want_read)
+		take_input(s, 0);
+	else
+		s->stalled = s->security == SECURE && s->state == STREAM_OWNED;
 }
 
 static void on_bev_event(struct bufferevent *bev, short what, void *arg) {
 	struct stream *s = arg;
 	int error = EVUTIL_SOCKET_ERROR();
 	(void)bev;
-	if (what & BEV_EVENT_ERROR) {
+	if (what & BEV_EVENT_ERROR)
 		fail(s, error);
-		return;
-	}
-	if (!(what & BEV_EVENT_EOF))
-		return;
-	s->eof = true;
-	set_reading(s, false);
-	if (s->state == STREAM_LINGERING)
-		stream_close(s);
-	else
-		tell_eof(s);
+	else if (what & BEV_EVENT_EOF)
+		on_wire_eof(s);
 }
+
+/* ---- output ---- */
 
 /* FLUSHING: all is written, so the peer is told, and given time to take it. */
 static void start_lingering(struct stream *s) {
@@ -331,8 +488,9 @@ static void start_lingering(struct stream *s) {
 /* Output was written: who waits for that? */
 static void after_write(struct stream *s) {
 	size_t pending = output_length(s);
-	if (pending == 0)
+	if (evbuffer_get_length(wire_out(s)) == 0)
 		set_writing(s, false);
+	resume_stalled(s);
 	if (s->state == STREAM_FLUSHING && pending == 0) {
 		start_lingering(s);
 	} else if (s->above && pending <= s->low) {
@@ -342,15 +500,21 @@ static void after_write(struct stream *s) {
 }
 
 static void on_write(struct bufferevent *bev, void *arg) {
-	(void)bev;
-	after_write(arg);
+	struct stream *s = arg;
+	if (!s->tls) {
+		after_write(s);
+	} else if (evbuffer_get_length(bufferevent_get_output(bev)) == 0) {
+		set_writing(s, false);
+		flush_output(s); /* the next of it is encrypted only now */
+	}
 }
 
 static void on_output(struct evbuffer *out, const struct evbuffer_cb_info *info, void *arg) {
 	struct stream *s = arg;
 	if (info->n_added == 0 || s->error)
 		return;
-	if (evbuffer_get_length(out) > s->low)
+	(void)out;
+	if (output_length(s) > s->low)
 		s->above = true;
 	if (!s->writing)
 		loop_defer(s->loop, &s->flush, on_flush, s);
@@ -360,22 +524,43 @@ static void on_flush(void *arg) {
 	flush_output(arg);
 }
 
+/* Gives the socket what it takes now. False: the stream has failed. */
+static bool write_wire(struct stream *s) {
+	struct evbuffer *out = wire_out(s);
+	if (evbuffer_get_length(out) == 0)
+		return true;
+	evbuffer_unfreeze(out, 1);
+	int n = evbuffer_write_atmost(out, bufferevent_getfd(s->bev), WRITE_MOST);
+	int error = errno;
+	evbuffer_freeze(out, 1);
+	if (n >= 0 || error == EAGAIN || error == EINTR)
+		return true;
+	fail(s, error);
+	return false;
+}
+
+/* Moves the owner's output to the wire. Nothing leaves in clear once TLS was started. False: the stream has failed. */
+static bool encrypt(struct stream *s) {
+	if (s->security == SECURE && !tls_pipe_write(s->tls, s->out)) {
+		fail(s, EPROTO);
+		return false;
+	}
+	if (s->tls && s->security != SECURE && (s->security == BROKEN || s->state != STREAM_OWNED))
+		evbuffer_drain(s->out, SIZE_MAX);
+	if (s->security == SECURE && s->state == STREAM_FLUSHING && evbuffer_get_length(s->out) == 0)
+		tls_pipe_end(s->tls);
+	return true;
+}
+
 /* Writes what the socket takes now; the bufferevent does the rest when it is writable again. */
 static void flush_output(struct stream *s) {
-	struct evbuffer *out = bufferevent_get_output(s->bev);
 	if (s->error || s->writing)
 		return;
-	if (s->direct && evbuffer_get_length(out) > 0) {
-		evbuffer_unfreeze(out, 1);
-		int n = evbuffer_write_atmost(out, bufferevent_getfd(s->bev), WRITE_MOST);
-		int error = errno;
-		evbuffer_freeze(out, 1);
-		if (n < 0 && error != EAGAIN && error != EINTR) {
-			fail(s, error);
+	do {
+		if (!encrypt(s) || !write_wire(s))
 			return;
-		}
-	}
-	if (evbuffer_get_length(out) > 0)
+	} while (s->security == SECURE && evbuffer_get_length(s->out) > 0 && evbuffer_get_length(wire_out(s)) == 0);
+	if (evbuffer_get_length(wire_out(s)) > 0)
 		set_writing(s, true);
 	after_write(s);
 }
@@ -391,7 +576,9 @@ struct stream *stream_close_after_write(struct stream *s, int64_t linger_us) {
 	deferred_cancel(&s->flush);
 	loop_adopt(s->loop, &s->adopted, end_adopted, s);
 	/* A peer that is blocked in its own write would never read ours: input is taken and dropped from now on. */
-	evbuffer_drain(bufferevent_get_input(s->bev), SIZE_MAX);
+	evbuffer_drain(wire_in(s), SIZE_MAX);
+	evbuffer_drain(s->in, SIZE_MAX);
+	s->stalled = false;
 	s->want_read = true;
 	update_reading(s);
 	s->flush_pending = output_length(s);
@@ -455,16 +642,16 @@ void stream_want_read(struct stream *s, bool want) {
 		return;
 	if (s->in_event)
 		s->unparked = true;
-	else if (input_length(s) > 0 || (s->eof && !s->eof_told))
+	else if (input_length(s) > 0 || s->stalled || (s->eof && !s->eof_told))
 		loop_defer(s->loop, &s->notify, on_notify, s);
 }
 
 struct evbuffer *stream_input(struct stream *s) {
-	return bufferevent_get_input(s->bev);
+	return s->in;
 }
 
 struct evbuffer *stream_output(struct stream *s) {
-	return bufferevent_get_output(s->bev);
+	return s->out;
 }
 
 size_t stream_output_pending(struct stream *s) {
@@ -473,7 +660,8 @@ size_t stream_output_pending(struct stream *s) {
 
 void stream_set_output_low(struct stream *s, size_t low) {
 	s->low = low;
-	bufferevent_setwatermark(s->bev, EV_WRITE, low, 0);
+	if (!s->tls)
+		bufferevent_setwatermark(s->bev, EV_WRITE, low, 0);
 }
 
 int stream_error(const struct stream *s) {

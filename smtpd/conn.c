@@ -412,6 +412,8 @@ static void on_event(void *arg, enum stream_event event) {
 		session_abort(c->session, SESSION_ABORT_IDLE);
 		conn_run(c);
 		break;
+	case STREAM_TLS:
+	case STREAM_TLS_FAILED:
 	case STREAM_ERROR:
 		conn_close(c, "connection error");
 		break;
