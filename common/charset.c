@@ -21,6 +21,7 @@ enum charset {
 	CS_CP932, CS_CP949, CS_ISO_2022_KR, CS_JOHAB, CS_ISO_2022_CN, CS_CP437, CS_CP737, CS_CP775, CS_CP850,
 	CS_CP852, CS_CP855, CS_CP857, CS_CP858, CS_CP860, CS_CP861, CS_CP862, CS_CP863, CS_CP865, CS_IBM866, CS_CP869,
 	CS_CP1125, CS_VISCII, CS_TCVN, CS_ARMSCII_8, CS_GEORGIAN_PS,
+	CS_HZ, /* ours: no converter has it */
 	CS_COUNT,
 };
 
@@ -85,7 +86,8 @@ static const struct label {
 	{"eucjp", CS_EUC_JP_MS}, {"eucjp-ms", CS_EUC_JP_MS}, {"eucjp-win", CS_EUC_JP_MS}, {"euckr", CS_CP949},
 	{"gb18030", CS_GB18030}, {"gb2312", CS_GB18030}, {"gb2312-80", CS_GB18030}, {"gb_2312", CS_GB18030},
 	{"gb_2312-80", CS_GB18030}, {"gbk", CS_GB18030}, {"georgian-ps", CS_GEORGIAN_PS}, {"greek", CS_ISO_8859_7},
-	{"greek8", CS_ISO_8859_7}, {"hebrew", CS_ISO_8859_8}, {"ibm1125", CS_CP1125}, {"ibm437", CS_CP437},
+	{"greek8", CS_ISO_8859_7}, {"hebrew", CS_ISO_8859_8}, {"hz", CS_HZ}, {"hz-gb-2312", CS_HZ},
+	{"ibm1125", CS_CP1125}, {"ibm437", CS_CP437},
 	{"ibm737", CS_CP737}, {"ibm775", CS_CP775}, {"ibm819", CS_CP1252}, {"ibm850", CS_CP850}, {"ibm852", CS_CP852},
 	{"ibm855", CS_CP855}, {"ibm857", CS_CP857}, {"ibm858", CS_CP858}, {"ibm860", CS_CP860}, {"ibm861", CS_CP861},
 	{"ibm862", CS_CP862}, {"ibm863", CS_CP863}, {"ibm865", CS_CP865}, {"ibm866", CS_IBM866}, {"ibm869", CS_CP869},
@@ -185,6 +187,8 @@ const char *text_charset_iconv(const char *label, size_t n) {
 static iconv_t descriptors[CS_COUNT];
 
 static iconv_t charset_open(enum charset cs) {
+	if (!iconv_names[cs])
+		return (iconv_t)-1;
 	if (descriptors[cs] == NOT_OPENED)
 		descriptors[cs] = iconv_open("UTF-8", iconv_names[cs]);
 	return descriptors[cs];
@@ -282,7 +286,40 @@ static int append_utf16(struct buf *out, char *in, size_t n, bool strip_controls
 		cs = CS_UTF_16BE;
 	if (n >= 2 && (cs == CS_UTF_16BE || ((uint8_t)in[0] == 0xff && (uint8_t)in[1] == 0xfe)))
 		in += 2, n -= 2;
+	else
+		*bad = true;
 	return append_iconv(out, cs, in, n, strip_controls, bad);
+}
+
+/* HZ (RFC 1843): GB 2312 in seven bits, between "~{" and "~}", to the same in eight. "~~" is '~', "~" before a line
+ * end joins two lines, and a line end leaves GB. Never longer than what came; returns its length. */
+static size_t hz_to_gb(const char *p, size_t n, char *out) {
+	size_t len = 0;
+	bool gb = false;
+	for (size_t i = 0; i < n; i++) {
+		char c = p[i], next = i + 1 < n ? p[i + 1] : '\0';
+		if (c == '~' && (next == '{' || next == '}')) {
+			gb = next == '{';
+			i++;
+		} else if (c == '~' && !gb && next == '~') {
+			out[len++] = p[i++];
+		} else if (c == '~' && !gb && (next == '\n' || next == '\r')) {
+			i += next == '\r' && i + 2 < n && p[i + 2] == '\n' ? 2 : 1;
+		} else if (gb && c > ' ' && next > ' ') {
+			out[len++] = (char)(c | 0x80);
+			out[len++] = (char)(next | 0x80);
+			i++;
+		} else {
+			gb = gb && c != '\n';
+			out[len++] = c;
+		}
+	}
+	return len;
+}
+
+static int append_hz(struct buf *out, const char *p, size_t n, bool strip_controls, bool *bad) {
+	cleanup(freep) char *gb = xmalloc(n);
+	return append_iconv(out, CS_GB18030, gb, hz_to_gb(p, n, gb), strip_controls, bad);
 }
 
 bool text_append_charset_check(struct buf *out, const char *charset, const char *p, size_t n, bool strip_controls,
@@ -293,7 +330,7 @@ bool text_append_charset_check(struct buf *out, const char *charset, const char 
 		*ret_bad = false;
 		return known;
 	}
-	if (cs > CS_UTF_16 && cs != CS_COUNT && charset_open(cs) == (iconv_t)-1)
+	if (cs > CS_UTF_16 && cs < CS_HZ && charset_open(cs) == (iconv_t)-1)
 		known = false, cs = CS_COUNT; /* this system has no such converter */
 	switch (cs) {
 	case CS_UTF_8:
@@ -314,8 +351,15 @@ bool text_append_charset_check(struct buf *out, const char *charset, const char 
 			text_append_clean(out, p, n, strip_controls);
 		} else {
 			bad = true;
-			append_1252(out, p, n, strip_controls);
+			cs = charset_find(text_charset_guess(p, n), sizeof "windows-125x" - 1);
+			if (cs == CS_CP1252)
+				append_1252(out, p, n, strip_controls);
+			else
+				append_iconv(out, cs, (char *)(uintptr_t)p, n, strip_controls, &bad);
 		}
+		break;
+	case CS_HZ:
+		append_hz(out, p, n, strip_controls, &bad);
 		break;
 	default:
 		append_iconv(out, cs, (char *)(uintptr_t)p, n, strip_controls, &bad);

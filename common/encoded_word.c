@@ -176,10 +176,10 @@ static bool looks_like_iso2022(const char *fallback, const char *p, size_t n) {
 	return true;
 }
 
-/* The charset for raw octets that are not UTF-8. */
-static const char *fallback_for(const char *charset) {
+/* The charset for raw octets that are not UTF-8: guessed once for the whole value. */
+static const char *fallback_for(const char *charset, const char *p, size_t n) {
 	const char *name = charset ? text_charset_iconv(charset, strlen(charset)) : NULL;
-	return !name || strcmp(name, "UTF-8") == 0 || strcmp(name, "US-ASCII") == 0 ? "windows-1252" : charset;
+	return !name || strcmp(name, "UTF-8") == 0 || strcmp(name, "US-ASCII") == 0 ? text_charset_guess(p, n) : charset;
 }
 
 int text_append_header(struct buf *out, const char *p, size_t n, const char *fallback_charset) {
@@ -193,7 +193,7 @@ int text_append_header(struct buf *out, const char *p, size_t n, const char *fal
 	if (utf8 && !memchr(p, '\n', n) && !memmem(p, n, "=?", 2))
 		return text_append_line(out, p, n);
 
-	struct decoder d = {.fallback = utf8 ? NULL : fallback_for(fallback_charset), .raw_is_utf8 = utf8};
+	struct decoder d = {.fallback = utf8 ? NULL : fallback_for(fallback_charset, p, n), .raw_is_utf8 = utf8};
 	buf_init(&d.line, n * 4 + 64);
 	buf_init(&d.octets, n + 128);
 	decode_value(&d, p, n);
@@ -213,7 +213,7 @@ int text_append_unfolded(struct buf *out, const char *p, size_t n, const char *f
 	bool utf8 = text_utf8_valid(p, n);
 	if (utf8 && (n == 0 || !memchr(p, '\n', n)))
 		return text_append_line(out, p, n);
-	struct decoder d = {.fallback = utf8 ? NULL : fallback_for(fallback_charset), .raw_is_utf8 = utf8};
+	struct decoder d = {.fallback = utf8 ? NULL : fallback_for(fallback_charset, p, n), .raw_is_utf8 = utf8};
 	buf_init(&d.line, n * 4 + 64);
 	add_raw(&d, p, n);
 	int r = text_append_line(out, d.line.data, d.line.len);

@@ -16,20 +16,22 @@ int text_append_line(struct buf *out, const char *p, size_t n);
 /* At most max of the n octets, ending between two characters. */
 size_t text_cut(const char *p, size_t n, size_t max);
 /* Converts from the named charset (any label of ours; case-blind) with U+FFFD for what does not convert. Unknown
- * label, or NULL: UTF-8 if valid, else windows-1252. Returns whether the label was known. The output is clean as
- * above. */
+ * label, or NULL: UTF-8 if valid, else text_charset_guess(). Returns whether the label was known. The output is
+ * clean as above. */
 bool text_append_charset(struct buf *out, const char *charset, const char *p, size_t n, bool strip_controls);
 /* The same; *ret_bad: octets that the charset does not have were met (or, without a charset, the text was not
- * UTF-8). */
+ * UTF-8; or UTF-16 did not say its byte order, and little endian was assumed). */
 bool text_append_charset_check(struct buf *out, const char *charset, const char *p, size_t n, bool strip_controls,
                                bool *ret_bad);
 /* The name that iconv knows the label by ("windows-31j": "CP932"), or NULL: not one of ours, or a label that is not
  * a label. */
 const char *text_charset_iconv(const char *label, size_t n);
+/* "windows-1251" or "windows-1252": which are these octets, which nobody declared and which are not UTF-8? One pass. */
+const char *text_charset_guess(const char *p, size_t n);
 /* Opens every charset once and keeps it, so that a process which may open no files afterwards can still convert. */
 void text_charsets_load(void);
 /* A header value: unfolded, RFC 2047 encoded words decoded (adjacent words of one charset are joined before
- * conversion), raw 8-bit octets as UTF-8, else fallback_charset (NULL: windows-1252). Always one line: CR, LF and
+ * conversion), raw 8-bit octets as UTF-8, else fallback_charset (NULL, or one that cannot be: the guess). Always one line: CR, LF and
  * controls become blanks. */
 int text_append_header(struct buf *out, const char *p, size_t n, const char *fallback_charset);
 

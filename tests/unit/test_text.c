@@ -131,6 +131,18 @@ static const struct {
 	{"no-such-charset-with-a-name-longer-than-any-label-could-be", "\xe9", "é", false, true},
 	{NULL, "\xc3\xa9", "é", false, false},
 	{NULL, "\xe9\x93", "é“", false, true},
+	/* nobody said what: letters above 0x7f in rows are Cyrillic, among others they are Western */
+	{NULL, "\xcf\xf0\xe8\xe2\xe5\xf2!", "Привет!", false, true},
+	{"us-ascii", "Re: \xef\xf0\xe8\xe2\xb3\xf2", "Re: привіт", true, true},
+	{NULL, "Pr\xe4sident, \xe0 c\xf4t\xe9", "Präsident, à côté", false, true},
+	{NULL, "\xe8 \xe0 \xf2", "è à ò", false, true},
+	{NULL, "\x80\x80 \xbc\xbd", "€€ ¼½", false, true},
+	{"x-unknown", "\xd3\xed\xe8 \xd3\xed\xe8 caf\xe9", "Уни Уни cafй", true, true},
+	/* RFC 1843 */
+	{"hz-gb-2312", "a~{Dc:C~}b~~", "a你好b~", true, false},
+	{"HZ", "~{Dc:C\n~{Dc", "你好\n你", true, false},
+	{"hz", "a~\nb~\r\nc~x", "abc~x", true, false},
+	{"hz", "~{D", "D", true, false},
 };
 
 static void test_charsets(void **state) {
@@ -158,7 +170,7 @@ static void test_utf16(void **state) {
 	} rows[] = {
 		{"utf-16", "\xff\xfe\x1f\x04", 4, "П", false},
 		{"utf-16", "\xfe\xff\x04\x1f", 4, "П", false},
-		{"utf-16", "\x1f\x04", 2, "П", false}, /* no mark: little endian */
+		{"utf-16", "\x1f\x04", 2, "П", true}, /* no mark: little endian */
 		{"utf-16be", "\x04\x1f", 2, "П", false},
 		{"utf-16le", "\x00\x00", 2, FFFD, false},
 		{"utf-16le", "\x00\xd8x\x00", 4, FFFD "x", true}, /* a lone surrogate */
@@ -256,7 +268,10 @@ static const struct {
 	{"caf\xc3\xa9", NULL, "café"},
 	{"caf\xe9 \x93x\x94", NULL, "café “x”"},
 	{"\xcf\xf0\xe8", "windows-1251", "При"},
-	{"\xcf\xf0\xe8", "no-such", "Ïðè"},
+	{"\xcf\xf0\xe8", "no-such", "При"},
+	{"\xcf\xf0\xe8", NULL, "При"},
+	{"\xcf\xf0\xe8", "utf-8", "При"},
+	{"M\xfcller \xfc", "us-ascii", "Müller ü"},
 	{"\xcf\xf0 =?utf-8?q?=C3=A9?= \xe8", "windows-1251", "Пр é и"},
 	{"\x1b$B$3$s\x1b(B", "iso-2022-jp", "こん"},
 };
