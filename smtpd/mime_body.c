@@ -5,6 +5,7 @@
  * limits->text, and what is over is not even decoded. */
 #include "smtpd/html_text.h"
 #include "smtpd/mime_private.h"
+#include "smtpd/mime_uu.h"
 
 #include <strings.h>
 
@@ -177,9 +178,11 @@ static void join_text(struct buf *b, size_t start) {
 	buf_commit(b, gap);
 }
 
-/* The body's ceiling is above the cap by what the most expanding charset makes of twice the cap (UTF-16 halves), so
- * that the cut is made here, between two characters, and never by the buffer. */
-static void append_text(struct mime_walk *w, struct mime_entity *e, struct buf *body, size_t start, size_t end) {
+/* A piece of a part's text; what `body` had before the part ends at part_start. The body's ceiling is above the cap by
+ * what the most expanding charset makes of twice the cap (UTF-16 halves), so that the cut is made here, between two
+ * characters, and never by the buffer. */
+static void append_text(struct mime_walk *w, struct mime_entity *e, struct buf *body, size_t part_start, size_t start,
+                        size_t end) {
 	bool cut = false;
 	size_t before = body->len, room = w->limits->text - min_of(before, w->limits->text);
 	if (start == end)
@@ -190,7 +193,8 @@ static void append_text(struct mime_walk *w, struct mime_entity *e, struct buf *
 	}
 	struct slice octets = decode_text(w, e, start, end, room * 2, &cut);
 	convert_text(w, e, octets, body);
-	join_text(body, before);
+	if (before == part_start)
+		join_text(body, before);
 	if (body->len > w->limits->text) {
 		body->len = text_cut(body->data, body->len, w->limits->text);
 		body->data[body->len] = '\0';
@@ -200,15 +204,39 @@ static void append_text(struct mime_walk *w, struct mime_entity *e, struct buf *
 		message_warn(w->msg, "text_cut");
 }
 
+static void add_uuencoded(struct mime_walk *w, const struct mime_uu *uu) {
+	struct mime_entity e = {.type = xstrdup("application/octet-stream"), .encoding = TRANSFER_UU, .media = MEDIA_OTHER};
+	buf_reset(&w->raw);
+	text_append_header(&w->raw, uu->name.p, uu->name.n, w->charset);
+	e.name = w->raw.len ? xstrndup(w->raw.data, w->raw.len) : NULL;
+	message_warn(w->msg, "uuencoded_attachment");
+	add_part(w, &e, CONTAINER_NONE, uu->start, uu->end);
+	mime_entity_fini(&e);
+}
+
+/* Files in the text become attachments and leave it. Only where the text stands as it is in the source, since the
+ * part table has one encoding a part. */
+static void add_plain_text(struct mime_walk *w, struct mime_entity *e, size_t start, size_t end) {
+	size_t part_start = w->text.len;
+	struct mime_uu uu;
+	while (e->encoding == TRANSFER_IDENTITY && w->msg->parts.count < PART_TABLE_MAX &&
+	       mime_uu_find(slice_of(w->source, end), start, &uu)) {
+		append_text(w, e, &w->text, part_start, start, uu.start);
+		add_uuencoded(w, &uu);
+		start = uu.end;
+	}
+	append_text(w, e, &w->text, part_start, start, end);
+}
+
 static void add_text(struct mime_walk *w, struct mime_entity *e, size_t start, size_t end) {
 	if (!w->charset && e->charset && text_charset_iconv(e->charset, strlen(e->charset)))
 		w->charset = xstrdup(e->charset);
 	if (e->media == MEDIA_HTML) {
 		w->has_html = true;
-		append_text(w, e, &w->html, start, end);
+		append_text(w, e, &w->html, w->html.len, start, end);
 	} else {
 		w->has_text = true;
-		append_text(w, e, &w->text, start, end);
+		add_plain_text(w, e, start, end);
 	}
 }
 
