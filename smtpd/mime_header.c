@@ -106,10 +106,12 @@ static bool next_field(struct mime_walk *w, struct text_field *ret) {
 static void read_fields(struct mime_walk *w, bool top, struct part_fields *ret) {
 	size_t block = 0; /* octets of fields, of each no more than may be read */
 	unsigned count = 0;
+	bool spent = false;
 	struct text_field f;
 	for (size_t start = w->at; next_field(w, &f); start = w->at) {
 		block += min_of(w->at - start, w->limits->field);
 		if (count >= w->limits->fields_entity || w->fields >= w->limits->fields_message) {
+			spent = w->fields >= w->limits->fields_message;
 			message_warn(w->msg, "too_many_headers");
 			continue;
 		}
@@ -131,7 +133,7 @@ static void read_fields(struct mime_walk *w, bool top, struct part_fields *ret) 
 		note_field(w, &f, ret);
 	}
 	/* A part whose fields nobody may read any more is better not shown as something it is not. */
-	if (w->fields >= w->limits->fields_message && !top)
+	if (spent && !top)
 		w->stopped = true;
 }
 
@@ -241,6 +243,15 @@ static char *take_name(struct mime_walk *w, GMimeParamList *list, const char *pa
 	return w->raw.len ? xstrndup(w->raw.data, w->raw.len) : NULL;
 }
 
+/* Without the comment or the next word that GMime leaves on it. */
+static char *take_charset(struct mime_walk *w, GMimeParamList *list) {
+	char *charset = take_parameter(w, list, "charset");
+	size_t blank = charset ? strspn(charset, " ") : 0;
+	if (charset)
+		charset[blank + strcspn(charset + blank, " (")] = '\0';
+	return charset;
+}
+
 static void take_boundary(struct mime_walk *w, struct mime_entity *e, GMimeParamList *list) {
 	char *b = list ? take_parameter(w, list, "boundary") : NULL;
 	size_t n = b ? strlen(b) : 0;
@@ -289,7 +300,7 @@ static void read_content_type(struct mime_walk *w, struct slice value, struct mi
 	GMimeParamList *list = read_parameters(w, line, from);
 	if (list) {
 		if (e->media <= MEDIA_OTHER_TEXT)
-			e->charset = take_parameter(w, list, "charset");
+			e->charset = take_charset(w, list);
 		e->name = take_name(w, list, "name");
 	}
 	if (e->media == MEDIA_MULTIPART)

@@ -7,6 +7,7 @@
 #include "common/text.h"
 
 #define LABEL_MAX 64
+#define SECTION_DIGITS_MAX 4
 #define SEMICOLONS_FACTOR 4 /* inside quotes, where GMime may see them as separators after all */
 
 void prescan_source(const char *p, size_t n, struct prescan_source *ret) {
@@ -93,22 +94,47 @@ static bool opens_extended(struct rewrite *w, const char *p, size_t i) {
 	return first;
 }
 
+/* The '*' of an attribute whose section is none of RFC 2231's ("name*-1", "name*x", numbers beyond any count): GMime
+ * makes an empty parameter of it, under the name before the '*', which hides the real one. NULL: there is none. */
+static const char *odd_section(const char *p, size_t n) {
+	const char *star = n > 0 ? memchr(p, '*', n) : NULL;
+	if (!star)
+		return NULL;
+	const char *end = p + n, *at = star + 1;
+	while (end > at && end[-1] == ' ')
+		end--;
+	while (at < end && *at >= '0' && *at <= '9')
+		at++;
+	size_t digits = (size_t)(at - star) - 1;
+	at += digits > 0 && at < end && *at == '*';
+	return at == end && digits <= SECTION_DIGITS_MAX ? NULL : star;
+}
+
 static size_t unquoted_semicolon(const char *p, size_t n) {
 	const char *semicolon = n > 0 ? memchr(p, ';', n) : NULL;
 	return semicolon ? (size_t)(semicolon - p) : n;
 }
 
 static void rewrite_all(struct rewrite *w, const char *p, size_t n) {
-	bool quoted = false;
-	size_t run = 0;
+	bool quoted = false, in_name = true;
+	size_t run = 0, name = 0;
 	for (size_t i = 0; i < n; i++) {
 		char c = p[i];
+		const char *odd = c == '=' && in_name && !quoted ? odd_section(p + name, i - name) : NULL;
+		in_name = in_name && c != '=';
+		if (odd) {
+			buf_append(w->out, p + run, (size_t)(odd - p) - run);
+			buf_append_char(w->out, '_');
+			run = (size_t)(odd - p) + 1;
+		}
 		if (c == '\\' && quoted) {
 			i++;
 		} else if (c == '"') {
 			quoted = !quoted;
 		} else if (c == ';' && !quoted) {
 			w->ret->count++;
+			in_name = true;
+			name = i + 1;
 		} else if (c == '=' && i + 1 < n && p[i + 1] == '?') {
 			buf_append(w->out, p + run, i - run);
 			buf_append_str(w->out, PRESCAN_MASK);

@@ -27,7 +27,8 @@ struct prescan_parameters {
 
 /* Copies a Content-Type or Content-Disposition value (one line of clean UTF-8, text_append_unfolded()) to `out`,
  * changed so that GMime gives back what the sender meant, whatever its version: "=?" becomes PRESCAN_MASK, so that
- * it decodes no RFC 2047 word itself, and charsets of RFC 2231 values get the names that iconv has. */
+ * it decodes no RFC 2047 word itself, charsets of RFC 2231 values get the names that iconv has, and the '*' of a
+ * section that is none becomes '_', so that it belongs to no parameter. */
 #define PRESCAN_MASK "=\x01"
 enum prescan_verdict prescan_parameters(const char *p, size_t n, unsigned max, struct buf *out,
                                          struct prescan_parameters *ret);
