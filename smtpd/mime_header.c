@@ -198,12 +198,14 @@ static GMimeParamList *read_parameters(struct mime_walk *w, struct slice line, s
 	if (semicolon && semicolon < equals)
 		start = (size_t)(semicolon - line.p) + 1;
 	buf_reset(&w->raw);
-	if (prescan_parameters(line.p + start, line.n - start, w->limits->parameters - 1, &w->raw, &seen) == PRESCAN_BARE) {
+	if (prescan_parameters(line.p + start, line.n - start, w->limits->parameters, &w->raw, &seen) == PRESCAN_BARE) {
 		message_warn(w->msg, "too_many_parameters");
 		return NULL;
 	}
 	if (seen.unknown_charset)
 		message_warn(w->msg, "unknown_charset");
+	if (seen.conflicting)
+		message_warn(w->msg, "conflicting_parameter");
 	return w->raw.len ? g_mime_param_list_parse(parser_options, w->raw.data) : NULL;
 }
 

@@ -6,6 +6,8 @@
 
 #include "common/text.h"
 
+#include <strings.h>
+
 #define LABEL_MAX 64
 #define SECTION_DIGITS_MAX 4
 #define SEMICOLONS_FACTOR 4 /* inside quotes, where GMime may see them as separators after all */
@@ -49,19 +51,79 @@ unsigned prescan_groups(const char *p, size_t n) {
 	return colons;
 }
 
-struct rewrite {
-	struct buf *out;
-	struct prescan_parameters *ret;
-	bool first_segment; /* none with a number has been seen, so the next extended value names a charset */
-};
-
 static bool is_label_char(char c) {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("._:-+/", c);
 }
 
+enum { SECTION_NONE = -1, SECTION_ODD = -2 };
+
+/* One parameter as it stands between two ';'. */
+struct parameter {
+	const char *p;
+	size_t n, name, value; /* octets of the name without its section; where the value begins, n: there is none */
+	int section;           /* of RFC 2231 3: "name*2=" */
+	bool extended;         /* RFC 2231 4: "name*=", "name*2*=" */
+	bool written;
+};
+
+/* What follows the first '*' of the name. Sections that are none ("name*-1", "name*x", numbers beyond any count) would
+ * hide the real ones: GMime makes an empty parameter of them. */
+static void read_section(struct parameter *a, const char *p, const char *end) {
+	int number = 0, digits = 0;
+	for (; p < end && *p >= '0' && *p <= '9' && digits <= SECTION_DIGITS_MAX; p++, digits++)
+		number = number * 10 + (*p - '0');
+	a->section = digits == 0 ? SECTION_NONE : number;
+	a->extended = digits == 0 || (p < end && *p == '*');
+	p += digits > 0 && a->extended;
+	if (p < end || digits > SECTION_DIGITS_MAX)
+		a->section = SECTION_ODD;
+}
+
+static void read_parameter(struct parameter *a, const char *p, size_t n) {
+	*a = (struct parameter){.p = p, .n = n, .value = n, .section = SECTION_NONE};
+	const char *equals = n > 0 ? memchr(p, '=', n) : NULL;
+	if (!equals)
+		return;
+	const char *end = equals, *star = memchr(p, '*', (size_t)(equals - p));
+	while (end > p && end[-1] == ' ')
+		end--;
+	a->value = (size_t)(equals - p) + 1;
+	while (a->value < n && p[a->value] == ' ')
+		a->value++;
+	a->name = (size_t)((star ? star : end) - p);
+	if (star)
+		read_section(a, star + 1, end);
+}
+
+static bool all_blanks(const char *p, size_t n) {
+	while (n > 0 && (p[n - 1] == ' ' || p[n - 1] == '\t'))
+		n--;
+	return n == 0;
+}
+
+/* Cuts at every ';' outside quotes; what is empty is left out. Returns how many there are, at most one more than
+ * `max`. */
+static unsigned split_parameters(const char *p, size_t n, unsigned max, struct parameter *ret) {
+	unsigned count = 0;
+	bool quoted = false;
+	size_t start = 0;
+	for (size_t i = 0; i <= n && count <= max; i++) {
+		if (i < n && p[i] == '\\' && quoted && i + 1 < n) {
+			i++;
+		} else if (i < n && p[i] == '"') {
+			quoted = !quoted;
+		} else if (i == n || (p[i] == ';' && !quoted)) {
+			if (!all_blanks(p + start, i - start))
+				read_parameter(&ret[count++], p + start, i - start);
+			start = i + 1;
+		}
+	}
+	return count;
+}
+
 /* ext-value = charset "'" [language] "'" octets (RFC 2231 4). Writes our name for the charset; returns how much it
  * replaces. */
-static size_t rewrite_charset(struct rewrite *w, const char *p, size_t n) {
+static size_t write_charset(const char *p, size_t n, struct buf *out, struct prescan_parameters *ret) {
 	size_t quote = n > 0 && *p == '"' ? 1 : 0, end = quote;
 	while (end < n && end - quote < LABEL_MAX && p[end] && is_label_char(p[end]))
 		end++;
@@ -69,45 +131,74 @@ static size_t rewrite_charset(struct rewrite *w, const char *p, size_t n) {
 		return 0;
 	const char *name = text_charset_iconv(p + quote, end - quote);
 	if (!name) {
-		w->ret->unknown_charset = true;
+		ret->unknown_charset = true;
 		name = "UTF-8";
 	}
-	buf_append(w->out, p, quote);
-	buf_append_str(w->out, name);
+	buf_append(out, p, quote);
+	buf_append_str(out, name);
 	return end;
 }
 
-/* Is the '=' at p[i] that of "name*=" or "name*0*="? */
-static bool opens_extended(struct rewrite *w, const char *p, size_t i) {
-	while (i > 0 && p[i - 1] == ' ')
-		i--;
-	if (i == 0 || p[i - 1] != '*')
-		return false;
-	size_t digits = --i;
-	while (digits > 0 && p[digits - 1] >= '0' && p[digits - 1] <= '9')
-		digits--;
-	if (digits == i || digits == 0 || p[digits - 1] != '*')
-		return true; /* one value */
-	bool zero = i - digits == 1 && p[digits] == '0';
-	bool first = zero || w->first_segment;
-	w->first_segment = false;
-	return first;
+static void write_masked(const char *p, size_t n, struct buf *out) {
+	size_t run = 0;
+	for (size_t i = 0; i + 1 < n; i++)
+		if (p[i] == '=' && p[i + 1] == '?') {
+			buf_append(out, p + run, i - run);
+			buf_append_str(out, PRESCAN_MASK);
+			run = i + 2;
+			i++;
+		}
+	buf_append(out, p + run, n - run);
 }
 
-/* The '*' of an attribute whose section is none of RFC 2231's ("name*-1", "name*x", numbers beyond any count): GMime
- * makes an empty parameter of it, under the name before the '*', which hides the real one. NULL: there is none. */
-static const char *odd_section(const char *p, size_t n) {
-	const char *star = n > 0 ? memchr(p, '*', n) : NULL;
-	if (!star)
-		return NULL;
-	const char *end = p + n, *at = star + 1;
-	while (end > at && end[-1] == ' ')
-		end--;
-	while (at < end && *at >= '0' && *at <= '9')
+/* `first`: of its sections, the one that names the charset of all. */
+static void write_parameter(struct parameter *a, bool first, struct buf *out, struct prescan_parameters *ret) {
+	a->written = true;
+	if (ret->count++ > 0)
+		buf_append_char(out, ';');
+	buf_append(out, a->p, a->name);
+	size_t at = a->name;
+	if (a->section == SECTION_ODD) {
+		buf_append_char(out, '_');
 		at++;
-	size_t digits = (size_t)(at - star) - 1;
-	at += digits > 0 && at < end && *at == '*';
-	return at == end && digits <= SECTION_DIGITS_MAX ? NULL : star;
+	}
+	buf_append(out, a->p + at, a->value - at);
+	at = a->value;
+	if (a->extended && first && a->section != SECTION_ODD)
+		at += write_charset(a->p + at, a->n - at, out, ret);
+	write_masked(a->p + at, a->n - at, out);
+}
+
+static struct slice parameter_name(const struct parameter *a) {
+	struct slice name = slice_of(a->p, a->name);
+	while (name.n > 0 && *name.p == ' ')
+		name.p++, name.n--;
+	return name;
+}
+
+static bool same_name(const struct parameter *a, const struct parameter *b) {
+	struct slice x = parameter_name(a), y = parameter_name(b);
+	return x.n == y.n && strncasecmp(x.p, y.p, x.n) == 0;
+}
+
+/* The sections of one parameter in the order of their numbers, whatever their order was (RFC 2231 3); GMime looks for
+ * the charset in the one that comes first. Of two with the same number the first counts. */
+static void write_sections(struct parameter *all, unsigned count, struct parameter *one, struct buf *out,
+                           struct prescan_parameters *ret) {
+	int last = -1;
+	for (;;) {
+		struct parameter *next = NULL;
+		for (struct parameter *a = one; a < all + count; a++)
+			if (a->section > last && !a->written && same_name(a, one) && (!next || a->section < next->section))
+				next = a;
+		if (!next)
+			break;
+		write_parameter(next, last < 0, out, ret);
+		last = next->section;
+	}
+	for (struct parameter *a = one; a < all + count; a++)
+		if (a->section >= 0 && !a->written && same_name(a, one))
+			a->written = ret->conflicting = true;
 }
 
 static size_t unquoted_semicolon(const char *p, size_t n) {
@@ -115,62 +206,26 @@ static size_t unquoted_semicolon(const char *p, size_t n) {
 	return semicolon ? (size_t)(semicolon - p) : n;
 }
 
-static void rewrite_all(struct rewrite *w, const char *p, size_t n) {
-	bool quoted = false, in_name = true;
-	size_t run = 0, name = 0;
-	for (size_t i = 0; i < n; i++) {
-		char c = p[i];
-		const char *odd = c == '=' && in_name && !quoted ? odd_section(p + name, i - name) : NULL;
-		in_name = in_name && c != '=';
-		if (odd) {
-			buf_append(w->out, p + run, (size_t)(odd - p) - run);
-			buf_append_char(w->out, '_');
-			run = (size_t)(odd - p) + 1;
-		}
-		if (c == '\\' && quoted) {
-			i++;
-		} else if (c == '"') {
-			quoted = !quoted;
-		} else if (c == ';' && !quoted) {
-			w->ret->count++;
-			in_name = true;
-			name = i + 1;
-		} else if (c == '=' && i + 1 < n && p[i + 1] == '?') {
-			buf_append(w->out, p + run, i - run);
-			buf_append_str(w->out, PRESCAN_MASK);
-			run = i + 2;
-			i++;
-		} else if (c == '=' && !quoted && opens_extended(w, p, i)) {
-			size_t value = i + 1;
-			while (value < n && p[value] == ' ')
-				value++;
-			buf_append(w->out, p + run, value - run);
-			run = value + rewrite_charset(w, p + value, n - value);
-			i = value - 1;
-			if (run > value) {
-				quoted = p[value] == '"';
-				i = run - 1;
-			}
-		}
-	}
-	buf_append(w->out, p + min_of(run, n), n - min_of(run, n));
-}
-
 enum prescan_verdict prescan_parameters(const char *p, size_t n, unsigned max, struct buf *out,
                                         struct prescan_parameters *ret) {
-	struct rewrite w = {out, ret, true};
-	size_t start = out->len, semicolons = 0;
+	struct parameter all[PRESCAN_PARAMETERS_MAX + 1];
+	size_t semicolons = 0;
+	max = min_of(max, (unsigned)PRESCAN_PARAMETERS_MAX);
 	*ret = (struct prescan_parameters){0};
 	for (size_t i = 0; i < n; i++)
 		semicolons += p[i] == ';';
-	if (semicolons <= (size_t)max * SEMICOLONS_FACTOR)
-		rewrite_all(&w, p, n);
-	if (semicolons > (size_t)max * SEMICOLONS_FACTOR || ret->count > max) {
-		out->len = start;
-		if (out->data)
-			out->data[start] = '\0';
+	unsigned count = semicolons <= (size_t)max * SEMICOLONS_FACTOR ? split_parameters(p, n, max, all) : max + 1;
+	if (count > max) {
 		buf_append(out, p, unquoted_semicolon(p, n));
 		return PRESCAN_BARE;
+	}
+	for (struct parameter *a = all; a < all + count; a++) {
+		if (a->written)
+			continue;
+		if (a->section >= 0)
+			write_sections(all, count, a, out, ret);
+		else
+			write_parameter(a, true, out, ret);
 	}
 	return PRESCAN_OK;
 }

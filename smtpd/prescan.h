@@ -21,14 +21,17 @@ enum prescan_verdict {
 };
 
 struct prescan_parameters {
-	unsigned count;          /* ';' outside quotes */
+	unsigned count;          /* that were written */
 	bool unknown_charset;    /* an RFC 2231 value in a charset that is not ours */
+	bool conflicting;        /* a section came twice */
 };
 
-/* Copies a Content-Type or Content-Disposition value (one line of clean UTF-8, text_append_unfolded()) to `out`,
- * changed so that GMime gives back what the sender meant, whatever its version: "=?" becomes PRESCAN_MASK, so that
- * it decodes no RFC 2047 word itself, charsets of RFC 2231 values get the names that iconv has, and the '*' of a
- * section that is none becomes '_', so that it belongs to no parameter. */
+/* Copies the parameters of a Content-Type or Content-Disposition value (one line of clean UTF-8,
+ * text_append_unfolded(); from behind the first ';') to `out`, changed so that GMime gives back what the sender meant,
+ * whatever its version: "=?" becomes PRESCAN_MASK, so that it decodes no RFC 2047 word itself; RFC 2231 sections come
+ * in the order of their numbers, and the charset they name gets the name that iconv has; the '*' of a section that is
+ * none becomes '_', so that it belongs to no parameter. `max`: at most PRESCAN_PARAMETERS_MAX counts. */
+#define PRESCAN_PARAMETERS_MAX 64
 #define PRESCAN_MASK "=\x01"
 enum prescan_verdict prescan_parameters(const char *p, size_t n, unsigned max, struct buf *out,
                                          struct prescan_parameters *ret);
