@@ -41,7 +41,7 @@ static const struct config_key KEYS[] = {
 	KEY("command_deadline", CONFIG_DURATION, command_deadline, "5m", SECOND, 3600 * SECOND, false, "for the next command, then 421"),
 	KEY("data_deadline", CONFIG_DURATION, data_deadline, "3m", SECOND, 3600 * SECOND, false, "for the next octets of a message"),
 	KEY("store_deadline", CONFIG_DURATION, store_deadline, "10s", SECOND, 300 * SECOND, false,
-	    "from the final dot to the commit, retries included; then 451"),
+	    "from the final dot to the commit, retries included; then 451. Over 1 MB: between two chunks stored"),
 	KEY("store_connections", CONFIG_INT, store_connections, "2", 1, 4, false, "transactions of one worker under way at once"),
 	KEY("parse_deadline", CONFIG_DURATION, parse_deadline, "2s", SECOND / 10, 60 * SECOND, false,
 	    "for parsing one message; then it is stored unparsed"),

@@ -1,7 +1,11 @@
 /* Finished messages -> committed rows (architecture.md, Receiving 3 and 4). One store per lane and worker.
  *
  * Messages gather while earlier batches commit; a batch is one transaction in one round trip: INSERT ... SELECT FROM unnest(),
- * one statement a table. A batch ends at 64 messages or about 1 MB of sources, or because a connection is free. */
+ * one statement a table. A batch ends at 64 messages or about 1 MB of sources, or because a connection is free.
+ *
+ * A message that is longer than a batch may be has a transaction of its own (one for each 16 recipients), into which its source goes
+ * chunk by chunk as the database takes them: memory and the loop's turns do not grow with it. Such transactions leave one connection
+ * to the batches if there are two. */
 #ifndef MINUTEMAIL_STORE_H
 #define MINUTEMAIL_STORE_H
 
@@ -43,7 +47,10 @@ struct store_options {
 	unsigned connections;        /* transactions under way at once, 1..4; default 2 */
 	unsigned batch_messages;     /* 64 */
 	size_t batch_octets;         /* 1 MB */
-	int64_t deadline_us;         /* from store_start() to the verdict, retries included; then 451 */
+	/* From store_start() to the verdict, retries included; then 451. What is longer than batch_octets may take longer, for as
+	 * long as the database goes on taking chunks of one such message or another: its term runs from the last of them, but
+	 * ends STORE_TERM_MAX_US after store_start() at the latest. */
+	int64_t deadline_us;
 };
 
 struct store *store_new(struct loop *, struct pg *, const struct store_options *);   /* borrows pg */
@@ -52,6 +59,9 @@ typedef void store_done(void *arg, enum store_verdict);
 struct store_op *store_start(struct store *, const struct store_request *, store_done *, void *arg);
 struct store_op *store_cancel(struct store_op *);   /* `done` will not run; rows may still be committed */
 bool store_idle(const struct store *);
+
+/* Senders wait 10 minutes for the answer to the final dot (RFC 5321 4.5.3.2.6). */
+#define STORE_TERM_MAX_US ((int64_t)5 * 60 * 1000000)
 
 #define STORE_CHUNK (256 * 1024)      /* raw octets of a message_source row; every chunk but the last is full */
 #define STORE_NEVER_HOUR INT32_MAX    /* expiry_hour of what never expires */

@@ -15,19 +15,21 @@ static void on_pause(void *arg);
 
 /* ---- life ---- */
 
-struct store_batch *store_batch_new(struct store *s) {
-	struct list *l = list_first(&s->spare);
-	struct store_batch *b;
-	if (l) {
-		list_unlink(l);
-		return list_entry(l, struct store_batch, link);
-	}
-	b = xcalloc(1, sizeof(*b));
+static struct store_batch *make(struct store *s) {
+	struct store_batch *b = xcalloc(1, sizeof(*b));
 	b->store = s;
 	list_init(&b->rows);
 	timer_init(&b->pause, s->loop, on_pause, b);
 	pg_params_init(&b->messages);
 	pg_params_init(&b->sources);
+	return b;
+}
+
+struct store_batch *store_batch_new(struct store *s, bool large) {
+	struct list *l = list_first(&s->spare);
+	struct store_batch *b = l ? list_entry(l, struct store_batch, link) : make(s);
+	list_unlink(&b->link);
+	b->large = large;
 	return b;
 }
 
@@ -52,16 +54,29 @@ static void trim(struct pg_params *p) {
 		pg_params_reset(p);
 }
 
-/* Its rows are gone. */
-static void over(struct store_batch *b) {
+static void activate(struct store_batch *b) {
+	struct store *s = b->store;
+	list_append(&s->active, &b->link);
+	s->active_count++;
+	s->active_large += b->large;
+}
+
+static void deactivate(struct store_batch *b) {
 	struct store *s = b->store;
 	list_unlink(&b->link);
 	s->active_count--;
+	s->active_large -= b->large;
+}
+
+/* Its rows are gone. */
+static void over(struct store_batch *b) {
+	struct store *s = b->store;
+	deactivate(b);
 	timer_disarm(&b->pause);
 	trim(&b->messages);
 	trim(&b->sources);
 	b->count = 0;
-	b->in_doubt = b->built = false;
+	b->in_doubt = b->built = b->large = false;
 	b->pause_us = 0;
 	list_append(&s->spare, &b->link);
 	store_pump_later(s);
@@ -129,7 +144,7 @@ static void put_again(struct store_batch *b) {
 }
 
 static void split(struct store_batch *b) {
-	struct store_batch *tail = store_batch_new(b->store);
+	struct store_batch *tail = store_batch_new(b->store, b->large);
 	unsigned half = b->count / 2;
 	tail->in_doubt = b->in_doubt;
 	while (b->count > half) {
@@ -141,8 +156,7 @@ static void split(struct store_batch *b) {
 		list_prepend(&tail->rows, l);
 		tail->count++;
 	}
-	list_unlink(&b->link);
-	b->store->active_count--;
+	deactivate(b);
 	put_again(tail);
 	put_again(b);
 }
@@ -158,8 +172,7 @@ static void isolate(struct store_batch *b, const struct pg_result *r) {
 	} else {
 		log_refusal(LOG_LEVEL_WARNING, "message fields refused by the database, storing its source only", row, r);
 		row->source_only = true;
-		list_unlink(&b->link);
-		b->store->active_count--;
+		deactivate(b);
 		put_again(b);
 	}
 }
@@ -187,6 +200,8 @@ static void on_commit(void *arg, const struct pg_result *r) {
 	b->tx = NULL;
 	switch (r->status) {
 	case PG_OK:
+		if (b->large)
+			b->store->progress_at = clock_mono_us();
 		finish_rows(b, STORE_COMMITTED);
 		break;
 	case PG_ERROR:
@@ -217,11 +232,19 @@ static void drop_dead_rows(struct store_batch *b) {
 	}
 }
 
+void store_batch_unreadable(struct store_op *op, int error) {
+	struct log_line line;
+	log_begin(&line, LOG_LEVEL_ERROR, "spool unreadable");
+	log_errno(&line, error);
+	log_end(&line);
+	op->verdict = STORE_UNAVAILABLE;
+}
+
 static int64_t last_deadline(const struct store_batch *b) {
 	int64_t at = 0;
 	list_for_each (l, &b->rows)
-		at = max_of(at, list_entry(l, struct store_row, link)->op->deadline);
-	return at;
+		at = max_of(at, list_entry(l, struct store_row, link)->op->started);
+	return at + b->store->options.deadline_us;
 }
 
 static bool build(struct store_batch *b) {
@@ -230,11 +253,7 @@ static bool build(struct store_batch *b) {
 	for (drop_dead_rows(b); b->count && !b->built; drop_dead_rows(b)) {
 		r = store_build(b, &bad);
 		if (r < 0) {
-			struct log_line line;
-			log_begin(&line, LOG_LEVEL_ERROR, "spool unreadable");
-			log_errno(&line, r);
-			log_end(&line);
-			bad->verdict = STORE_UNAVAILABLE;
+			store_batch_unreadable(bad, r);
 			continue;
 		}
 		b->built = true;
@@ -242,6 +261,14 @@ static bool build(struct store_batch *b) {
 	return b->count > 0;
 }
 
+static void send_sources(struct store_batch *b) {
+	if (b->chunks)
+		pg_tx_step(b->tx, b->in_doubt ? &STMT_MESSAGE_SOURCE_INSERT_AGAIN : &STMT_MESSAGE_SOURCE_INSERT, &b->sources,
+		           NULL, NULL);
+	store_batch_commit(b);
+}
+
+/* The rows of `messages` go first: what the server may refuse is in them, and 100 MB of source need not be there to learn it. */
 static void send(struct store_batch *b) {
 	struct store *s = b->store;
 	if (!build(b)) {
@@ -249,19 +276,32 @@ static void send(struct store_batch *b) {
 		return;
 	}
 	b->tx = pg_tx_begin(s->pg);
-	/* Requests in it are answered at their own deadlines; the connection is given up at the last of them. */
-	pg_tx_set_deadline(b->tx, max_of(last_deadline(b) - clock_mono_us(), (int64_t)1));
+	/* Requests in it are answered at their own deadlines; the connection is given up at the last of them. A large one's has
+	 * so long for each chunk. */
+	pg_tx_set_deadline(b->tx, b->large ? s->options.deadline_us : max_of(last_deadline(b) - clock_mono_us(), (int64_t)1));
 	pg_tx_step(b->tx, b->in_doubt ? &STMT_MESSAGES_INSERT_AGAIN : &STMT_MESSAGES_INSERT, &b->messages, NULL, NULL);
-	if (b->chunks)
-		pg_tx_step(b->tx, b->in_doubt ? &STMT_MESSAGE_SOURCE_INSERT_AGAIN : &STMT_MESSAGE_SOURCE_INSERT, &b->sources,
-		           NULL, NULL);
+	if (b->large)
+		store_large_send(b);
+	else
+		send_sources(b);
+}
+
+void store_batch_commit(struct store_batch *b) {
+	b->ending = true;
 	pg_tx_commit(b->tx, on_commit, b);
 }
 
 void store_batch_send(struct store_batch *b) {
-	list_append(&b->store->active, &b->link);
-	b->store->active_count++;
+	activate(b);
 	send(b);
+}
+
+void store_batch_stop(struct store_batch *b) {
+	if (!b->tx || b->ending)
+		return;
+	pg_tx_rollback(b->tx);
+	b->tx = NULL;
+	finish_rows(b, STORE_UNAVAILABLE);
 }
 
 static void on_pause(void *arg) {

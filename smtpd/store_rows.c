@@ -1,7 +1,7 @@
 /* Rows of `messages` and `message_source` as statement parameters, column by column (sql/queries/smtpd.sql has the order).
  *
  * Rows of one request stand together in a batch, so each chunk of a source is compressed once for all its recipients. A source
- * that is in a file is read chunk by chunk; what is held at once is the batch's compressed form. */
+ * that is in a file is read chunk by chunk; what is held at once is the batch's compressed form, or of a large batch one chunk's. */
 #include "common/json_out.h"
 #include "common/text.h"
 #include "smtpd/store_private.h"
@@ -162,7 +162,7 @@ struct store_piece {
 	enum mail_codec codec;
 };
 
-static unsigned chunk_count(const struct store_op *op) {
+unsigned store_chunk_count(const struct store_op *op) {
 	return (unsigned)((spool_size(op->request.spool) + STORE_CHUNK - 1) / STORE_CHUNK);
 }
 
@@ -170,7 +170,7 @@ static struct store_piece *reserve_pieces(struct store_batch *b) {
 	struct store *s = b->store;
 	b->chunks = 0;
 	list_for_each (l, &b->rows)
-		b->chunks += chunk_count(row_at(l)->op);
+		b->chunks += store_chunk_count(row_at(l)->op);
 	if (b->chunks > s->pieces_cap) {
 		s->pieces_cap = max_of(b->chunks, 2 * s->pieces_cap);
 		s->pieces = xrealloc(s->pieces, s->pieces_cap * sizeof(*s->pieces));
@@ -196,23 +196,59 @@ static int read_chunk(struct store *s, struct spool *spool, uint64_t offset, siz
 	return 0;
 }
 
-/* One chunk for the rows from `first` to `end`, all of one request. What would be spread over turns, if it came to that. */
-static int put_chunk(struct store_batch *b, struct list *first, struct list *end, unsigned chunk,
-                     struct store_piece **at) {
-	struct store *s = b->store;
-	struct spool *spool = row_at(first)->op->request.spool;
+/* A chunk as it is stored; *ret_n raw octets. */
+static int make_chunk(struct store *s, struct store_op *op, unsigned chunk, struct slice *ret_data, enum mail_codec *ret_codec,
+                      size_t *ret_n) {
+	struct spool *spool = op->request.spool;
 	uint64_t offset = (uint64_t)chunk * STORE_CHUNK;
 	size_t n = (size_t)min_of(spool_size(spool) - offset, (uint64_t)STORE_CHUNK);
 	const char *octets = NULL;
-	struct slice data;
 	int r = read_chunk(s, spool, offset, n, &octets);
 	if (r < 0)
 		return r;
-	enum mail_codec codec = mail_chunk_compress(s->zstd, octets, n, &data);
+	*ret_codec = mail_chunk_compress(s->zstd, octets, n, ret_data);
+	*ret_n = n;
+	return 0;
+}
+
+/* One chunk for the rows from `first` to `end`, all of one request. */
+static int put_chunk(struct store_batch *b, struct list *first, struct list *end, unsigned chunk,
+                     struct store_piece **at) {
+	enum mail_codec codec;
+	struct slice data;
+	size_t n;
+	int r = make_chunk(b->store, row_at(first)->op, chunk, &data, &codec, &n);
+	if (r < 0)
+		return r;
 	for (struct list *l = first; l != end; l = l->next) {
 		pg_elem_bytea(&b->sources, data.p, data.n);
 		*(*at)++ = (struct store_piece){row_at(l), chunk, (uint32_t)n, codec};
 	}
+	return 0;
+}
+
+int store_build_chunk(struct store_batch *b, unsigned chunk) {
+	struct pg_params *p = &b->sources;
+	enum mail_codec codec;
+	struct slice data;
+	size_t n;
+	int r = make_chunk(b->store, row_at(b->rows.next)->op, chunk, &data, &codec, &n);
+	if (r < 0)
+		return r;
+	pg_params_reset(p);
+	pg_param_bytea(p, data.p, data.n);
+	pg_param_int4(p, (int32_t)chunk);
+	pg_param_int2(p, (int16_t)codec);
+	pg_param_int4(p, (int32_t)n);
+	pg_param_array(p, PG_INT2, b->count);
+	list_for_each (l, &b->rows)
+		pg_elem_int(p, PG_INT2, id_bucket(&row_at(l)->recipient->mailbox));
+	pg_param_array(p, PG_UUID, b->count);
+	list_for_each (l, &b->rows)
+		pg_elem_uuid(p, &row_at(l)->recipient->id);
+	pg_param_array(p, PG_INT4, b->count);
+	list_for_each (l, &b->rows)
+		pg_elem_int(p, PG_INT4, store_expiry_hour(row_at(l)->recipient->expires_at));
 	return 0;
 }
 
@@ -224,7 +260,7 @@ static int put_data(struct store_batch *b, struct store_piece *at, struct store_
 		struct list *end = first;
 		while (end != &b->rows && row_at(end)->op == op)
 			end = end->next;
-		for (unsigned chunk = 0; chunk < chunk_count(op); chunk++) {
+		for (unsigned chunk = 0; chunk < store_chunk_count(op); chunk++) {
 			int r = put_chunk(b, first, end, chunk, &at);
 			if (r < 0) {
 				*ret_bad = op;
@@ -267,5 +303,5 @@ static int build_sources(struct store_batch *b, struct store_op **ret_bad) {
 
 int store_build(struct store_batch *b, struct store_op **ret_bad) {
 	build_messages(b);
-	return build_sources(b, ret_bad);
+	return b->large ? 0 : build_sources(b, ret_bad);
 }

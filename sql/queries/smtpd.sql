@@ -41,3 +41,15 @@ select * from unnest($1::bytea[], $2::smallint[], $3::uuid[], $4::int[], $5::int
 insert into message_source (data, bucket, id, chunk, expiry_hour, codec, size)
 select * from unnest($1::bytea[], $2::smallint[], $3::uuid[], $4::int[], $5::int[], $6::smallint[], $7::int[])
 on conflict (bucket, id, chunk, expiry_hour) do update set id = excluded.id
+
+-- One chunk of a large source, its octets said once for all the recipients of the message.
+-- name: message_source_chunk_insert
+insert into message_source (data, bucket, id, chunk, expiry_hour, codec, size)
+select $1::bytea, r.bucket, r.id, $2::int, r.expiry_hour, $3::smallint, $4::int
+from unnest($5::smallint[], $6::uuid[], $7::int[]) as r (bucket, id, expiry_hour)
+
+-- name: message_source_chunk_insert_again
+insert into message_source (data, bucket, id, chunk, expiry_hour, codec, size)
+select $1::bytea, r.bucket, r.id, $2::int, r.expiry_hour, $3::smallint, $4::int
+from unnest($5::smallint[], $6::uuid[], $7::int[]) as r (bucket, id, expiry_hour)
+on conflict (bucket, id, chunk, expiry_hour) do update set id = excluded.id
