@@ -83,6 +83,11 @@ static void worker_stop(void *arg) {
 	server_stop(&d->server);
 }
 
+static void let_go(void *arg) {
+	struct apid *d = arg;
+	daemon_sockets_close(&d->sockets);
+}
+
 /* ---- start-up ---- */
 
 static bool refuse(const char *text) {
@@ -122,7 +127,7 @@ static int run(struct apid *d) {
 	    .metrics = d->metrics,
 	    .pid_file = d->config.pid_file,
 	};
-	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop};
+	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go};
 	return process_run(&options, &ops, d);
 }
 

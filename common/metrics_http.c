@@ -135,12 +135,7 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, so
 		listener_pause(h->listener);
 }
 
-int metrics_http_new(struct loop *loop, const char *address, void (*print)(void *arg, struct buf *), void *arg,
-                     struct metrics_http **ret, const char **ret_error) {
-	int fd;
-	int r = listener_open(address, 1, &fd, ret_error);
-	if (r < 0)
-		return r;
+struct metrics_http *metrics_http_new(struct loop *loop, int fd, void (*print)(void *arg, struct buf *), void *arg) {
 	struct metrics_http *h = xcalloc(1, sizeof(*h));
 	h->loop = loop;
 	h->fd = fd;
@@ -148,8 +143,7 @@ int metrics_http_new(struct loop *loop, const char *address, void (*print)(void 
 	h->arg = arg;
 	list_init(&h->conns);
 	h->listener = listener_new(loop, fd, on_accept, h);
-	*ret = h;
-	return 0;
+	return h;
 }
 
 struct metrics_http *metrics_http_free(struct metrics_http *h) {
@@ -165,8 +159,4 @@ struct metrics_http *metrics_http_free(struct metrics_http *h) {
 	close(h->fd);
 	loop_bury(h->loop, h, free);
 	return NULL;
-}
-
-int metrics_http_fd(const struct metrics_http *h) {
-	return h->fd;
 }

@@ -1,4 +1,4 @@
-/* Master and workers. The master runs a loop of its own and forks between its turns, never inside a callback, so that the child
+/* Master and workers, and the metrics process, which is the slot behind the workers' in the table below. The master runs a loop of its own and forks between its turns, never inside a callback, so that the child
  * can give the master's loop back and return through process_run() into a clean stack: main() tears down in every process,
  * and leak checkers see it.
  *
@@ -10,13 +10,11 @@
  * Invariants: pid != 0 while starting or ready; `announced` once all have been ready; draining: nothing is forked any more. */
 #include "common/process.h"
 
-#include "common/buf.h"
 #include "common/clock.h"
-#include "common/listener.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/metrics.h"
-#include "common/metrics_http.h"
+#include "common/metrics_process.h"
 #include "common/process_sys.h"
 
 #include <event2/event.h>
@@ -54,8 +52,8 @@ struct master {
 	struct loop *loop;
 	int signal_fd;
 	struct event *signal_ev;
-	struct worker *workers;
-	struct metrics_http *http;
+	struct worker *workers;            /* slots */
+	struct metrics_process *exporter; /* NULL: nothing to listen on */
 	struct timer drain_limit;
 	int64_t since;
 	unsigned deaths;
@@ -71,6 +69,7 @@ struct child {
 	int ready_fd;
 	pid_t master_pid;
 	bool reloaded;
+	struct metrics_process *exporter; /* not NULL: this process is the one that serves it */
 	struct loop *loop;
 	struct event *signal_ev;
 	int signal_fd;
@@ -88,11 +87,27 @@ static unsigned worker_count(const struct master *m) {
 	return max_of(m->options->workers, 1u);
 }
 
+static unsigned slot_count(const struct master *m) {
+	return worker_count(m) + (m->exporter != NULL);
+}
+
+static bool is_worker(const struct worker *w) {
+	return w->index < worker_count(w->master);
+}
+
 static unsigned alive_count(const struct master *m) {
 	unsigned n = 0;
 	for (unsigned i = 0; i < worker_count(m); i++)
 		n += m->workers[i].pid != 0;
 	return n;
+}
+
+static bool anyone_alive(const struct master *m) {
+	return alive_count(m) > 0 || (m->exporter && m->workers[worker_count(m)].pid != 0);
+}
+
+static void tell_exporter(struct master *m) {
+	metrics_process_tell(m->exporter, alive_count(m), m->deaths);
 }
 
 static int read_signal(int fd) {
@@ -160,6 +175,17 @@ void process_reset_signals(void) {
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* Workers close each other's sockets themselves; the metrics process needs none. */
+static void child_let_go(struct child *c) {
+	void (*let_go)(void *) = c->ops->let_go;
+	if (!c->exporter)
+		return;
+	if (let_go)
+		let_go(c->arg);
+	c->ops = &METRICS_PROCESS_OPS;
+	c->arg = c->exporter;
+}
+
 static int child_start(struct child *c) {
 	int r = process_drop_user(c->options->user);
 	if (r < 0)
@@ -190,8 +216,14 @@ static void child_ready(struct child *c) {
 }
 
 static int child_run(struct child *c) {
-	snprintf(process_title, sizeof(process_title), "%s %u", c->options->name, c->index);
+	if (c->exporter) {
+		snprintf(process_title, sizeof(process_title), "%s metrics", c->options->name);
+		prctl(PR_SET_NAME, process_title);
+	} else {
+		snprintf(process_title, sizeof(process_title), "%s %u", c->options->name, c->index);
+	}
 	log_set_process(process_title);
+	child_let_go(c);
 	metrics_attach(c->options->metrics, c->index);
 	c->loop = loop_new();
 	timer_init(&c->drain_limit, c->loop, child_drain_late, NULL);
@@ -214,16 +246,24 @@ static int child_run(struct child *c) {
 
 /* ---- the master ---- */
 
+/* Metrics are served for as long as there is a worker. */
+static void end_exporter(struct master *m, int signo) {
+	if (m->exporter && m->workers[worker_count(m)].pid)
+		kill(m->workers[worker_count(m)].pid, signo);
+}
+
 static void begin_drain(struct master *m) {
 	if (m->draining)
 		return;
 	m->draining = true;
 	process_notify("STOPPING=1");
-	for (unsigned i = 0; i < worker_count(m); i++) {
+	for (unsigned i = 0; i < slot_count(m); i++) {
 		m->workers[i].due = false;
 		timer_disarm(&m->workers[i].restart);
 	}
 	signal_workers(m, SIGTERM);
+	if (alive_count(m) == 0)
+		end_exporter(m, SIGTERM);
 	timer_arm(&m->drain_limit, m->options->drain_us);
 }
 
@@ -235,6 +275,7 @@ static void end_now(struct master *m, const char *why) {
 	log_end(&line);
 	m->unclean = true;
 	signal_workers(m, SIGKILL);
+	end_exporter(m, SIGKILL);
 }
 
 static void on_drain_limit(void *arg) {
@@ -292,7 +333,7 @@ static void on_ready(evutil_socket_t fd, short what, void *arg) {
 	forget_pipe(w);
 	if (!w->ready || m->announced || m->draining)
 		return;
-	for (unsigned i = 0; i < worker_count(m); i++)
+	for (unsigned i = 0; i < slot_count(m); i++)
 		if (!m->workers[i].ready)
 			return;
 	announce(m);
@@ -302,7 +343,10 @@ static void log_end_of(const struct worker *w, int status) {
 	struct log_line line;
 	bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
 	log_begin(&line, clean ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, WIFSIGNALED(status) ? "worker died" : "worker ended");
-	log_int(&line, "worker", w->index);
+	if (is_worker(w))
+		log_int(&line, "worker", w->index);
+	else
+		log_str(&line, "process", "metrics");
 	log_int(&line, "pid", w->pid);
 	if (WIFSIGNALED(status)) {
 		log_int(&line, "signal", WTERMSIG(status));
@@ -316,16 +360,20 @@ static void log_end_of(const struct worker *w, int status) {
 static void worker_ended(struct worker *w, int status) {
 	struct master *m = w->master;
 	log_end_of(w, status);
-	metrics_reset_gauges(m->options->metrics, w->index);
+	if (is_worker(w))
+		metrics_reset_gauges(m->options->metrics, w->index);
 	bool was_ready = w->ready, clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
 	w->pid = 0;
 	w->ready = false;
 	forget_pipe(w);
 	/* One that had not started yet had nothing in hand. */
 	m->unclean = m->unclean || (m->draining && was_ready && !clean);
-	if (m->draining)
+	if (m->draining) {
+		if (alive_count(m) == 0)
+			end_exporter(m, SIGTERM);
 		return;
-	m->deaths++;
+	}
+	m->deaths += is_worker(w);
 	if (!m->announced) {
 		m->unclean = true;
 		begin_drain(m);
@@ -339,12 +387,13 @@ static void worker_ended(struct worker *w, int status) {
 
 /* Asks for our workers by pid: other children are not ours to reap. */
 static void reap(struct master *m) {
-	for (unsigned i = 0; i < worker_count(m); i++) {
+	for (unsigned i = 0; i < slot_count(m); i++) {
 		struct worker *w = &m->workers[i];
 		int status;
 		if (w->pid && waitpid(w->pid, &status, WNOHANG) == w->pid)
 			worker_ended(w, status);
 	}
+	tell_exporter(m);
 }
 
 static void on_stop_signal(struct master *m, int signo) {
@@ -380,40 +429,6 @@ static void on_signal(evutil_socket_t fd, short what, void *arg) {
 	}
 }
 
-static void print_metrics(void *arg, struct buf *out) {
-	const struct master *m = arg;
-	const char *name = m->options->name;
-	metrics_print(m->options->metrics, out);
-	buf_printf(out,
-	           "# HELP minutemail_workers Worker processes alive.\n# TYPE minutemail_workers gauge\n"
-	           "minutemail_workers{daemon=\"%s\"} %u\n",
-	           name, alive_count(m));
-	buf_printf(out,
-	           "# HELP minutemail_worker_deaths_total Worker processes that ended unasked.\n"
-	           "# TYPE minutemail_worker_deaths_total counter\nminutemail_worker_deaths_total{daemon=\"%s\"} %u\n",
-	           name, m->deaths);
-}
-
-static int open_metrics(struct master *m) {
-	const char *address = m->options->metrics_listen, *error;
-	struct log_line line;
-	char name[128];
-	if (!address || !*address)
-		return 0;
-	int r = metrics_http_new(m->loop, address, print_metrics, m, &m->http, &error);
-	if (r < 0) {
-		log_begin(&line, LOG_LEVEL_ERROR, "metrics cannot listen");
-		log_str(&line, "error", error);
-		log_end(&line);
-		return r;
-	}
-	listener_name(metrics_http_fd(m->http), name, sizeof(name));
-	log_begin(&line, LOG_LEVEL_INFO, "metrics listening");
-	log_str(&line, "address", name);
-	log_end(&line);
-	return 0;
-}
-
 static void master_signals(struct master *m) {
 	static const int signals[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP};
 	sigset_t mask;
@@ -437,19 +452,20 @@ static int master_init(struct master *m) {
 	m->loop = loop_new();
 	master_signals(m);
 	timer_init(&m->drain_limit, m->loop, on_drain_limit, m);
-	m->workers = xcalloc(worker_count(m), sizeof(*m->workers));
-	for (unsigned i = 0; i < worker_count(m); i++) {
+	if (metrics_process_new(m->options, &m->exporter) < 0)
+		return -1;
+	m->workers = xcalloc(slot_count(m), sizeof(*m->workers));
+	for (unsigned i = 0; i < slot_count(m); i++) {
 		struct worker *w = &m->workers[i];
 		*w = (struct worker){.master = m, .index = i, .due = true, .ready_fd = -1, .back_off = BACK_OFF_FIRST_US};
 		timer_init(&w->restart, m->loop, on_restart, w);
 	}
-	return open_metrics(m);
+	return 0;
 }
 
 /* Also in a child, after event_reinit(). */
 static void master_fini(struct master *m) {
-	metrics_http_free(m->http);
-	for (unsigned i = 0; i < worker_count(m); i++) {
+	for (unsigned i = 0; m->workers && i < slot_count(m); i++) {
 		forget_pipe(&m->workers[i]);
 		timer_fini(&m->workers[i].restart);
 	}
@@ -484,7 +500,8 @@ static enum spawned spawn(struct worker *w, struct child *ret_child) {
 		                            .index = w->index,
 		                            .ready_fd = fds[1],
 		                            .master_pid = m->pid,
-		                            .reloaded = m->reloaded};
+		                            .reloaded = m->reloaded,
+		                            .exporter = is_worker(w) ? NULL : m->exporter};
 		return SPAWNED_CHILD;
 	}
 	close(fds[1]);
@@ -498,7 +515,7 @@ static enum spawned spawn(struct worker *w, struct child *ret_child) {
 
 /* Forks what is due. SPAWNED_CHILD: this process is a worker now. */
 static enum spawned spawn_due(struct master *m, struct child *ret_child) {
-	for (unsigned i = 0; i < worker_count(m) && !m->draining; i++) {
+	for (unsigned i = 0; i < slot_count(m) && !m->draining; i++) {
 		struct worker *w = &m->workers[i];
 		if (!w->due)
 			continue;
@@ -518,27 +535,36 @@ static enum spawned spawn_due(struct master *m, struct child *ret_child) {
 			break;
 		}
 	}
+	tell_exporter(m);
 	return SPAWNED_HERE;
 }
 
+/* The master's past is given back first. A polling descriptor of our own before that: giving its events back would take them
+ * from the master. */
+static int become_child(struct master *m, struct child *child) {
+	event_reinit(loop_base(m->loop));
+	master_fini(m);
+	if (!child->exporter)
+		metrics_process_free(m->exporter);
+	int status = child_run(child);
+	metrics_process_free(child->exporter);
+	return status;
+}
+
 static int master_run(struct master *m) {
-	while (!m->draining || alive_count(m) > 0) {
+	while (!m->draining || anyone_alive(m)) {
 		struct child child;
-		if (spawn_due(m, &child) == SPAWNED_CHILD) {
-			/* A polling descriptor of our own first: giving the master's events back would take them from the master. */
-			event_reinit(loop_base(m->loop));
-			master_fini(m);
-			return child_run(&child);
-		}
-		if (!m->draining || alive_count(m) > 0)
+		if (spawn_due(m, &child) == SPAWNED_CHILD)
+			return become_child(m, &child);
+		if (!m->draining || anyone_alive(m))
 			loop_turn(m->loop);
 	}
 	if (m->wrote_pid)
 		unlink(m->options->pid_file);
 	log_msg(LOG_LEVEL_INFO, "stopped", m->unclean ? "not clean" : "clean");
-	int status = m->unclean ? 1 : 0;
 	master_fini(m);
-	return status;
+	metrics_process_free(m->exporter);
+	return m->unclean ? 1 : 0;
 }
 
 int process_run(const struct process_options *options, const struct process_ops *ops, void *arg) {

@@ -1,6 +1,6 @@
 /* Master and workers. The master forks `workers` children, restarts one that dies (back-off 100 ms doubling to 5 s), relays
- * SIGTERM (drain), SIGHUP (reload) and serves metrics; a worker runs one loop. A worker whose master dies drains and ends
- * (PR_SET_PDEATHSIG). */
+ * SIGTERM (drain) and SIGHUP (reload); a worker runs one loop. With `metrics_listen` one more child serves the metrics of all,
+ * until the last worker has ended. A worker whose master dies drains and ends (PR_SET_PDEATHSIG). */
 #ifndef MINUTEMAIL_PROCESS_H
 #define MINUTEMAIL_PROCESS_H
 
@@ -16,6 +16,8 @@ struct process_ops {
 	/* SIGHUP; also once right after start() in a worker that was forked after one. Not called in the master. */
 	void (*reload)(void *arg);
 	void (*stop)(void *arg);     /* after the loop ended: tear down in reverse, so leak checkers prove the destructors */
+	/* In the metrics process, first of all: close and wipe what only workers need. The other functions do not run there. */
+	void (*let_go)(void *arg);
 };
 
 struct process_options {

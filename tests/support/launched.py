@@ -42,6 +42,13 @@ def process_state(pid):
     return None if state == "Z" else state
 
 
+def process_name(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return None
+
+
 def children(pid):
     """The direct children of a process."""
     found = []
@@ -135,7 +142,8 @@ class System:
         return self.info["pids"][name]
 
     def workers(self, name):
-        return children(self.pid(name))
+        """Its workers: they keep the daemon's name, its other children have names of their own."""
+        return [pid for pid in children(self.pid(name)) if process_name(pid) == name]
 
     @property
     def sockets(self):

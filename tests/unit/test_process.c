@@ -268,6 +268,65 @@ static void test_fails_to_start(void **state) {
 	assert_int_equal(count(&r, "stop 0"), 1);
 }
 
+/* The first line of a status file that begins with `key`, as a number. */
+static unsigned status_of(pid_t pid, const char *key) {
+	char path[64], line[256];
+	unsigned v = ~0u;
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	FILE *f = fopen(path, "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		if (strncmp(line, key, strlen(key)) == 0)
+			v = (unsigned)strtoul(line + strlen(key), NULL, 10);
+	fclose(f);
+	return v;
+}
+
+/* The child of the master that is named so. */
+static pid_t child_named(const struct run *r, const char *want) {
+	char path[64], name[32] = "";
+	pid_t pid, found = 0;
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)r->master, (int)r->master);
+	FILE *f = fopen(path, "re");
+	assert_non_null(f);
+	while (!found && fscanf(f, "%d", &pid) == 1) {
+		snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+		FILE *comm = fopen(path, "re");
+		if (comm && fgets(name, sizeof(name), comm) && strncmp(name, want, strlen(want)) == 0)
+			found = pid;
+		if (comm)
+			fclose(comm);
+	}
+	fclose(f);
+	return found;
+}
+
+/* Metrics have a process of their own, which is replaced too, is no worker, and is there until the last worker ends. */
+static void test_metrics_process(void **state) {
+	struct run r = {.behaviour = NEVER_DRAINS, .options = {.metrics_listen = "127.0.0.1:0", .user = "nobody"}};
+	const struct passwd *pw = getpwnam("nobody");
+	char text[4096];
+	launch(&r);
+	expect(&r, "event=ready");
+	pid_t pid = child_named(&r, "test metrics");
+	assert_true(pid > 0);
+	if (geteuid() == 0 && pw)
+		assert_int_equal(status_of(pid, "Uid:"), pw->pw_uid);
+	scrape(&r, text, sizeof(text));
+	kill(pid, SIGKILL);
+	expect(&r, "event=\"worker died\" process=metrics");
+	scrape(&r, text, sizeof(text));
+	assert_non_null(strstr(text, "minutemail_workers{daemon=\"test\"} 2\n"));
+	assert_non_null(strstr(text, "minutemail_worker_deaths_total{daemon=\"test\"} 0\n"));
+	kill(r.master, SIGTERM);
+	expect_both(&r, "drain 0", "drain 1");
+	scrape(&r, text, sizeof(text));
+	assert_non_null(strstr(text, "mm_open 20\n"));
+	kill(r.master, SIGTERM);
+	finish(&r, 1);
+	assert_int_equal(count(&r, "start "), 2);
+}
+
 /* Later on it is retried, ever more slowly; and stopping meanwhile is clean. */
 static void test_fails_later(void **state) {
 	struct run r = {.behaviour = FAILS_LATER};
@@ -384,6 +443,7 @@ int main(void) {
 	    cmocka_unit_test(test_reload),         cmocka_unit_test(test_master_killed),
 	    cmocka_unit_test(test_user),           cmocka_unit_test(test_bad_user),
 	    cmocka_unit_test(test_metrics_taken),
+	    cmocka_unit_test(test_metrics_process),
 	};
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

@@ -1,0 +1,21 @@
+/* The process of a daemon that answers GET /metrics: the master forks it like a worker, so that no process with root's rights
+ * reads what the network says. Private to process.c. */
+#ifndef MINUTEMAIL_METRICS_PROCESS_H
+#define MINUTEMAIL_METRICS_PROCESS_H
+
+#include "common/process.h"
+
+struct metrics_process;
+
+/* In the master: binds options->metrics_listen. *ret is NULL if there is none. -errno, logged. The options are borrowed. */
+int metrics_process_new(const struct process_options *, struct metrics_process **ret);
+/* In any process: closes the socket, and whoever is connected. NULL is fine; returns NULL. */
+struct metrics_process *metrics_process_free(struct metrics_process *);
+
+/* In the master: what it alone knows, shown by the next answer. NULL is fine. */
+void metrics_process_tell(struct metrics_process *, unsigned workers_alive, unsigned deaths);
+
+/* What the forked process does; its `arg` is the struct metrics_process. */
+extern const struct process_ops METRICS_PROCESS_OPS;
+
+#endif
