@@ -42,6 +42,7 @@ enum data_result data_decode(struct data_decoder *d, const char *p, size_t n, si
 		switch (d->state) {
 		case DATA_LINE_START:
 			if (*p != '.') {
+				d->nul_start |= *p == '\0';
 				p = scan_line(d, p, end);
 				break;
 			}
@@ -76,6 +77,11 @@ enum data_result data_decode(struct data_decoder *d, const char *p, size_t n, si
 	emit_run(emit, arg, run, p);
 	*ret_used = n;
 	return DATA_MORE;
+}
+
+void data_scan(struct data_decoder *d, const char *p, size_t n) {
+	for (const char *end = p + n; p < end; p = scan_line(d, p, end))
+		d->nul_start |= d->state == DATA_LINE_START && *p == '\0';
 }
 
 size_t data_chunk_take(struct data_chunk *c, size_t n) {

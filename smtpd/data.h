@@ -26,6 +26,7 @@ struct data_decoder {
 	enum data_state state;
 	bool bare_newline;   /* an LF without CR before it */
 	bool bare_cr;        /* a CR without LF after it */
+	bool nul_start;      /* a NUL first in a line: who skips it sees a dot there */
 };
 
 /* Receives runs as long as the input allows; never n == 0. */
@@ -35,6 +36,9 @@ typedef void data_emit(void *arg, const char *p, size_t n);
 void data_init(struct data_decoder *);
 /* Reads until the end of data or of the input; *ret_used says how far. */
 enum data_result data_decode(struct data_decoder *, const char *p, size_t n, size_t *ret_used, data_emit *, void *arg);
+
+/* Notes what data_decode() notes, in octets that are counted and have no dot rules. */
+void data_scan(struct data_decoder *, const char *p, size_t n);
 
 /* The counter of one BDAT chunk. */
 struct data_chunk {

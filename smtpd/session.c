@@ -176,7 +176,8 @@ static void body_octets(void *arg, const char *p, size_t n) {
 	tx->pub.size += n;
 }
 
-/* All of the message is here: to be stored, or to be refused for what went wrong on the way. */
+/* All of the message is here: to be stored, or to be refused for what went wrong on the way. What is wrong with its
+ * line ends is told at its true end, and nothing behind it is read (smtp.md 1.9). */
 static void complete_message(struct session *s) {
 	struct transaction *tx = s->tx;
 	s->counts.stage = "end of message";
@@ -186,13 +187,14 @@ static void complete_message(struct session *s) {
 		session_reply(s, id);
 		return;
 	}
-	if (s->options->reject_bare_newline && (tx->decoder.bare_newline || tx->decoder.bare_cr)) {
-		session_close_fault(s, REPLY_BARE_NEWLINE_DATA); /* smtp.md 1.9: at the true end, and nothing behind it is read */
+	/* Each row of smtp.md 1.9 has one of the three. */
+	tx->pub.bare_newline = tx->decoder.bare_newline || tx->decoder.bare_cr || tx->decoder.nul_start;
+	tx->pub.bare_cr = tx->decoder.bare_cr;
+	if (s->options->reject_bare_newline && tx->pub.bare_newline) {
+		session_close_fault(s, REPLY_BARE_NEWLINE_DATA);
 		return;
 	}
 	tx->body = false; /* the octets are the connection's from here */
-	tx->pub.bare_newline = tx->decoder.bare_newline;
-	tx->pub.bare_cr = tx->decoder.bare_cr;
 	session_set_state(s, STATE_STORE_WAIT);
 }
 
@@ -234,8 +236,11 @@ void session_finish_chunk(struct session *s) {
 
 static size_t feed_chunk(struct session *s, const char *p, size_t n) {
 	size_t used = data_chunk_take(&s->chunk, n);
-	if (used && s->chunk_refusal == REPLY_CHUNK_OK)
+	if (used && s->chunk_refusal == REPLY_CHUNK_OK) {
+		if (!s->tx->binary)
+			data_scan(&s->tx->decoder, p, used);
 		body_octets(s, p, used);
+	}
 	if (s->chunk.left == 0)
 		session_finish_chunk(s);
 	session_settle(s);

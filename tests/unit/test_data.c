@@ -16,7 +16,7 @@ struct row {
 	const char *out;
 	size_t out_n;           /* 0: strlen */
 	size_t rest;            /* octets behind the end */
-	bool bare_newline, bare_cr;
+	bool bare_newline, bare_cr, nul_start;
 };
 
 static const struct row rows[] = {
@@ -41,7 +41,9 @@ static const struct row rows[] = {
 	{"CRLF.CR", "a\r\n.\rb\r\n.\r\n", 0, DATA_DONE, "a\r\n\rb\r\n", 0, 0, false, true},
 	{"CRLF.CRCRLF", "a\r\n.\r\r\nb\r\n.\r\n", 0, DATA_DONE, "a\r\n\r\r\nb\r\n", 0, 0, false, true},
 	{"LF.CRCRLF", "a\n.\r\r\nb\r\n.\r\n", 0, DATA_DONE, "a\n.\r\r\nb\r\n", 0, 0, true, true},
-	{"CRLF NUL .CRLF", "a\r\n\0.\r\nb\r\n.\r\n", 13, DATA_DONE, "a\r\n\0.\r\nb\r\n", 10},
+	{"CRLF NUL .CRLF", "a\r\n\0.\r\nb\r\n.\r\n", 13, DATA_DONE, "a\r\n\0.\r\nb\r\n", 10, 0, false, false, true},
+	{"NUL first", "\0.\r\n.\r\n", 7, DATA_DONE, "\0.\r\n", 4, 0, false, false, true},
+	{"NUL inside a line", "a\0.\r\n.\r\n", 8, DATA_DONE, "a\0.\r\n", 5},
 	{"CRCRLF.CRLF ends, with a stray CR", "a\r\r\n.\r\n", 0, DATA_DONE, "a\r\r\n", 0, 0, false, true},
 	{"LF first", "\n.\r\n", 0, DATA_MORE, "\n.\r\n", 0, 0, true, false},
 	{"CR first", "\r.\r\n", 0, DATA_MORE, "\r.\r\n", 0, 0, false, true},
@@ -80,7 +82,7 @@ static void run(const struct row *r, size_t first, size_t then) {
 		at += used;
 	}
 	bool same = result == r->result && s.n == out_n && memcmp(s.p, r->out, out_n) == 0 && n - at == r->rest &&
-	            d.bare_newline == r->bare_newline && d.bare_cr == r->bare_cr;
+	            d.bare_newline == r->bare_newline && d.bare_cr == r->bare_cr && d.nul_start == r->nul_start;
 	if (!same)
 		fail_msg("%s in pieces of %zu, %zu: result %d, %zu octets, rest %zu, newline %d, cr %d", r->name, first, then,
 		         result, s.n, n - at, d.bare_newline, d.bare_cr);
@@ -107,6 +109,32 @@ static void test_runs(void **state) {
 	assert_int_equal(s.runs, 2);
 }
 
+/* Of octets without dot rules the same is noted, however they are cut. */
+static void test_scan(void **state) {
+	static const struct {
+		const char *p;
+		size_t n;
+		bool bare_newline, bare_cr, nul_start;
+	} octets[] = {
+		{"a\r\n.\r\nb", 8, false, false, false},
+		{"a\nb", 3, true, false, false},
+		{"a\rb", 3, false, true, false},
+		{"a\r\r\n", 4, false, true, false},
+		{"a\r\n\0", 4, false, false, true},
+		{"a\n\0", 3, true, false, false},
+	};
+	for (size_t i = 0; i < array_len(octets); i++) {
+		for (size_t split = 0; split <= octets[i].n; split++) {
+			struct data_decoder d = {0};
+			data_scan(&d, octets[i].p, split);
+			data_scan(&d, octets[i].p + split, octets[i].n - split);
+			assert_int_equal(d.bare_newline, octets[i].bare_newline);
+			assert_int_equal(d.bare_cr, octets[i].bare_cr);
+			assert_int_equal(d.nul_start, octets[i].nul_start);
+		}
+	}
+}
+
 static void test_zeroed(void **state) {
 	struct sink s = {.n = 0};
 	struct data_decoder d = {0};
@@ -130,6 +158,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rows),
 		cmocka_unit_test(test_runs),
+		cmocka_unit_test(test_scan),
 		cmocka_unit_test(test_zeroed),
 		cmocka_unit_test(test_chunk),
 	};
