@@ -71,8 +71,17 @@ static bool labels_ok(const char *s, size_t n, bool underscore) {
 	return true;
 }
 
-/* The lower-case A-label form without a trailing dot. */
-static enum address_result canonical_domain(const char *s, size_t n, bool underscore,
+static bool has_a_label(const char *s, size_t n) {
+	for (size_t i = 0; i + 4 <= n; i++) {
+		if ((i == 0 || s[i - 1] == '.') && strncasecmp(s + i, "xn--", 4) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The lower-case A-label form without a trailing dot. `ours`: the name may be one that we serve, so what looks like an
+ * A-label is checked to be the form of a U-label; otherwise that and underscores are let pass. */
+static enum address_result canonical_domain(const char *s, size_t n, bool ours, bool underscore,
                                             char ret[ADDRESS_DOMAIN_MAX + 1]) {
 	if (n > ADDRESS_DOMAIN_MAX)
 		return ADDRESS_TOO_LONG;
@@ -80,7 +89,7 @@ static enum address_result canonical_domain(const char *s, size_t n, bool unders
 		n--;
 	if (!labels_ok(s, n, underscore))
 		return ADDRESS_BAD_SYNTAX;
-	if (!has_high(s, n)) {
+	if (!has_high(s, n) && !(ours && has_a_label(s, n))) {
 		for (size_t i = 0; i < n; i++)
 			ret[i] = lower(s[i]);
 		ret[n] = '\0';
@@ -229,13 +238,13 @@ static ssize_t route_length(const char *s, size_t n) {
 	return (ssize_t)len + 1;
 }
 
-static enum address_result parse_mailbox(const char *s, size_t n, bool postmaster_ok, struct address *a) {
+static enum address_result parse_mailbox(const char *s, size_t n, bool recipient, struct address *a) {
 	enum address_result result;
 	size_t local = n && s[0] == '"' ? quoted_local(s, n, a->local, &result) : dotted_local(s, n, a->local, &result);
 	if (result != ADDRESS_OK)
 		return result;
 	if (local == n) {
-		if (!postmaster_ok || strcasecmp(a->local, "postmaster") != 0)
+		if (!recipient || strcasecmp(a->local, "postmaster") != 0)
 			return ADDRESS_BAD_SYNTAX;
 		a->kind = ADDRESS_POSTMASTER; /* RFC 5321 4.5.1 */
 		stpcpy(a->canonical, "postmaster");
@@ -250,7 +259,7 @@ static enum address_result parse_mailbox(const char *s, size_t n, bool postmaste
 		return canonical_literal(s, n, a->domain);
 	}
 	a->kind = ADDRESS_DOMAIN;
-	result = canonical_domain(s, n, true, a->domain);
+	result = canonical_domain(s, n, recipient, true, a->domain);
 	if (result == ADDRESS_OK)
 		result = canonical_local(a->local, a->canonical);
 	if (result == ADDRESS_OK) {
@@ -261,7 +270,7 @@ static enum address_result parse_mailbox(const char *s, size_t n, bool postmaste
 	return result;
 }
 
-enum address_result address_parse(const char *s, size_t n, bool utf8, bool postmaster_ok, struct address *ret) {
+enum address_result address_parse(const char *s, size_t n, bool utf8, bool recipient, struct address *ret) {
 	struct address a = {.kind = ADDRESS_NULL};
 	enum address_result result = ADDRESS_OK;
 	if (n > ADDRESS_PATH_MAX - 2)
@@ -279,7 +288,7 @@ enum address_result address_parse(const char *s, size_t n, bool utf8, bool postm
 			return ADDRESS_BAD_SYNTAX;
 		s += route;
 		n -= (size_t)route;
-		result = parse_mailbox(s, n, postmaster_ok, &a);
+		result = parse_mailbox(s, n, recipient, &a);
 		if (result == ADDRESS_OK)
 			memcpy(a.raw, s, n);
 	}
@@ -302,7 +311,7 @@ void address_format_literal(const struct sockaddr_storage *address, char ret[ADD
 
 int address_canonical_domain(const char *s, size_t n, char ret[ADDRESS_DOMAIN_MAX + 1]) {
 	char domain[ADDRESS_DOMAIN_MAX + 1];
-	if (n == 0 || (has_high(s, n) && !utf8_fit(s, n)) || canonical_domain(s, n, false, domain) != ADDRESS_OK)
+	if (n == 0 || (has_high(s, n) && !utf8_fit(s, n)) || canonical_domain(s, n, true, false, domain) != ADDRESS_OK)
 		return -EINVAL;
 	/* A last label of digits only is an IPv4 address or a slip, never a top-level domain (RFC 3696 2). */
 	const char *dot = strrchr(domain, '.');

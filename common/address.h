@@ -31,15 +31,16 @@ struct address {
 };
 
 /* One path without its angle brackets: "a@b", "\"a b\"@c", "@r1,@r2:u@d" (the route is dropped), "u@[IPv6:…]", "". `utf8`: SMTPUTF8
- * applies. `<Postmaster>` is accepted only when postmaster_ok (RCPT, any case). */
-enum address_result address_parse(const char *s, size_t n, bool utf8, bool postmaster_ok, struct address *ret);
+ * applies. `recipient`: a forward path, where `<Postmaster>` is accepted in any case, and a label "xn--…" must be an A-label
+ * (RFC 5890 2.3.2.1); senders have domains that IDNA2008 has no place for. */
+enum address_result address_parse(const char *s, size_t n, bool utf8, bool recipient, struct address *ret);
 
 /* A socket's address as the domain of an address literal, in the form that address_parse() gives; IPv4 inside IPv6 as
  * IPv4. "" for other families. */
 struct sockaddr_storage;
 void address_format_literal(const struct sockaddr_storage *, char ret[ADDRESS_LITERAL_SIZE]);
 
-/* A domain name as configured or as in the API: to its lower-case A-label. -EINVAL: not a name. */
+/* A domain name as configured or as in the API: to its lower-case A-label. -EINVAL: not a name, or a false A-label. */
 int address_canonical_domain(const char *s, size_t n, char ret[ADDRESS_DOMAIN_MAX + 1]);
 /* An alias a client may create: dot-atom, 1..64 octets, ASCII, no '+'; stored lower-case into ret. -EINVAL. */
 int address_canonical_alias(const char *s, size_t n, char ret[ADDRESS_LOCAL_MAX + 1]);

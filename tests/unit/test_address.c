@@ -8,6 +8,8 @@
 
 #include "common/address.h"
 
+#include <arpa/inet.h>
+
 #define X16 "xxxxxxxxxxxxxxxx"
 #define X64 X16 X16 X16 X16
 #define X63 X16 X16 X16 "xxxxxxxxxxxxxxx"
@@ -143,6 +145,43 @@ static void test_parse(void **state) {
 	}
 }
 
+/* An A-label that is none cannot be ours; a sender may have it. */
+static void test_false_a_label(void **state) {
+	static const char *const in[] = {"u@xn--0.example", "u@XN--0.example", "u@mail.xn--i-7iq.example"};
+	struct address a;
+	for (size_t i = 0; i < array_len(in); i++) {
+		assert_int_equal(address_parse(in[i], strlen(in[i]), false, true, &a), ADDRESS_BAD_IDNA);
+		assert_int_equal(address_parse(in[i], strlen(in[i]), false, false, &a), ADDRESS_OK);
+	}
+	static const char good[] = "u@XN--Bcher-KVA.example", no_prefix[] = "u@axn--0.example";
+	assert_int_equal(address_parse(good, strlen(good), false, true, &a), ADDRESS_OK);
+	assert_string_equal(a.canonical, "u@xn--bcher-kva.example");
+	assert_int_equal(address_parse(no_prefix, strlen(no_prefix), false, true, &a), ADDRESS_OK);
+}
+
+static void test_format_literal(void **state) {
+	static const struct {
+		int family;
+		const char *in, *out;
+	} rows_of_sockets[] = {
+		{AF_INET, "192.0.2.1", "[192.0.2.1]"},
+		{AF_INET6, "2001:db8::1", "[IPv6:2001:db8::1]"},
+		{AF_INET6, "::ffff:192.0.2.1", "[192.0.2.1]"},
+		{AF_INET6, "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255", "[IPv6:ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]"},
+	};
+	char text[ADDRESS_LITERAL_SIZE];
+	for (size_t i = 0; i < array_len(rows_of_sockets); i++) {
+		struct sockaddr_storage s = {.ss_family = (sa_family_t)rows_of_sockets[i].family};
+		void *at = s.ss_family == AF_INET ? (void *)&((struct sockaddr_in *)&s)->sin_addr : (void *)&((struct sockaddr_in6 *)&s)->sin6_addr;
+		assert_int_equal(inet_pton(rows_of_sockets[i].family, rows_of_sockets[i].in, at), 1);
+		address_format_literal(&s, text);
+		assert_string_equal(text, rows_of_sockets[i].out);
+	}
+	const struct sockaddr_storage local = {.ss_family = AF_UNIX};
+	address_format_literal(&local, text);
+	assert_string_equal(text, "");
+}
+
 static void test_nul(void **state) {
 	struct address a;
 	assert_int_equal(address_parse("a\0b@c", 5, false, false, &a), ADDRESS_BAD_SYNTAX);
@@ -192,6 +231,18 @@ static void test_domain(void **state) {
 		{"b\303\274cher.example", "xn--bcher-kva.example"},
 		{"xn--bcher-kva.example", "xn--bcher-kva.example"},
 		{"a-b.c1", "a-b.c1"},
+		/* one domain, whichever form it is written in (RFC 5890 2.3.2.1), IDNA2008 and not transitional */
+		{"XN--BCHER-KVA.Example", "xn--bcher-kva.example"},
+		{"fa\303\237.example", "xn--fa-hia.example"},
+		{"xn--fa-hia.example", "xn--fa-hia.example"},
+		{"a\314\210.example", "xn--4ca.example"},
+		{"b\303\274cher\343\200\202example", "xn--bcher-kva.example"},
+		{"xn--0.example", NULL},
+		{"xn--a.example", NULL},
+		{"xn--.example", NULL},
+		{"mail.xn--i-7iq.example", NULL},
+		{"a\342\200\215b.example", NULL},
+		{"\327\2201a.example", NULL},
 		{"", NULL},
 		{".", NULL},
 		{".org", NULL},
@@ -250,6 +301,7 @@ static void test_alias(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_false_a_label), cmocka_unit_test(test_format_literal),
 		cmocka_unit_test(test_parse),      cmocka_unit_test(test_nul),    cmocka_unit_test(test_postmaster),
 		cmocka_unit_test(test_nfc_growth), cmocka_unit_test(test_domain), cmocka_unit_test(test_alias),
 	};
