@@ -25,6 +25,7 @@ struct session_options {           /* borrowed for the life of the session */
 	unsigned junk_max;             /* NOOP, RSET, VRFY, HELP, EHLO without mail in between; 0: no limit */
 	unsigned bad_recipients_max;   /* 421 4.7.0; 0: no limit */
 	bool starttls;                 /* offered while in clear */
+	bool starttls_broken;          /* there should be TLS and no certificate is loaded: 454 4.7.0 */
 	bool require_tls;              /* in clear 530 to all but EHLO, NOOP, STARTTLS and QUIT (RFC 3207 4) */
 	bool chunking;                 /* CHUNKING and BINARYMIME offered */
 	bool strict_syntax;            /* 501 to what is outside the grammar and usually let pass: blanks after the colon */

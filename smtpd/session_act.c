@@ -33,7 +33,7 @@ static void act_ehlo(struct session *s, const struct command *c, size_t waiting)
 	buf_append_str(&s->out, "250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n");
 	if (o->chunking)
 		buf_append_str(&s->out, "250-CHUNKING\r\n250-BINARYMIME\r\n");
-	if (o->starttls && !s->tls)
+	if (o->starttls && !o->starttls_broken && !s->tls)
 		buf_append_str(&s->out, "250-STARTTLS\r\n");
 	buf_printf(&s->out, "250-LIMITS RCPTMAX=%u", o->recipients_max); /* RFC 9422 */
 	if (o->transactions_max)
@@ -252,6 +252,9 @@ static void act_quit(struct session *s, const struct command *c, size_t waiting)
 static void act_starttls(struct session *s, const struct command *c, size_t waiting) {
 	if (s->tls) {
 		session_fault(s, REPLY_TLS_ACTIVE);
+	} else if (s->options->starttls_broken) {
+		session_reply(s, REPLY_TLS_UNAVAILABLE); /* RFC 3207 4 */
+		session_count_junk(s);
 	} else if (!s->options->starttls) {
 		session_fault(s, REPLY_NOT_OFFERED);
 	} else if (waiting) {

@@ -1,5 +1,6 @@
 /* Runs transcripts on the real session: each conversation twice, with what the client says in one piece and octet by
- * octet, with the same replies both times. Arguments are transcript files. Not a network test: conn is played by
+ * octet, with the same replies both times. Arguments are transcript files; --replies before them asks that together they
+ * pin every reply of the catalogue, that is at least its code and enhanced code. Not a network test: conn is played by
  * this file.
  *
  * A file holds conversations, each begun by a line "== title" and on a session of its own. Lines of one:
@@ -27,6 +28,7 @@
  *   HELO: text   ODD: n   ERRORS: n   STAGE: text   DROPPED: n   STORED: n         of the session now
  * Escapes in text: \r \n \t \0 \\ \xHH, and \{n:text} for n times text. Consecutive client lines travel in one
  * segment. */
+#include "smtpd/reply.h"
 #include "smtpd/session.h"
 
 #include <arpa/inet.h>
@@ -276,6 +278,46 @@ static void send_line(struct run *r, const char *s, bool crlf) {
 	buf_fini(&b);
 }
 
+/* Which reply of the catalogue a line is: the longest text that fits; REPLY_COUNT: none, as in the answer to EHLO. */
+static unsigned reply_of(struct slice line) {
+	unsigned best = REPLY_COUNT;
+	size_t best_n = 0;
+	for (unsigned i = 0; i < REPLY_COUNT; i++) {
+		const struct reply *reply = reply_get((enum reply_id)i);
+		const char *hole = strstr(reply->text, "%s"), *tail = hole ? hole + 2 : "";
+		char head[REPLY_LINE_MAX];
+		int n = snprintf(head, sizeof(head), "%u %s%s%.*s", reply->code, reply->enhanced ? reply->enhanced : "",
+		                 reply->enhanced ? " " : "", hole ? (int)(hole - reply->text) : 256, reply->text);
+		size_t head_n = (size_t)n, tail_n = strlen(tail);
+		if (line.n < head_n + tail_n || (!hole && line.n != head_n) || memcmp(line.p, head, head_n) != 0 ||
+		    memcmp(line.p + line.n - tail_n, tail, tail_n) != 0 || head_n + tail_n < best_n)
+			continue;
+		best = i;
+		best_n = head_n + tail_n;
+	}
+	return best;
+}
+
+static bool pinned[REPLY_COUNT];
+
+static void note_reply(struct slice got, size_t fixed) {
+	unsigned id = reply_of(got);
+	if (id < REPLY_COUNT)
+		pinned[id] |= fixed >= (reply_get((enum reply_id)id)->enhanced ? strlen("250 2.0.0") : strlen("250"));
+}
+
+static unsigned missing_replies(void) {
+	unsigned missing = 0;
+	for (unsigned i = 0; i < REPLY_COUNT; i++) {
+		const struct reply *reply = reply_get((enum reply_id)i);
+		if (pinned[i])
+			continue;
+		fprintf(stderr, "no conversation has: %u %s %s\n", reply->code, reply->enhanced ? reply->enhanced : "", reply->text);
+		missing++;
+	}
+	return missing;
+}
+
 static void expect_reply(struct run *r, const char *s) {
 	struct buf b;
 	struct slice want = text_of(r, s, &b);
@@ -286,6 +328,8 @@ static void expect_reply(struct run *r, const char *s) {
 	size_t fixed = rest ? want.n - 1 : want.n;
 	if (n == 0 || got.n < fixed || (!rest && got.n != fixed) || memcmp(got.p, want.p, fixed) != 0)
 		fail(r, "reply", want, got);
+	else
+		note_reply(got, fixed);
 	buf_consume(&r->replies, n);
 	buf_fini(&b);
 }
@@ -320,7 +364,8 @@ static void set_options(struct run *r, char *s) {
 		unsigned v = (unsigned)strtoul(equals + 1, NULL, 10);
 		static const char *const names[] = {"size_max", "recipients_max", "transactions_max", "errors_max",
 		                                    "junk_max", "bad_recipients_max", "starttls", "chunking",
-		                                    "require_tls", "strict_syntax", "reject_bare_newline", "null_sender_single"};
+		                                    "require_tls", "strict_syntax", "reject_bare_newline", "null_sender_single",
+		                                    "starttls_broken"};
 		switch (index_of(r, word, names, array_len(names))) {
 		case 0: o->size_max = v; break;
 		case 1: o->recipients_max = v; break;
@@ -334,6 +379,7 @@ static void set_options(struct run *r, char *s) {
 		case 9: o->strict_syntax = v; break;
 		case 10: o->reject_bare_newline = v; break;
 		case 11: o->null_sender_single = v; break;
+		case 12: o->starttls_broken = v; break;
 		}
 	}
 }
@@ -607,8 +653,9 @@ static unsigned run_file(const char *file, unsigned *total) {
 
 int main(int argc, char **argv) {
 	unsigned total = 0, failures = 0;
-	for (int i = 1; i < argc; i++)
+	bool replies = argc > 1 && strcmp(argv[1], "--replies") == 0;
+	for (int i = replies ? 2 : 1; i < argc; i++)
 		failures += run_file(argv[i], &total);
 	printf("%u conversations, %u failed\n", total, failures);
-	return failures || total == 0;
+	return failures || total == 0 || (replies && missing_replies());
 }
