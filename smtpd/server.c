@@ -91,7 +91,11 @@ static struct session_options session_options_for(const struct smtpd_config *con
 		.junk_max = (unsigned)config->junk_max,
 		.bad_recipients_max = (unsigned)config->bad_recipients_max,
 		.starttls = false,
-		.chunking = false,
+		.require_tls = settings->require_tls,
+		.chunking = true,
+		.reject_bare_newline = settings->bare_newline_reject,
+		.strict_syntax = config->strict_syntax,
+		.null_sender_single = config->null_sender_single,
 	};
 }
 

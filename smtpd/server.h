@@ -22,6 +22,7 @@ struct smtpd_config {
 	struct listen_settings *listeners;   /* of `listen`, parsed; as many */
 	int64_t workers, drain;
 	int64_t message_size_max, recipients_max, messages_max, errors_max, junk_max, bad_recipients_max;
+	bool strict_syntax, null_sender_single;
 	int64_t connections_max;      /* of one worker */
 	int64_t command_deadline, data_deadline, store_deadline;
 	int64_t parse_deadline, parse_memory_max, parse_size_max;
