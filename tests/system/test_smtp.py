@@ -180,7 +180,7 @@ def test_postmaster_is_answered(wire, rcpt):
 
 @pytest.mark.parametrize("rcpt, code, enhanced", [
     (b"u@not-ours.example", 550, "5.7.1"), (b"u%x@minutemail.cc", 550, "5.1.1"), (b"@", 501, "5.1.3"), (b"a@b@c", 501, "5.1.3"),
-    (b"a..b@minutemail.cc", 501, "5.1.3"), (b"x" * 65 + b"@minutemail.cc", 501, "5.1.3"), (b"u@[127.0.0.1]", 550, ""),
+    (b"a..b@minutemail.cc", 501, "5.1.3"), (b"x" * 65 + b"@minutemail.cc", 501, "5.1.3"), (b"u@[127.0.0.1]", 550, "5.1.1"),
     (b"u@" + b"x" * 300 + b".example", 501, "5.1.3"),
 ])
 def test_bad_recipients(wire, rcpt, code, enhanced):

@@ -1,0 +1,227 @@
+"""The letter of the dialogue where real segments, a real address and the database matter: chunks, smuggling split at every octet,
+names in two forms, whose mail our own address takes."""
+
+import time
+
+import pytest
+
+import messages
+from client import Smtp, deliver, wait_until
+
+ALL_OCTETS = bytes(range(256)) * 4 + b"\r\n.\r\n\0\r\n.\r\nQUIT\r\n"
+
+# Each is data in the middle of a message (smtp.md 1.9), and what the flag bare_newline is for.
+SMUGGLES = {"LF.LF": b"\n.\n", "LF.CRLF": b"\n.\r\n", "CRLF.LF": b"\r\n.\n", "CR.CR": b"\r.\r", "CR.CRLF": b"\r.\r\n", "CRLF.CR": b"\r\n.\r",
+            "CRLF.CRCRLF": b"\r\n.\r\r\n", "CRLF NUL .CRLF": b"\r\n\0.\r\n", "LF.CRCRLF": b"\n.\r\r\n"}
+SECOND = b"MAIL FROM:<evil@b.example>\r\nRCPT TO:<%s>\r\nDATA\r\nSubject: smuggled\r\n\r\nx\r\n"
+
+
+@pytest.fixture
+def wire(system):
+    with Smtp(system.smtp) as opened:
+        opened.greet()
+        yield opened
+
+
+def envelope(wire, box, parameters=b""):
+    assert wire.say(b"MAIL FROM:<a@b.example>" + parameters)[0] == 250
+    assert wire.say(b"RCPT TO:<" + box["address"].encode() + b">")[0] == 250
+
+
+def chunk(wire, octets, last=False):
+    wire.send(b"BDAT %d%s\r\n" % (len(octets), b" LAST" if last else b"") + octets)
+    return wire.reply()
+
+
+def test_extensions(system):
+    with Smtp(system.smtp) as wire:
+        words = {line.split()[0]: line for line in wire.greet().split("\n")[1:]}
+        assert {"PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "CHUNKING", "BINARYMIME", "LIMITS"} <= set(words)
+        assert words["LIMITS"] == "LIMITS RCPTMAX=100"
+
+
+def test_limits_are_those_enforced(system, box):
+    """RFC 9422: the numbers are a promise."""
+    with system.another_smtpd("127.0.0.1:0", messages_max="2", recipients_max="101") as smtpd, Smtp(smtpd.address(0)) as wire:
+        assert "LIMITS RCPTMAX=101 MAILMAX=2" in wire.greet().split("\n")
+        rcpt = b"RCPT TO:<" + box["address"].encode() + b">\r\n"
+        wire.send(b"MAIL FROM:<a@b.example>\r\n" + rcpt * 101)
+        assert [wire.reply()[0] for _ in range(102)] == [250] * 102
+        code, text = wire.say(rcpt[:-2])
+        assert (code, text[:5]) == (452, "4.5.3")
+        assert wire.say(b"RSET")[0] == 250
+        assert wire.say(b"MAIL FROM:<a@b.example>")[0] == 250
+        assert wire.say(b"RSET")[0] == 250
+        code, text = wire.say(b"MAIL FROM:<a@b.example>")
+        assert (code, text[:5]) == (421, "4.7.0")
+        assert wire.reply() is None
+
+
+# ---- BDAT (RFC 3030) ----
+
+def test_chunks_are_stored_octet_for_octet(api, box, wire):
+    source = b"Subject: chunks\r\nContent-Transfer-Encoding: binary\r\nContent-Type: application/x\r\n\r\n" + ALL_OCTETS
+    envelope(wire, box, b" BODY=BINARYMIME")
+    for at in range(0, len(source), 100):
+        code, text = chunk(wire, source[at:at + 100])
+        assert (code, text) == (250, f"2.0.0 {len(source[at:at + 100])} octets received")
+    assert chunk(wire, b"", last=True)[0] == 250
+    assert api.source(api.only_mail(box)) == source
+
+
+def test_chunks_by_octet_and_all_in_one_segment(api, box, wire):
+    source = messages.plain("in one") + b".\r\nQUIT\r\n"
+    wire.send(b"MAIL FROM:<a@b.example>\r\nRCPT TO:<" + box["address"].encode() + b">\r\n")
+    wire.send(b"".join(b"BDAT 1\r\n" + source[i:i + 1] for i in range(len(source))) + b"BDAT 0 LAST\r\nNOOP\r\n")
+    answers = [wire.reply() for _ in range(len(source) + 4)]
+    assert {code for code, _ in answers} == {250}
+    assert answers[2][1] == "2.0.0 1 octets received" and "queued as" in answers[-2][1]
+    assert api.source(api.only_mail(box)) == source
+
+
+def test_a_failed_chunk_and_those_behind_it_are_taken(api, box, wire):
+    """RFC 3030 2: the octets of refused chunks are never commands."""
+    wire.send(b"MAIL FROM:<a@b.example>\r\nBDAT 6\r\nQUIT\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n")
+    answers = [wire.reply() for _ in range(4)]
+    assert [code for code, _ in answers] == [250, 554, 503, 250], answers
+    envelope(wire, box)
+    assert chunk(wire, messages.plain("after"), last=True)[0] == 250
+    assert chunk(wire, b"QUIT\r\n", last=True)[0] == 503
+    assert api.only_mail(box)["subject"] == "after"
+
+
+@pytest.mark.parametrize("line, code, enhanced", [
+    (b"BDAT -1", 521, "5.5.4"), (b"BDAT", 521, "5.5.4"), (b"BDAT x", 521, "5.5.4"), (b"BDAT 1 LASTX", 521, "5.5.4"),
+    (b"BDAT 1 LAST x", 521, "5.5.4"), (b"BDAT 1LAST", 521, "5.5.4"), (b"BDAT 0x10", 521, "5.5.4"), (b"BDAT +1", 521, "5.5.4"),
+    (b"BDAT 100000000000000000000", 521, "5.5.4"), (b"BDAT 2147483648", 552, "5.3.4"), (b"BDAT 4294967296 LAST", 552, "5.3.4"),
+    (b"BDAT 9223372036854775808", 552, "5.3.4"), (b"BDAT 18446744073709551615", 552, "5.3.4"), (b"BDAT 18446744073709551616", 552, "5.3.4"),
+])
+def test_chunks_that_cannot_be_taken_end_the_session(box, wire, line, code, enhanced):
+    envelope(wire, box)
+    wire.send(line + b"\r\nQUIT\r\nMAIL FROM:<a@b.example>\r\n")
+    got, text = wire.reply()
+    assert (got, text[:5]) == (code, enhanced)
+    assert wire.reply() is None
+
+
+def test_a_chunk_over_size_is_taken_then_refused(system, api, box):
+    with system.another_smtpd("127.0.0.1:0;message_size_max=100K") as smtpd, Smtp(smtpd.address(0)) as wire:
+        wire.greet()
+        envelope(wire, box)
+        assert chunk(wire, b"x" * 100 * 1024)[0] == 250
+        code, text = chunk(wire, b"QUIT\r\n" * 20000)
+        assert (code, text[:5]) == (552, "5.3.4")
+        assert chunk(wire, b"QUIT\r\n", last=True)[0] == 503
+        envelope(wire, box)
+        assert chunk(wire, messages.plain("smaller"), last=True)[0] == 250
+    assert api.only_mail(box)["subject"] == "smaller"
+
+
+# ---- smuggling ----
+
+@pytest.mark.parametrize("name", SMUGGLES)
+def test_smuggling_split_at_every_octet(system, api, box, name):
+    tail = SMUGGLES[name] + SECOND % box["address"].encode()
+    head = b"Subject: one\r\n\r\nbody"
+    places = range(len(SMUGGLES[name]) + 1)
+    for place in places:
+        with Smtp(system.smtp) as wire:
+            wire.greet()
+            wire.start_data(box["address"])
+            wire.send(head + tail[:place])
+            time.sleep(0.02)  # so that the rest is a segment of its own
+            wire.send(tail[place:] + b".\r\nNOOP\r\n")
+            assert [wire.reply()[0] for _ in range(2)] == [250, 250]
+    mails = wait_until(lambda: api.mails(box))
+    assert [mail["subject"] for mail in mails] == ["one"] * len(places)
+    assert all("bare_newline" in mail["warnings"] for mail in mails)
+    # RFC 5321 4.5.2: only a line that CRLF began loses its leading dot.
+    assert api.source(mails[0]) == (head + tail).replace(b"\r\n.", b"\r\n")
+
+
+@pytest.mark.parametrize("name", SMUGGLES)
+def test_smuggling_in_chunks(api, box, wire, name):
+    source = b"Subject: one\r\n\r\nbody" + SMUGGLES[name] + SECOND % box["address"].encode() + b".\r\n"
+    for place in range(len(source) - 1, 18, -17):
+        envelope(wire, box)
+        wire.send(b"BDAT %d\r\n" % place + source[:place] + b"BDAT %d LAST\r\n" % (len(source) - place) + source[place:])
+        assert [wire.reply()[0] for _ in range(2)] == [250, 250]
+    mails = api.mails(box)
+    assert {mail["subject"] for mail in mails} == {"one"} and len(mails) > 5
+    assert all("bare_newline" in mail["warnings"] for mail in mails)
+    assert api.source(mails[0]) == source
+
+
+def test_where_bare_newlines_are_refused(system, api, box):
+    with system.another_smtpd("127.0.0.1:0;bare_newline=reject") as smtpd:
+        with Smtp(smtpd.address(0)) as wire:
+            wire.greet()
+            wire.start_data(box["address"])
+            wire.send(b"Subject: one\r\n\r\na\n.\nNOOP\r\n.\r\nNOOP\r\n")
+            code, text = wire.reply()
+            assert (code, text[:5]) == (550, "5.5.2")
+            assert wire.reply() is None
+        assert deliver(smtpd.address(0), messages.plain("clean"), box["address"])[0] == 250
+    assert api.only_mail(box)["subject"] == "clean"
+
+
+# ---- whose mail ----
+
+def test_our_own_address_is_the_postmasters(wire):
+    wire.say(b"MAIL FROM:<>")
+    for rcpt, want in ((b"postmaster@[127.0.0.1]", "2.1.5"), (b"PostMaster@[127.0.0.1]", "2.1.5"), (b"u@[127.0.0.1]", "5.1.1"),
+                       (b"postmaster@[192.0.2.1]", "5.7.1"), (b"postmaster@[IPv6:::1]", "5.7.1")):
+        code, text = wire.say(b"RCPT TO:<" + rcpt + b">")
+        assert text[:5] == want and code // 100 == int(want[0]), (rcpt, code, text)
+
+
+def test_a_domain_in_two_forms_is_one(system, api, wire):
+    """RFC 5890: made by its U-label, on the key by its A-label; the address is found by either."""
+    stamp = f"x{time.time_ns()}"
+    system.ctl("domain", "create", f"bücher-{stamp}.example")
+    a_label = next(name for name in domain_names(system) if stamp in name)
+    assert a_label.startswith("xn--")
+    made = system.ctl("key", "create", "--name", "idn", "--user", f"operator@{system.domain}", "--domain", f"BÜCHER-{stamp}.example")
+    client = type(api)(api.address, made["key"])
+    box = client.mailbox(domain=f"bücher-{stamp}.example")
+    assert box["domain"] == a_label
+    wire.say(b"MAIL FROM:<a@b.example> SMTPUTF8")
+    for domain in (a_label, a_label.upper(), f"bücher-{stamp}.example", f"BÜCHER-{stamp}.EXAMPLE", f"bu\u0308cher-{stamp}。example"):
+        code, text = wire.say(f"RCPT TO:<{box['alias']}@{domain}>".encode())
+        assert (code, text[:5]) == (250, "2.1.5"), (domain, text)
+    code, text = wire.say("RCPT TO:<a@xn--0.example>".encode())
+    assert (code, text[:5]) == (553, "5.1.3")
+    code, text = wire.say("RCPT TO:<a@☃.example>".encode())
+    assert (code, text[:5]) == (553, "5.1.3")
+
+
+def domain_names(system):
+    return [domain["name"] for domain in system.ctl("domain", "list")["items"]]
+
+
+# ---- trace ----
+
+@pytest.mark.parametrize("count, code", [(100, 250), (101, 554)])
+def test_hops(system, box, count, code):
+    """RFC 5321 6.3: a hundred at least are let pass."""
+    source = b"Received: from x by y; Tue, 24 Nov 2026 12:00:00 +0000\r\n" * count + messages.plain()
+    answer, text = deliver(system.smtp, source, box["address"])
+    assert answer == code and (code == 250 or text[:5] == "5.4.6"), text
+
+
+def test_a_name_cannot_forge_a_trace_field(system, api, box):
+    name = b"x;(by)=evil<b>\"c\\d,e f"
+    with Smtp(system.smtp) as wire:
+        wire.reply()
+        assert wire.say(b"EHLO " + name)[0] == 250
+        envelope(wire, box)
+        assert wire.say(b"DATA")[0] == 354
+        wire.send(messages.plain("forged") + b".\r\n")
+        code, text = wire.reply()
+        assert code == 250
+    queue_id = text.split()[-1].encode()
+    raw = api.raw(api.only_mail(box))
+    fields = raw[:raw.index(b"\r\nFrom: ")].replace(b"\r\n\t", b" ").split(b"\r\n")
+    assert fields[0] == b"Return-Path: <a@b.example>" and len(fields) == 2
+    assert fields[1].startswith(b"Received: from x??by??evil?b??c?d?e by " + system.domain.encode() + b" with ESMTP id " + queue_id)
+    assert b" for <" + box["address"].encode() + b">;" in fields[1]
