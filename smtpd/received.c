@@ -33,9 +33,9 @@ static void append_host(struct buf *out, const char *s) {
 static const char *protocol(const struct received *r) {
 	if (r->utf8)
 		return r->tls ? "UTF8SMTPS" : "UTF8SMTP";
-	if (r->tls)
-		return "ESMTPS";
-	return r->esmtp ? "ESMTP" : "SMTP";
+	if (!r->esmtp)
+		return "SMTP"; /* HELO inside TLS too: the S is registered for ESMTP alone, and the tls clause tells */
+	return r->tls ? "ESMTPS" : "ESMTP";
 }
 
 void received_append(struct buf *out, const struct received *r) {

@@ -31,6 +31,9 @@ static const struct {
 	 {"mx.example.org", "c", "0190-1", "", NULL, .esmtp = true, .tls = "TLSv1.3 TLS_AES_256_GCM_SHA384", .wall_us = at},
 	 "Return-Path: <>\r\nReceived: from c\r\n\tby mx.example.org with ESMTPS id 0190-1\r\n"
 	 "\ttls TLS_AES_256_GCM_SHA384 (TLSv1.3);\r\n" DATE},
+	{"HELO inside TLS",
+	 {"mx.example.org", "c", "0190-1", "", NULL, .tls = "TLSv1.3 X", .wall_us = at},
+	 "Return-Path: <>\r\nReceived: from c\r\n\tby mx.example.org with SMTP id 0190-1\r\n\ttls X (TLSv1.3);\r\n" DATE},
 	{"SMTPUTF8",
 	 {"mx.example.org", "c", "0190-1", "\320\277@b", "\320\270@d", .esmtp = true, .utf8 = true, .wall_us = at},
 	 "Return-Path: <\320\277@b>\r\nReceived: from c\r\n\tby mx.example.org with UTF8SMTP id 0190-1\r\n"
