@@ -1,0 +1,261 @@
+/* The table of clients. Places are found by a keyed hash of address and width, eight to a set; the hash is the identity, so that a place
+ * changes hands by one compare-and-swap.
+ *
+ * Rates are kept as the time at which all that was done would have been fair (the generic cell rate algorithm): one word, no windows
+ * with edges. What is over the limit is refused and not counted, so a client that keeps trying gets exactly its rate.
+ *
+ * Connections at once are counted in a row per worker that only this worker writes; a client's number is the sum over the rows. Own
+ * count first, sum second: two workers can refuse one too many at the line, never let one too many in.
+ *
+ * A place is taken from a client without connections only. Its taker marks it TAKEN, then looks at the counts again; whoever counts
+ * himself in looks at the key again. One of the two sees the other, in whatever order. */
+#include "smtpd/clients.h"
+
+#include "common/clock.h"
+
+#include <sodium.h>
+#include <sys/mman.h>
+
+#define SETS 8192
+#define WAYS 8
+#define PLACES (SETS * WAYS)
+#define FREE UINT64_C(0)
+#define TAKEN UINT64_C(1)
+#define MINUTE_US INT64_C(60000000)
+#define DEBT_MAX_US (5 * MINUTE_US)   /* one huge message must not shut a client out for an hour */
+
+struct place {
+	uint64_t key;
+	int64_t fair[CLIENTS_RATES];      /* monotonic */
+	uint64_t pad;                     /* a cache line each */
+};
+
+struct clients {
+	struct clients_limits limits;
+	uint8_t secret[crypto_shorthash_KEYBYTES];
+	unsigned workers;
+	size_t bytes;
+	struct place *places;             /* shared */
+	uint32_t *held;                   /* shared: workers × PLACES */
+	uint32_t *own;
+};
+
+struct clients *clients_new(const struct clients_limits *limits, unsigned workers) {
+	struct clients *c = xcalloc(1, sizeof(*c));
+	if (sodium_init() < 0)
+		abort();
+	c->limits = *limits;
+	c->workers = workers;
+	crypto_shorthash_keygen(c->secret);
+	c->bytes = PLACES * sizeof(struct place) + (size_t)workers * PLACES * sizeof(uint32_t);
+	void *p = mmap(NULL, c->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		abort();
+	c->places = p;
+	c->held = (uint32_t *)(void *)(c->places + PLACES);
+	c->own = c->held;
+	return c;
+}
+
+struct clients *clients_free(struct clients *c) {
+	if (c) {
+		munmap(c->places, c->bytes);
+		free(c);
+	}
+	return NULL;
+}
+
+void clients_attach(struct clients *c, unsigned worker) {
+	assert(worker < c->workers);
+	c->own = c->held + (size_t)worker * PLACES;
+	for (size_t i = 0; i < PLACES; i++)
+		if (__atomic_load_n(&c->own[i], __ATOMIC_RELAXED))
+			__atomic_store_n(&c->own[i], 0, __ATOMIC_SEQ_CST);
+}
+
+static uint64_t key_of(const struct clients *c, const struct netaddr *prefix, bool wide) {
+	uint8_t in[18] = {(uint8_t)prefix->family, wide}, hash[crypto_shorthash_BYTES];
+	uint64_t key;
+	memcpy(in + 2, prefix->b, sizeof(prefix->b));
+	crypto_shorthash(hash, in, sizeof(in), c->secret);
+	memcpy(&key, hash, sizeof(key));
+	return key <= TAKEN ? key + 2 : key;
+}
+
+static uint64_t key_at(const struct clients *c, size_t i) {
+	return __atomic_load_n(&c->places[i].key, __ATOMIC_SEQ_CST);
+}
+
+static unsigned held(const struct clients *c, size_t i) {
+	unsigned sum = 0;
+	for (unsigned w = 0; w < c->workers; w++)
+		sum += __atomic_load_n(&c->held[(size_t)w * PLACES + i], __ATOMIC_SEQ_CST);
+	return sum;
+}
+
+static void hold(struct clients *c, size_t i, int n) {
+	/* Only this worker writes its row. */
+	__atomic_store_n(&c->own[i], c->own[i] + (uint32_t)n, __ATOMIC_SEQ_CST);
+}
+
+static size_t set_of(uint64_t key) {
+	return (size_t)(key >> 2) % SETS * WAYS;
+}
+
+/* PLACES: not there. The first of the set counts, should two workers have made it at once. */
+static size_t find(const struct clients *c, uint64_t key) {
+	size_t first = set_of(key);
+	for (size_t i = first; i < first + WAYS; i++)
+		if (key_at(c, i) == key)
+			return i;
+	return PLACES;
+}
+
+static int64_t latest(const struct place *p) {
+	int64_t t = 0;
+	for (int r = 0; r < CLIENTS_RATES; r++)
+		t = max_of(t, __atomic_load_n(&p->fair[r], __ATOMIC_RELAXED));
+	return t;
+}
+
+/* The place of the set that is missed least. */
+static size_t choose(const struct clients *c, uint64_t key) {
+	size_t first = set_of(key), best = PLACES;
+	int64_t best_time = INT64_MAX;
+	for (size_t i = first; i < first + WAYS; i++) {
+		int64_t t = key_at(c, i) <= TAKEN ? -1 : latest(&c->places[i]);
+		if (t < best_time && held(c, i) == 0) {
+			best = i;
+			best_time = t;
+		}
+	}
+	return best;
+}
+
+static bool swap(struct clients *c, size_t i, uint64_t from, uint64_t to) {
+	return __atomic_compare_exchange_n(&c->places[i].key, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+static void claim(struct clients *c, uint64_t key) {
+	size_t i = choose(c, key);
+	if (i == PLACES)
+		return;
+	uint64_t old = key_at(c, i);
+	if (!swap(c, i, old, TAKEN))
+		return;
+	if (held(c, i)) {
+		swap(c, i, TAKEN, old);
+		return;
+	}
+	for (int r = 0; r < CLIENTS_RATES; r++)
+		__atomic_store_n(&c->places[i].fair[r], 0, __ATOMIC_RELAXED);
+	swap(c, i, TAKEN, key);
+}
+
+/* Counts one connection in. PLACES: there was no room. */
+static size_t enter(struct clients *c, uint64_t key) {
+	for (int attempt = 0; attempt < 4; attempt++) {
+		size_t i = find(c, key);
+		if (i == PLACES) {
+			claim(c, key);
+			i = find(c, key);
+		}
+		if (i == PLACES)
+			continue;
+		hold(c, i, 1);
+		if (key_at(c, i) == key)
+			return i;
+		hold(c, i, -1);
+	}
+	return PLACES;
+}
+
+static int64_t limit_of(const struct clients *c, int64_t limit, int which) {
+	return which == 0 ? limit : limit * c->limits.wide_factor;
+}
+
+/* How far `n` units move the fair time on. */
+static int64_t cost(int64_t n, int64_t limit) {
+	int64_t us;
+	if (__builtin_mul_overflow(n, MINUTE_US, &us))
+		return DEBT_MAX_US;
+	return us / limit;
+}
+
+static bool within(const struct clients *c, size_t i, enum clients_rate rate, int64_t limit) {
+	int64_t ahead = __atomic_load_n(&c->places[i].fair[rate], __ATOMIC_RELAXED) - clock_mono_us();
+	return ahead <= MINUTE_US - cost(1, limit);
+}
+
+bool clients_may(const struct clients *c, const struct client *client, enum clients_rate rate) {
+	for (int which = 0; which < 2; which++) {
+		int64_t limit = limit_of(c, c->limits.a_minute[rate], which);
+		if (client->place[which] && limit && !within(c, client->place[which] - 1, rate, limit))
+			return false;
+	}
+	return true;
+}
+
+static void charge(struct place *p, enum clients_rate rate, int64_t us) {
+	int64_t now = clock_mono_us(), old = __atomic_load_n(&p->fair[rate], __ATOMIC_RELAXED), fair;
+	do
+		fair = min_of(max_of(old, now) + us, now + DEBT_MAX_US);
+	while (!__atomic_compare_exchange_n(&p->fair[rate], &old, fair, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+}
+
+void clients_count(struct clients *c, const struct client *client, enum clients_rate rate, int64_t n) {
+	for (int which = 0; which < 2; which++) {
+		int64_t limit = limit_of(c, c->limits.a_minute[rate], which);
+		if (client->place[which] && limit && n > 0)
+			charge(&c->places[client->place[which] - 1], rate, cost(n, limit));
+	}
+}
+
+static bool crowded(const struct clients *c, const struct client *client) {
+	for (int which = 0; which < 2; which++) {
+		int64_t limit = limit_of(c, c->limits.at_once, which);
+		if (client->place[which] && limit && held(c, client->place[which] - 1) > limit)
+			return true;
+	}
+	return false;
+}
+
+static struct netaddr prefix_of(const struct netaddr *a, bool wide) {
+	if (a->family == NETADDR_IPV4)
+		return netaddr_prefix(a, wide ? 24 : 32);
+	return netaddr_prefix(a, wide ? 48 : 64);
+}
+
+enum clients_verdict clients_enter(struct clients *c, const struct netaddr *address, struct client *ret) {
+	enum clients_verdict verdict = CLIENTS_WELCOME;
+	*ret = (struct client){0};
+	if (address->family == NETADDR_NONE)
+		return CLIENTS_WELCOME;
+	for (int which = 0; which < 2; which++) {
+		struct netaddr prefix = prefix_of(address, which == 1);
+		size_t i = enter(c, key_of(c, &prefix, which == 1));
+		ret->place[which] = i == PLACES ? 0 : (uint32_t)i + 1;
+	}
+	if (crowded(c, ret))
+		verdict = CLIENTS_TOO_MANY;
+	else if (!clients_may(c, ret, CLIENTS_CONNECTIONS) || !clients_may(c, ret, CLIENTS_ERRORS))
+		verdict = CLIENTS_TOO_FAST;
+	if (verdict == CLIENTS_WELCOME)
+		clients_count(c, ret, CLIENTS_CONNECTIONS, 1);
+	else
+		clients_leave(c, ret);
+	return verdict;
+}
+
+void clients_leave(struct clients *c, struct client *client) {
+	for (int which = 0; which < 2; which++)
+		if (client->place[which])
+			hold(c, client->place[which] - 1, -1);
+	*client = (struct client){0};
+}
+
+unsigned clients_at_once(const struct clients *c, const struct netaddr *address) {
+	struct netaddr prefix = prefix_of(address, false);
+	size_t i = find(c, key_of(c, &prefix, false));
+	return i == PLACES ? 0 : held(c, i);
+}

@@ -1,0 +1,51 @@
+/* What each client address has done lately, counted over all workers of the daemon in one shared mapping of fixed size, made before the
+ * fork. A client is an IPv4 address or an IPv6 /64, and counted again as part of its wider network (/24, /48), which may do
+ * `wide_factor` times as much. Nothing here is ever locked: a worker killed at any instant leaves nothing behind but its own counts,
+ * which its successor clears. */
+#ifndef MINUTEMAIL_SMTPD_CLIENTS_H
+#define MINUTEMAIL_SMTPD_CLIENTS_H
+
+#include "common/netaddr.h"
+
+struct clients;
+
+enum clients_rate {          /* what is counted by the minute */
+	CLIENTS_CONNECTIONS,
+	CLIENTS_MESSAGES,
+	CLIENTS_OCTETS,
+	CLIENTS_BAD_RECIPIENTS,
+	CLIENTS_HANDSHAKES,
+	CLIENTS_ERRORS,
+	CLIENTS_RATES,
+};
+
+struct clients_limits {      /* 0: no limit */
+	int64_t at_once;         /* connections */
+	int64_t a_minute[CLIENTS_RATES];
+	int64_t wide_factor;     /* 0: wider networks have no limit */
+};
+
+/* Where a connection's client is counted; the places stay its own while it is held. Zeroed: nowhere, and never limited. */
+struct client {
+	uint32_t place[2];       /* address, network; 0: none */
+};
+
+enum clients_verdict {
+	CLIENTS_WELCOME,
+	CLIENTS_TOO_MANY,        /* connections at once */
+	CLIENTS_TOO_FAST,        /* new connections a minute, or over another limit that closes connections (errors) */
+};
+
+struct clients *clients_new(const struct clients_limits *, unsigned workers);
+struct clients *clients_free(struct clients *);
+void clients_attach(struct clients *, unsigned worker);   /* in the worker: its predecessor's connections are gone */
+
+/* A connection begins. *ret is zeroed unless WELCOME; then clients_leave() ends it. When the table is full of other clients'
+ * connections a new one is welcome and not counted. */
+enum clients_verdict clients_enter(struct clients *, const struct netaddr *, struct client *ret);
+void clients_leave(struct clients *, struct client *);    /* zeroes it */
+bool clients_may(const struct clients *, const struct client *, enum clients_rate);   /* one more */
+void clients_count(struct clients *, const struct client *, enum clients_rate, int64_t n);
+unsigned clients_at_once(const struct clients *, const struct netaddr *);   /* connections of this address now */
+
+#endif

@@ -1,0 +1,208 @@
+/* clients: limits of an address and of its network, over workers that are real processes, one of which is killed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "common/clock.h"
+#include "smtpd/clients.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SECOND INT64_C(1000000)
+
+static struct netaddr address(const char *text) {
+	struct netaddr a;
+	assert_int_equal(netaddr_parse(text, strlen(text), &a), 0);
+	return a;
+}
+
+static enum clients_verdict enter(struct clients *c, const char *text, struct client *ret) {
+	struct netaddr a = address(text);
+	return clients_enter(c, &a, ret);
+}
+
+static unsigned at_once(struct clients *c, const char *text) {
+	struct netaddr a = address(text);
+	return clients_at_once(c, &a);
+}
+
+static void test_at_once(void **state) {
+	const struct clients_limits limits = {.at_once = 2, .wide_factor = 2};
+	struct clients *c = clients_new(&limits, 1);
+	struct client v[8];
+	clients_attach(c, 0);
+	assert_int_equal(enter(c, "192.0.2.1", &v[0]), CLIENTS_WELCOME);
+	assert_int_equal(enter(c, "192.0.2.1", &v[1]), CLIENTS_WELCOME);
+	assert_int_equal(enter(c, "192.0.2.1", &v[2]), CLIENTS_TOO_MANY);
+	assert_int_equal(v[2].place[0], 0);
+	assert_int_equal(at_once(c, "192.0.2.1"), 2);
+	assert_int_equal(enter(c, "192.0.2.2", &v[2]), CLIENTS_WELCOME);
+	assert_int_equal(enter(c, "192.0.2.3", &v[3]), CLIENTS_WELCOME);
+	assert_int_equal(enter(c, "192.0.2.4", &v[4]), CLIENTS_TOO_MANY); /* the /24 is full */
+	assert_int_equal(enter(c, "192.0.3.4", &v[4]), CLIENTS_WELCOME);
+	clients_leave(c, &v[0]);
+	clients_leave(c, &v[0]); /* nothing any more */
+	assert_int_equal(at_once(c, "192.0.2.1"), 1);
+	assert_int_equal(enter(c, "192.0.2.1", &v[0]), CLIENTS_WELCOME);
+	clients_free(c);
+}
+
+static void test_ipv6_is_its_64(void **state) {
+	const struct clients_limits limits = {.at_once = 1, .wide_factor = 2};
+	struct clients *c = clients_new(&limits, 1);
+	struct client v[4];
+	clients_attach(c, 0);
+	assert_int_equal(enter(c, "2001:db8::1", &v[0]), CLIENTS_WELCOME);
+	assert_int_equal(enter(c, "2001:db8::ffff:2", &v[1]), CLIENTS_TOO_MANY);
+	assert_int_equal(enter(c, "2001:db8:0:1::1", &v[1]), CLIENTS_WELCOME);
+	assert_int_equal(enter(c, "2001:db8:0:2::1", &v[2]), CLIENTS_TOO_MANY); /* the /48 */
+	assert_int_equal(enter(c, "2001:db8:1::1", &v[2]), CLIENTS_WELCOME);
+	clients_free(c);
+}
+
+static void test_rates(void **state) {
+	const struct clients_limits limits = {.a_minute = {[CLIENTS_CONNECTIONS] = 3, [CLIENTS_OCTETS] = 1000}, .wide_factor = 0};
+	struct clients *c = clients_new(&limits, 1);
+	struct client v;
+	clients_attach(c, 0);
+	clock_set(1000000 * SECOND);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(enter(c, "192.0.2.1", &v), CLIENTS_WELCOME);
+		clients_leave(c, &v);
+	}
+	for (int i = 0; i < 50; i++)
+		assert_int_equal(enter(c, "192.0.2.1", &v), CLIENTS_TOO_FAST);
+	assert_int_equal(at_once(c, "192.0.2.1"), 0);
+	clock_advance(19 * SECOND);
+	assert_int_equal(enter(c, "192.0.2.1", &v), CLIENTS_TOO_FAST);
+	clock_advance(1 * SECOND); /* refusals cost nothing: a third of a minute gives one of three */
+	assert_int_equal(enter(c, "192.0.2.1", &v), CLIENTS_WELCOME);
+	assert_true(clients_may(c, &v, CLIENTS_OCTETS));
+	clients_count(c, &v, CLIENTS_OCTETS, 999);
+	assert_true(clients_may(c, &v, CLIENTS_OCTETS));
+	clients_count(c, &v, CLIENTS_OCTETS, INT64_MAX);
+	assert_false(clients_may(c, &v, CLIENTS_OCTETS));
+	assert_true(clients_may(c, &v, CLIENTS_MESSAGES)); /* no limit */
+	clock_advance(299 * SECOND);
+	assert_true(clients_may(c, &v, CLIENTS_OCTETS)); /* the debt has an end */
+	clients_free(c);
+}
+
+/* More clients than the table has room for: all are served, and those with connections keep their place. */
+static void test_table_is_bounded(void **state) {
+	const struct clients_limits limits = {.at_once = 1, .wide_factor = 0};
+	struct clients *c = clients_new(&limits, 1);
+	struct client kept, v;
+	char text[32];
+	clients_attach(c, 0);
+	clock_set(1000000 * SECOND);
+	assert_int_equal(enter(c, "192.0.2.1", &kept), CLIENTS_WELCOME);
+	for (unsigned i = 0; i < 200000; i++) {
+		snprintf(text, sizeof(text), "10.%u.%u.%u", i >> 16, i >> 8 & 255, i & 255);
+		assert_int_equal(enter(c, text, &v), CLIENTS_WELCOME);
+		clients_leave(c, &v);
+	}
+	assert_int_equal(at_once(c, "192.0.2.1"), 1);
+	assert_int_equal(enter(c, "192.0.2.1", &v), CLIENTS_TOO_MANY);
+	clients_free(c);
+}
+
+static void test_full_set_is_open(void **state) {
+	const struct clients_limits limits = {.at_once = 1, .wide_factor = 0};
+	struct clients *c = clients_new(&limits, 1);
+	static struct client v[120000];
+	char text[32];
+	unsigned uncounted = 0;
+	clients_attach(c, 0);
+	for (unsigned i = 0; i < array_len(v); i++) {
+		snprintf(text, sizeof(text), "10.%u.%u.%u", i >> 16, i >> 8 & 255, i & 255);
+		assert_int_equal(enter(c, text, &v[i]), CLIENTS_WELCOME);
+		uncounted += v[i].place[0] == 0;
+	}
+	assert_true(uncounted > 0 && uncounted < array_len(v));
+	for (unsigned i = 0; i < array_len(v); i++)
+		clients_leave(c, &v[i]);
+	assert_int_equal(at_once(c, "10.0.0.1"), 0);
+	clients_free(c);
+}
+
+/* Each process holds one connection after another from few addresses of few networks; the limit must hold at every moment, and after
+ * a kill nothing stays but what the dead one's successor clears. */
+static void test_workers(void **state) {
+	const struct clients_limits limits = {.at_once = 5, .wide_factor = 2};
+	enum { WORKERS = 4 };
+	struct clients *c = clients_new(&limits, WORKERS);
+	pid_t pids[WORKERS];
+	char text[WORKERS][32];
+	for (unsigned w = 0; w < WORKERS; w++) {
+		pids[w] = fork();
+		if (pids[w] != 0)
+			continue;
+		struct client v[8] = {0};
+		clients_attach(c, w);
+		for (unsigned k = 0;; k++) {
+			unsigned i = k % array_len(v);
+			clients_leave(c, &v[i]);
+			snprintf(text[w], sizeof(text[w]), "192.0.%u.%u", k % 7, k % 3);
+			struct netaddr a;
+			netaddr_parse(text[w], strlen(text[w]), &a);
+			clients_enter(c, &a, &v[i]);
+		}
+	}
+	for (int round = 0; round < 2000; round++)
+		for (unsigned k = 0; k < 21; k++) {
+			snprintf(text[0], sizeof(text[0]), "192.0.%u.%u", k % 7, k % 3);
+			/* One more a worker for the moment between counting and looking. */
+			assert_in_range(at_once(c, text[0]), 0, 5 + WORKERS);
+		}
+	for (unsigned w = 0; w < WORKERS; w++) {
+		int status;
+		kill(pids[w], SIGKILL);
+		assert_int_equal(waitpid(pids[w], &status, 0), pids[w]);
+	}
+	unsigned left = 0;
+	for (unsigned k = 0; k < 21; k++) {
+		snprintf(text[0], sizeof(text[0]), "192.0.%u.%u", k % 7, k % 3);
+		left += at_once(c, text[0]);
+	}
+	assert_true(left > 0);
+	for (unsigned w = 0; w < WORKERS; w++)
+		clients_attach(c, w);
+	struct client v[6];
+	for (unsigned k = 0; k < 21; k++) {
+		snprintf(text[0], sizeof(text[0]), "192.0.%u.%u", k % 7, k % 3);
+		assert_int_equal(at_once(c, text[0]), 0);
+	}
+	for (unsigned i = 0; i < 6; i++)
+		assert_int_equal(enter(c, "192.0.0.0", &v[i]), i < 5 ? CLIENTS_WELCOME : CLIENTS_TOO_MANY);
+	clients_free(c);
+}
+
+static void test_no_address(void **state) {
+	const struct clients_limits limits = {.at_once = 1, .wide_factor = 1};
+	struct clients *c = clients_new(&limits, 1);
+	struct netaddr none = {0};
+	struct client v[2];
+	clients_attach(c, 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(clients_enter(c, &none, &v[i]), CLIENTS_WELCOME);
+	assert_true(clients_may(c, &v[0], CLIENTS_MESSAGES));
+	clients_count(c, &v[0], CLIENTS_MESSAGES, 1);
+	clients_leave(c, &v[0]);
+	clients_free(c);
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_at_once),          cmocka_unit_test(test_ipv6_is_its_64),   cmocka_unit_test(test_rates),
+	    cmocka_unit_test(test_table_is_bounded), cmocka_unit_test(test_full_set_is_open), cmocka_unit_test(test_workers),
+	    cmocka_unit_test(test_no_address),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
