@@ -6,6 +6,7 @@
 #include "smtpd/html_text.h"
 
 #include "common/text.h"
+#include "smtpd/steps.h"
 
 #include <strings.h>
 
@@ -236,6 +237,7 @@ struct tag {
 static struct slice attribute(struct slice attrs, const char *name) {
 	const char *p = attrs.p, *end = p + attrs.n;
 	size_t len = strlen(name);
+	steps_add(attrs.n);
 	while (p < end) {
 		while (p < end && (is_space(*p) || *p == '/'))
 			p++;
@@ -274,6 +276,7 @@ static const char *tag_end(const char *p, const char *end) {
 	char quote = 0;
 	const char *first = NULL;
 	for (; p < end; p++) {
+		steps_add(1);
 		if (quote) {
 			if (*p == quote)
 				quote = 0;
@@ -294,6 +297,7 @@ static void end_link(struct writer *w) {
 	if (href.n == 0 || href.n > HREF_MAX || w->error || w->link_start > w->out->len)
 		return;
 	size_t shown = w->out->len - w->link_start;
+	steps_add(shown + href.n);
 	const char *text = shown ? w->out->data + w->link_start : "";
 	while (shown > 0 && is_space(*text))
 		text++, shown--;
@@ -392,7 +396,9 @@ static enum tag_kind tag_kind(struct slice name) {
 /* Behind "</name", where the text of <script>, <style> or <title> ends. */
 static const char *skip_element(struct slice name, const char *p, const char *end) {
 	while (p < end) {
+		const char *from = p;
 		p = memchr(p, '<', (size_t)(end - p));
+		steps_add((size_t)((p ? p : end) - from));
 		if (!p || (size_t)(end - p) < name.n + 2)
 			return end;
 		if (p[1] == '/' && strncasecmp(p + 2, name.p, name.n) == 0)
@@ -410,6 +416,7 @@ struct source {
 /* At "<!--"; behind "-->". */
 static const char *skip_comment(struct source *s) {
 	const char *close = s->no_comment_end ? NULL : memmem(s->p + 4, (size_t)(s->end - s->p) - 4, "-->", 3);
+	steps_add((size_t)((close ? close : s->end) - s->p));
 	if (!close) {
 		s->no_comment_end = true;
 		return s->p + 4;

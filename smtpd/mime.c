@@ -13,6 +13,7 @@
 #include "smtpd/mime_private.h"
 
 #include "smtpd/prescan.h"
+#include "smtpd/steps.h"
 
 const struct mime_limits MIME_LIMITS = {
 	.fields_entity = 1000,
@@ -44,6 +45,7 @@ bool mime_delimiter_at(const struct mime_walk *w, size_t at, struct mime_delimit
 	const char *p = w->source + at;
 	const char *lf = memchr(p, '\n', w->n - at);
 	size_t len = lf ? (size_t)(lf - p) : w->n - at, next = at + len + (lf != NULL);
+	steps_add(len);
 	while (len > 0 && (p[len - 1] == '\r' || p[len - 1] == ' ' || p[len - 1] == '\t'))
 		len--;
 	for (unsigned i = w->depth; i-- > 0;) {
@@ -66,10 +68,11 @@ static void find_delimiter(struct mime_walk *w) {
 	while (end - p >= 2) {
 		if (p[0] == '-' && p[1] == '-' && mime_delimiter_at(w, (size_t)(p - w->source), &w->delimiter))
 			return;
-		p = memchr(p, '\n', (size_t)(end - p));
-		if (!p)
+		const char *lf = memchr(p, '\n', (size_t)(end - p));
+		steps_add((size_t)((lf ? lf : end) - p));
+		if (!lf)
 			return;
-		p++;
+		p = lf + 1;
 	}
 }
 

@@ -7,6 +7,7 @@
 
 #include "common/buf.h"
 #include "common/text.h"
+#include "smtpd/steps.h"
 
 #define ENCODED_WORD_MAX 256 /* a word has 75 octets at the most (RFC 2047 2); senders differ */
 
@@ -66,6 +67,7 @@ static void word_char(struct reader *r, char c) {
 /* Behind the closing quote, or NULL. */
 static const char *quoted_end(const char *p, const char *end) {
 	for (p++; p < end; p++) {
+		steps_add(1);
 		if (*p == '\\')
 			p++;
 		else if (*p == '"')
@@ -77,6 +79,7 @@ static const char *quoted_end(const char *p, const char *end) {
 static const char *comment_end(const char *p, const char *end) {
 	unsigned depth = 0;
 	for (; p < end; p++) {
+		steps_add(1);
 		if (*p == '\\')
 			p++;
 		else if (*p == '(')
@@ -164,6 +167,7 @@ static struct slice bare_address(const struct reader *r) {
 	const char *p = r->spec.data + r->at_token;
 	size_t n = r->spec.len - r->at_token, len = 0;
 	bool quoted = false;
+	steps_add(n);
 	for (; len < n && (quoted || p[len] != ' '); len++) {
 		if (p[len] == '\\' && quoted && len + 1 < n)
 			len++;
@@ -178,6 +182,7 @@ static struct slice bare_address(const struct reader *r) {
 static void mailbox_end(struct reader *r) {
 	struct slice address = r->angle ? buf_slice(&r->address) : bare_address(r);
 	struct slice name = r->angle && r->phrase.len ? buf_slice(&r->phrase) : r->comment;
+	steps_add(address.n + name.n);
 	const char *at = address.n ? memrchr(address.p, '@', address.n) : NULL;
 	if (at && at > address.p && at + 1 < address.p + address.n && address.n <= MIME_ADDRESS_MAX) {
 		struct buf decoded;
@@ -203,9 +208,11 @@ static const char *encoded_word_end(const char *p, const char *end) {
 	const char *q = memchr(p + 2, '?', (size_t)(end - p) - 2);
 	if (!q || end - q < 5 || q[2] != '?')
 		return NULL;
-	for (const char *at = q + 3; at + 1 < end && *at != ' '; at++)
+	for (const char *at = q + 3; at + 1 < end && *at != ' '; at++) {
+		steps_add(1);
 		if (at[0] == '?' && at[1] == '=')
 			return at + 2;
+	}
 	return NULL;
 }
 

@@ -6,6 +6,7 @@
 #include "smtpd/html_text.h"
 #include "smtpd/mime_private.h"
 #include "smtpd/mime_uu.h"
+#include "smtpd/steps.h"
 
 #include <strings.h>
 
@@ -32,6 +33,7 @@ static void digest_part(struct mime_walk *w, struct part *p) {
 		w->sha = sha256_new();
 	sha256_reset(w->sha);
 	transfer_init(&t, p->encoding);
+	steps_add(left);
 	if (p->encoding == TRANSFER_IDENTITY) {
 		sha256_update(w->sha, in, left);
 		p->size = left;
@@ -98,6 +100,7 @@ static struct slice decode_text(struct mime_walk *w, const struct mime_entity *e
                                 bool *ret_cut) {
 	const char *in = w->source + start;
 	size_t left = end - start;
+	steps_add(min_of(left, most));
 	if (e->encoding == TRANSFER_IDENTITY) {
 		*ret_cut = left > most;
 		return slice_of(in, min_of(left, most));
@@ -173,6 +176,7 @@ static void join_text(struct buf *b, size_t start) {
 	size_t gap = b->data[start - 1] == '\n' ? 1 : 2;
 	if (!buf_reserve(b, gap))
 		return;
+	steps_add(b->len - start);
 	memmove(b->data + start + gap, b->data + start, b->len - start);
 	memset(b->data + start, '\n', gap);
 	buf_commit(b, gap);

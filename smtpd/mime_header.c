@@ -6,6 +6,7 @@
 #include "smtpd/mime_address.h"
 #include "smtpd/mime_private.h"
 #include "smtpd/prescan.h"
+#include "smtpd/steps.h"
 
 #include <gmime/gmime.h>
 #include <strings.h>
@@ -99,6 +100,7 @@ static bool next_field(struct mime_walk *w, struct text_field *ret) {
 	struct slice rest = slice_of(p, w->n - w->at);
 	if (text_next_field(&rest, ret) == 0 || ret->name.n == 0)
 		return false;
+	steps_add((size_t)(rest.p - p));
 	w->at = (size_t)(rest.p - w->source);
 	return true;
 }

@@ -5,6 +5,8 @@
  * "begin" has letters that uuencode does not use. */
 #include "smtpd/mime_uu.h"
 
+#include "smtpd/steps.h"
+
 #define LINE_OCTETS_MAX 45 /* of data in a line, by custom and by POSIX */
 #define CHECKSUM_MAX 2
 
@@ -13,6 +15,7 @@ static struct slice line_at(struct slice text, size_t at, size_t *ret_next) {
 	const char *p = text.p + at, *lf = memchr(p, '\n', text.n - at);
 	size_t n = lf ? (size_t)(lf - p) : text.n - at;
 	*ret_next = at + n + (lf != NULL);
+	steps_add(n + 1);
 	if (n > 0 && p[n - 1] == '\r')
 		n--;
 	return slice_of(p, n);

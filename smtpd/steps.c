@@ -1,0 +1,3 @@
+#include "smtpd/steps.h"
+
+uint64_t steps_taken;
