@@ -125,6 +125,7 @@ static struct source_plan part_plan(const struct asking *a, const struct part *p
 	    .offset = part->offset,
 	    .length = part->length,
 	    .encoding = part->encoding,
+	    .skip = part->skip,
 	    .take = part->size,
 	};
 }
@@ -161,7 +162,7 @@ static void answer_octets(struct request *r, const struct asking *a, const struc
 	    {NULL, NULL},
 	};
 	struct source_plan plan = part_plan(a, part);
-	plan.skip = first;
+	plan.skip += first;
 	plan.take = n;
 	source_stream(r, range > 0 ? 206 : 200, api_safe_type(part->type), headers, &plan);
 	buf_fini(&disposition);

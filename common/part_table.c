@@ -49,6 +49,8 @@ int part_table_encode(const struct part_table *t, struct buf *out) {
 		buf_append_char(out, (char)p->encoding);
 		buf_append_u64(out, p->offset);
 		buf_append_u64(out, p->length);
+		if (p->flags & PART_INNER)
+			buf_append_u64(out, p->skip);
 		buf_append_u64(out, p->size);
 		buf_append(out, p->sha256, sizeof p->sha256);
 		const char *const strings[] = {p->name, p->raw_name, p->type, p->content_id};
@@ -94,6 +96,7 @@ static bool decode_part(struct reader *r, struct part *p) {
 	p->encoding = (enum transfer_encoding)encoding;
 	p->offset = read_int(r, 8);
 	p->length = read_int(r, 8);
+	p->skip = p->flags & PART_INNER ? read_int(r, 8) : 0;
 	p->size = read_int(r, 8);
 	if ((size_t)(r->end - r->p) < sizeof p->sha256)
 		return false;
@@ -104,7 +107,7 @@ static bool decode_part(struct reader *r, struct part *p) {
 	p->type = read_string(r);
 	p->content_id = read_string(r);
 	return !r->bad && p->number > 0 && p->number <= PART_TABLE_MAX && encoding <= TRANSFER_UU &&
-	       p->length <= UINT64_MAX - p->offset && p->name && *p->name && p->type && *p->type;
+	       p->length <= UINT64_MAX - p->offset && p->skip <= p->length && p->name && *p->name && p->type && *p->type;
 }
 
 int part_table_decode(const void *p, size_t n, struct part_table *ret) {

@@ -14,6 +14,7 @@ enum part_flags {
 	PART_INLINE = 1,         /* Content-Disposition: inline, or referred to by content id inside multipart/related */
 	PART_DELETED = 2,        /* a client deleted it; the source still has it */
 	PART_UNNAMED = 4,        /* the name was made by us */
+	PART_INNER = 8,          /* a file inside a file (winmail.dat): `skip` says where */
 };
 
 struct part {
@@ -21,6 +22,7 @@ struct part {
 	uint16_t flags;          /* enum part_flags */
 	enum transfer_encoding encoding;
 	uint64_t offset, length; /* of the encoded octets in the source */
+	uint64_t skip;           /* decoded octets before it; 0 unless PART_INNER, and only then in the record */
 	uint64_t size;           /* decoded octets */
 	uint8_t sha256[32];      /* of the decoded octets */
 	char *name;              /* safe display name, UTF-8, never empty */

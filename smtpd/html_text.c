@@ -415,7 +415,9 @@ struct source {
 
 /* At "<!--"; behind "-->". */
 static const char *skip_comment(struct source *s) {
-	const char *close = s->no_comment_end ? NULL : memmem(s->p + 4, (size_t)(s->end - s->p) - 4, "-->", 3);
+	if (s->no_comment_end)
+		return s->p + 4;
+	const char *close = memmem(s->p + 4, (size_t)(s->end - s->p) - 4, "-->", 3);
 	steps_add((size_t)((close ? close : s->end) - s->p));
 	if (!close) {
 		s->no_comment_end = true;

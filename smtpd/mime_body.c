@@ -5,14 +5,17 @@
  * limits->text, and what is over is not even decoded. */
 #include "smtpd/html_text.h"
 #include "smtpd/mime_private.h"
+#include "smtpd/mime_tnef.h"
 #include "smtpd/mime_uu.h"
 #include "smtpd/steps.h"
 
+#include <stdio.h>
 #include <strings.h>
 
 #define RUN (16 * 1024)
 #define RAW_NAME_MAX 1024
 #define SNIFF_MAX 1024
+#define TNEF_STRING_MAX 998 /* octets of a name, type or content id that are read */
 
 static void warn_if_odd(struct mime_walk *w, const struct transfer *t) {
 	if (!t->odd)
@@ -91,6 +94,88 @@ static void add_part(struct mime_walk *w, struct mime_entity *e, enum container 
 	p->content_id = take_ptr(e->content_id);
 	name_part(p, take_ptr(e->name));
 	digest_part(w, p);
+}
+
+/* --- files in a winmail.dat --- */
+
+static bool is_tnef(const struct part *p) {
+	return strcmp(p->type, "application/ms-tnef") == 0 || strcmp(p->type, "application/vnd.ms-tnef") == 0 ||
+	       (strcmp(p->type, "application/octet-stream") == 0 && strcasecmp(p->name, "winmail.dat") == 0);
+}
+
+/* One line of text from a string of the TNEF's; borrowed until w->raw is used again. */
+static struct slice tnef_string(struct mime_walk *w, const struct mime_tnef *t, const struct mime_tnef_string *s) {
+	char charset[32];
+	struct buf text;
+	snprintf(charset, sizeof charset, "cp%u", t->codepage);
+	buf_init(&text, TNEF_STRING_MAX * 4);
+	text_append_charset(&text, s->utf16 ? "utf-16le" : charset, s->s.p, min_of(s->s.n, (size_t)TNEF_STRING_MAX), false);
+	buf_reset(&w->raw);
+	text_append_line(&w->raw, text.data, text.len);
+	buf_fini(&text);
+	return w->raw.len ? buf_slice(&w->raw) : slice_str("");
+}
+
+/* In the source it lies where the winmail.dat does. */
+static void add_tnef_file(struct mime_walk *w, const struct mime_tnef *t, const struct mime_tnef_file *file,
+                          const struct part *outer) {
+	struct part *p = new_part(&w->msg->parts);
+	p->flags = PART_INNER;
+	p->encoding = outer->encoding;
+	p->offset = outer->offset;
+	p->length = outer->length;
+	p->skip = file->data.n ? (uint64_t)(file->data.p - t->data.p) : 0;
+	p->size = file->data.n;
+	sha256_of(file->data.n ? file->data.p : "", file->data.n, p->sha256);
+	if (mime_read_type(tnef_string(w, t, &file->type), &p->type) == 0)
+		p->type = xstrdup("application/octet-stream");
+	struct slice id = tnef_string(w, t, &file->content_id), name;
+	p->content_id = id.n ? xstrndup(id.p, text_cut(id.p, id.n, TNEF_STRING_MAX)) : NULL;
+	name = tnef_string(w, t, &file->name);
+	name_part(p, name.n ? xstrndup(name.p, name.n) : NULL);
+}
+
+static void add_tnef_files(struct mime_walk *w, const struct part *outer, struct slice data) {
+	struct mime_tnef t;
+	struct mime_tnef_file file;
+	mime_tnef_begin(&t, data);
+	while (mime_tnef_next(&t, &file)) {
+		if (w->msg->parts.count >= PART_TABLE_MAX) {
+			message_warn(w->msg, "too_many_parts");
+			return;
+		}
+		add_tnef_file(w, &t, &file, outer);
+	}
+	if (t.bad)
+		message_warn(w->msg, "bad_tnef");
+}
+
+/* Decodes the part a second time, into memory: never more than it takes in the source. */
+static void open_tnef(struct mime_walk *w, struct part outer) {
+	const char *in = w->source + outer.offset;
+	struct transfer t;
+	struct buf data;
+	if (outer.encoding == TRANSFER_IDENTITY) {
+		add_tnef_files(w, &outer, slice_of(in, (size_t)outer.length));
+		return;
+	}
+	transfer_init(&t, outer.encoding);
+	buf_init(&data, (size_t)outer.length + 2 * sizeof t.held);
+	char *out = buf_reserve(&data, transfer_bound(&t, (size_t)outer.length) + sizeof t.held);
+	if (!out)
+		return;
+	size_t n = transfer_run(&t, in, (size_t)outer.length, out);
+	buf_commit(&data, n + transfer_end(&t, out + n));
+	add_tnef_files(w, &outer, data.len ? buf_slice(&data) : slice_str(""));
+	buf_fini(&data);
+}
+
+/* A part that is no text. */
+static void add_file(struct mime_walk *w, struct mime_entity *e, enum container in, size_t start, size_t end) {
+	unsigned before = w->msg->parts.count;
+	add_part(w, e, in, start, end);
+	if (w->msg->parts.count > before && is_tnef(&w->msg->parts.parts[before]))
+		open_tnef(w, w->msg->parts.parts[before]);
 }
 
 /* --- text --- */
@@ -273,5 +358,5 @@ void mime_add_leaf(struct mime_walk *w, struct mime_entity *e, enum container in
 	if (is_shown(e, in))
 		add_text(w, e, start, end);
 	else
-		add_part(w, e, in, start, end);
+		add_file(w, e, in, start, end);
 }

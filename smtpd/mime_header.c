@@ -164,8 +164,7 @@ static void lower(char *s) {
 			*s = (char)(*s + ('a' - 'A'));
 }
 
-/* type "/" subtype; returns how much of the line it was, 0 if it is nothing of the kind. */
-static size_t read_type(struct slice line, char **ret) {
+size_t mime_read_type(struct slice line, char **ret) {
 	size_t type = token_length(line.p, line.n), i = skip_blanks(line, type);
 	if (type == 0 || type > TYPE_MAX || i == line.n || line.p[i] != '/')
 		return 0;
@@ -289,7 +288,7 @@ static struct slice unfold(struct mime_walk *w, struct slice value) {
 
 static void read_content_type(struct mime_walk *w, struct slice value, struct mime_entity *e) {
 	struct slice line = unfold(w, value);
-	size_t from = read_type(line, &e->type);
+	size_t from = mime_read_type(line, &e->type);
 	if (from > 0) {
 		e->media = media_of(e->type);
 	} else if (line.n == 0) {

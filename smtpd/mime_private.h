@@ -59,6 +59,8 @@ struct mime_walk {
 void mime_read_header(struct mime_walk *w, struct mime_entity *ret, bool top, enum container in);
 /* Subject, addresses, Received of the top level, once the charset is known. */
 void mime_read_top_fields(struct mime_walk *w);
+/* type "/" subtype in lower case; returns how much of the line it was, 0 and nothing if it is nothing of the kind. */
+size_t mime_read_type(struct slice line, char **ret);
 /* A part without parts: into the body or into the part table. `in`: the multipart it stands in. */
 void mime_add_leaf(struct mime_walk *w, struct mime_entity *e, enum container in, size_t start, size_t end);
 /* The text of a message that has HTML only. */

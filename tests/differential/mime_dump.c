@@ -30,6 +30,7 @@ static void put_part(struct json_out *j, const struct part *p) {
 	json_out_member_bool(j, "unnamed", p->flags & PART_UNNAMED);
 	json_out_member_int(j, "offset", (int64_t)p->offset);
 	json_out_member_int(j, "length", (int64_t)p->length);
+	json_out_member_int(j, "skip", (int64_t)p->skip);
 	json_out_member_int(j, "size", (int64_t)p->size);
 	json_out_member_cstring(j, "sha256", hex);
 	json_out_object_end(j);

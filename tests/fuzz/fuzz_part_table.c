@@ -22,6 +22,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	struct part_table t;
 	if (part_table_decode(data, size, &t) == 0) {
 		struct buf b;
+		for (unsigned i = 0; i < t.count; i++)
+			if (t.parts[i].skip > t.parts[i].length || t.parts[i].length > UINT64_MAX - t.parts[i].offset)
+				abort();
 		buf_init(&b, size);
 		if (part_table_encode(&t, &b) < 0 || b.len != size || memcmp(b.data, data, size) != 0)
 			abort();

@@ -77,6 +77,17 @@ def newsletter():
     ])
 
 
+def tnef(*files):
+    """A winmail.dat: files are (name, octets)."""
+    def attribute(level, number, data):
+        return bytes([level]) + number.to_bytes(4, "little") + len(data).to_bytes(4, "little") + data + (sum(data) % 65536).to_bytes(2, "little")
+    made = 0x223e9f78.to_bytes(4, "little") + b"\1\0" + attribute(1, 0x00069007, (1251).to_bytes(4, "little") + bytes(4))
+    for name, octets in files:
+        made += attribute(2, 0x00069002, bytes(14)) + attribute(2, 0x00018010, name.encode("cp1251") + b"\0")
+        made += attribute(2, 0x0006800f, octets)
+    return made
+
+
 def with_attachments(*files, text=b"See the files.\r\n"):
     """files: (name, type, octets)."""
     parts = [b"--mix\r\nContent-Type: text/plain\r\n\r\n" + text]

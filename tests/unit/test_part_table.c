@@ -29,6 +29,15 @@ static struct part parts[] = {
      .name = (char *)"attachment-3.bin",
      .raw_name = (char *)"../Отчёт",
      .type = (char *)"a/b"},
+	{.number = 4,
+     .flags = PART_INNER,
+     .encoding = TRANSFER_BASE64,
+     .offset = 100,
+     .length = 400,
+     .skip = 290,
+     .size = 10,
+     .name = (char *)"inner.txt",
+     .type = (char *)"a/b"},
 };
 
 static void encode(struct buf *out) {
@@ -43,13 +52,14 @@ static void test_round_trip(void **state) {
 	encode(&b);
 	assert_int_equal(b.data[0], 1);
 	assert_int_equal(part_table_decode(b.data, b.len, &t), 0);
-	assert_int_equal(t.count, 2);
+	assert_int_equal(t.count, 3);
 	for (unsigned i = 0; i < t.count; i++) {
 		assert_int_equal(t.parts[i].number, parts[i].number);
 		assert_int_equal(t.parts[i].flags, parts[i].flags);
 		assert_int_equal(t.parts[i].encoding, parts[i].encoding);
 		assert_int_equal(t.parts[i].offset, parts[i].offset);
 		assert_int_equal(t.parts[i].length, parts[i].length);
+		assert_int_equal(t.parts[i].skip, parts[i].skip);
 		assert_int_equal(t.parts[i].size, parts[i].size);
 		assert_memory_equal(t.parts[i].sha256, parts[i].sha256, 32);
 		assert_string_equal(t.parts[i].name, parts[i].name);
@@ -94,7 +104,7 @@ static void test_damage(void **state) {
 		}
 		free(copy);
 	}
-	assert_int_equal(whole, 2); /* no part, one part */
+	assert_int_equal(whole, 3); /* no part, one, two */
 	for (size_t i = 0; i < b.len; i++)
 		for (unsigned v = 0; v < 256; v += 5) {
 			struct part_table t;
