@@ -150,11 +150,15 @@ static void write_people(struct json_out *j, const struct mail_view *m, unsigned
 		member_raw(j, "replyTo", m->reply_to);
 }
 
-/* The mail's own text, or the HTML where it has none: a text that the parser made of the HTML is no text of the mail's. */
-static struct slice body_of(const struct mail_view *m) {
+/* The mail has HTML only, and the parser made the text of it. */
+static bool text_is_made(const struct mail_view *m) {
 	static const char made[] = "\"text_from_html\"";
-	bool own = m->body_text.p && !memmem(m->warnings.p, m->warnings.n, made, sizeof(made) - 1);
-	if (!own && m->body_html.p)
+	return m->body_text.p && m->warnings.n > 0 && memmem(m->warnings.p, m->warnings.n, made, sizeof(made) - 1);
+}
+
+/* The mail's own text, or the HTML where it has none. */
+static struct slice body_of(const struct mail_view *m) {
+	if ((!m->body_text.p || text_is_made(m)) && m->body_html.p)
 		return m->body_html;
 	return m->body_text.p ? m->body_text : slice_of("", 0);
 }
@@ -166,8 +170,10 @@ static void write_content(struct json_out *j, const struct mail_view *m, unsigne
 		member_slice(j, "subject", m->subject.p ? m->subject : empty);
 	if (fields & MAIL_BODY)
 		member_slice(j, "body", body_of(m));
-	if (fields & MAIL_BODY_TEXT)
+	if (fields & MAIL_BODY_TEXT) {
 		member_slice(j, "bodyText", m->body_text);
+		json_out_member_bool(j, "bodyTextFromHtml", text_is_made(m));
+	}
 	if (fields & MAIL_BODY_HTML)
 		member_slice(j, "bodyHtml", m->body_html);
 }

@@ -36,6 +36,15 @@ def test_unknown_key_is_refused_by_name(daemon):
     assert done.returncode == 2 and "no-such-key" in done.stderr.replace("_", "-")
 
 
+def test_every_warning_is_explained():
+    """As smtpd's sources have them, and bad_… that one function puts together."""
+    sources = "".join((ROOT / "smtpd" / name).read_text() for name in ("mime.c", "mime_header.c", "mime_body.c", "parser.c"))
+    words = set(re.findall(r'(?:message_warn|finish_with)\([^;]*?"(\w+)"', sources)) | set(re.findall(r'"(bad_\w+)"', sources))
+    table = (ROOT / "apid" / "README.md").read_text().split("| warning |")[1]
+    explained = set(re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines()[2:] if row.startswith("|"))))
+    assert words == explained
+
+
 @pytest.mark.parametrize("place", ["", "common", "smtpd", "apid", "sql", "deploy", "tests"])
 def test_each_place_tells_what_lives_there(place):
     text = (ROOT / place / "README.md").read_text()

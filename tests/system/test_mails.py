@@ -9,7 +9,8 @@ import pytest
 import messages
 from client import check_problem, deliver, items, multipart, quote
 
-MAIL_MEMBERS = {"id", "mailboxId", "sender", "from", "fromName", "to", "cc", "replyTo", "subject", "body", "bodyText", "bodyHtml",
+MAIL_MEMBERS = {"id", "mailboxId", "sender", "from", "fromName", "to", "cc", "replyTo", "subject", "body", "bodyText", "bodyTextFromHtml",
+                "bodyHtml",
                 "hasAttachments", "attachments", "sizeBytes", "receivedAt", "expiresAt", "envelope", "warnings"}
 ATTACHMENT_MEMBERS = {"id", "name", "filename", "contentType", "sizeBytes", "inline", "contentId"}
 
@@ -71,6 +72,7 @@ def test_html_only_body(system, api, box):
     assert deliver(system.smtp, source, box["address"])[0] == 250
     mail = api.only_mail(box)
     assert mail["bodyHtml"].strip() == "<p>Hi</p>" and mail["body"] == mail["bodyHtml"]
+    assert mail["bodyText"].strip() == "Hi" and mail["bodyTextFromHtml"] is True and "text_from_html" in mail["warnings"]
 
 
 def test_no_from_header_falls_back_to_the_envelope(system, api, box):

@@ -243,7 +243,7 @@ static void test_mail(void **state) {
 	    "{\"id\":\"01890a5d-ac96-774b-bcce-b302099a8057\",\"mailboxId\":\"01890a5d-ac96-774b-bcce-b302099a8057\","
 	    "\"sender\":\"env@x.org\",\"from\":\"env@x.org\",\"fromName\":null,\"to\":[\"a@b.cc\"],\"cc\":[],\"replyTo\":[]"
 	    ","
-	    "\"subject\":\"\",\"body\":\"\",\"bodyText\":null,\"bodyHtml\":null,\"hasAttachments\":false,\"attachments\":[]"
+	    "\"subject\":\"\",\"body\":\"\",\"bodyText\":null,\"bodyTextFromHtml\":false,\"bodyHtml\":null,\"hasAttachments\":false,\"attachments\":[]"
 	    ","
 	    "\"sizeBytes\":42,\"receivedAt\":\"2026-11-24T15:00:00.000Z\",\"expiresAt\":null,\"envelope\":{\"mailFrom\":"
 	    "\"env@x.org\","
@@ -251,9 +251,13 @@ static void test_mail(void **state) {
 	m.from_address = slice_str("head@x.org");
 	check_mail(&m, MAIL_FROM | MAIL_SENDER, "{\"sender\":\"head@x.org\",\"from\":\"head@x.org\"}");
 	m.body_html = slice_str("<p>");
-	check_mail(&m, MAIL_BODIES, "{\"body\":\"<p>\",\"bodyText\":null,\"bodyHtml\":\"<p>\"}");
+	check_mail(&m, MAIL_BODIES, "{\"body\":\"<p>\",\"bodyText\":null,\"bodyTextFromHtml\":false,\"bodyHtml\":\"<p>\"}");
 	m.body_text = slice_str("");
-	check_mail(&m, MAIL_BODIES, "{\"body\":\"\",\"bodyText\":\"\",\"bodyHtml\":\"<p>\"}");
+	check_mail(&m, MAIL_BODIES,
+	           "{\"body\":\"\",\"bodyText\":\"\",\"bodyTextFromHtml\":false,\"bodyHtml\":\"<p>\"}");
+	m.warnings = slice_str("[\"text_from_html\"]");
+	check_mail(&m, MAIL_BODIES,
+	           "{\"body\":\"<p>\",\"bodyText\":\"\",\"bodyTextFromHtml\":true,\"bodyHtml\":\"<p>\"}");
 	m.parts = &table;
 	check_mail(&m, MAIL_HAS_ATTACHMENTS | MAIL_ATTACHMENTS, "{\"hasAttachments\":false,\"attachments\":[]}");
 	table.count = 2;
