@@ -28,6 +28,8 @@ static const struct config_key KEYS[] = {
     KEY("log_level", CONFIG_STRING, log_level, "info", 0, 0, true, "debug, info, warning or error"),
     KEY("drain", CONFIG_DURATION, drain, "10s", 0, 3600 * SECOND, false,
         "how long answers in hand may take after SIGTERM"),
+    KEY("hang_limit", CONFIG_DURATION, hang_limit, "60s", 0, 3600 * SECOND, false,
+        "a worker whose loop stands still for this long is killed and replaced; 0: never"),
     KEY("apid_metrics_listen", CONFIG_STRING, metrics_listen, NULL, 0, 0, false,
         "address of GET /metrics; empty: none"),
     KEY("apid_pid_file", CONFIG_STRING, pid_file, NULL, 0, 0, false, "written once all workers are up; empty: none"),
@@ -61,11 +63,8 @@ struct apid {
 
 static int worker_start(void *arg, struct loop *loop, unsigned index) {
 	struct apid *d = arg;
-	int *fds = xcalloc(d->sockets.addresses, sizeof(int));
-	daemon_sockets_keep(&d->sockets, index, fds);
-	int r = server_start(&d->server, loop, &d->config, d->metrics, fds, d->sockets.addresses, index);
-	free(fds);
-	return r;
+	daemon_sockets_keep(&d->sockets, index);
+	return server_start(&d->server, loop, &d->config, d->metrics, d->sockets.v, d->sockets.count, index);
 }
 
 static void worker_drain(void *arg) {
@@ -112,7 +111,7 @@ static bool check(struct apid_config *config) {
 	return true;
 }
 
-static int run(struct apid *d) {
+static int run(struct apid *d, char **argv) {
 	unsigned workers = d->config.workers ? (unsigned)d->config.workers : process_default_workers();
 	d->config.name = daemon_hostname(d->config.hostname, d->host_name);
 	d->metrics = metrics_new(APID_METRICS, workers);
@@ -126,6 +125,9 @@ static int run(struct apid *d) {
 	    .metrics_listen = d->config.metrics_listen,
 	    .metrics = d->metrics,
 	    .pid_file = d->config.pid_file,
+	    .argv = argv,
+	    .sockets = &d->sockets,
+	    .hang_us = d->config.hang_limit,
 	};
 	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go};
 	return process_run(&options, &ops, d);
@@ -140,7 +142,7 @@ int main(int argc, char **argv) {
 	switch (config_load(KEYS, &d.config, argc, argv, "apid: answers MinuteMail's HTTP API from PostgreSQL", NULL)) {
 	case CONFIG_OK:
 		if (check(&d.config))
-			status = run(&d);
+			status = run(&d, argv);
 		break;
 	case CONFIG_EXIT_OK:
 		status = 0;

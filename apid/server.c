@@ -8,12 +8,15 @@
 #include "apid/router.h"
 #include "apid_stmts.h"
 #include "auth_stmts.h"
+#include "common/daemon.h"
 #include "common/listener.h"
 #include "common/loop.h"
 #include "common/pg.h"
+#include "common/process.h"
 #include "common/schema.h"
 
 #define CONNECT_DEADLINE_US 5000000
+#define PATIENCE_US 3000000 /* without a database we accept all the same, and say 503 */
 #define QUERY_DEADLINE_US 10000000
 
 static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, socklen_t peer_len) {
@@ -36,9 +39,28 @@ static void on_drained(void *arg) {
 	loop_stop(s->loop);
 }
 
+static void start_accepting(struct server *s) {
+	if (s->open || s->api.draining)
+		return;
+	s->open = true;
+	timer_disarm(&s->patience);
+	s->listeners = xcalloc(s->socket_count, sizeof(struct listener *));
+	for (unsigned i = 0; i < s->socket_count; i++)
+		s->listeners[s->listener_count++] = listener_new(s->loop, s->sockets[i].fd, on_accept, s);
+	process_ready();
+}
+
+static void on_patience(void *arg) {
+	start_accepting(arg);
+}
+
 static void on_database(void *arg, bool up) {
 	struct server *s = arg;
 	metrics_set(s->api.metrics, APID_DATABASE_UP, up);
+	if (up)
+		start_accepting(s);
+	else if (!s->open && pg_other_schema(s->api.pg))
+		process_failed();
 }
 
 /* The handlers' statements and those that auth runs on the shared connections. */
@@ -95,8 +117,9 @@ static void start_services(struct server *s, unsigned index) {
 }
 
 int server_start(struct server *s, struct loop *loop, const struct apid_config *config, struct metrics *metrics,
-                 const int *fds, unsigned fd_count, unsigned index) {
-	*s = (struct server){.loop = loop, .config = config};
+                 const struct daemon_socket *sockets, unsigned socket_count, unsigned index) {
+	*s = (struct server){.loop = loop, .config = config, .sockets = sockets, .socket_count = socket_count};
+	timer_init(&s->patience, loop, on_patience, s);
 	s->api_config = (struct api_config){
 	    .hostname = config->name,
 	    .mailbox_lifetime_default_us = config->mailbox_lifetime_default,
@@ -117,10 +140,8 @@ int server_start(struct server *s, struct loop *loop, const struct apid_config *
 	    .arg = s,
 	};
 	s->http = http_server_new(&http);
-	s->listeners = xcalloc(fd_count, sizeof(struct listener *));
-	for (unsigned i = 0; i < fd_count; i++)
-		s->listeners[s->listener_count++] = listener_new(loop, fds[i], on_accept, s);
-	return 0;
+	timer_arm(&s->patience, PATIENCE_US);
+	return PROCESS_LATER;
 }
 
 static void stop_accepting(struct server *s) {
@@ -142,5 +163,6 @@ void server_stop(struct server *s) {
 	s->janitor = janitor_free(s->janitor);
 	s->api.auth = auth_free(s->api.auth);
 	s->api.pg = pg_free(s->api.pg);
+	timer_fini(&s->patience);
 	free(s->stmts);
 }

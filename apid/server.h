@@ -4,7 +4,9 @@
 
 #include "apid/api.h"
 #include "common/base.h"
+#include "common/loop.h"
 
+struct daemon_socket;
 struct http_server;
 struct janitor;
 struct listener;
@@ -15,7 +17,7 @@ struct apid_config {
 	char **listen;
 	const char *name; /* by which we go: hostname, or the host's when that is empty */
 	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *environment, *key_secret;
-	int64_t workers, drain;
+	int64_t workers, drain, hang_limit;
 	int64_t database_connections; /* of one worker, beside one for keys */
 	int64_t connections_max;      /* of one worker */
 	int64_t key_cache;            /* keys held by one worker */
@@ -34,11 +36,17 @@ struct server {
 	struct http_server *http;
 	struct listener **listeners;
 	unsigned listener_count;
+	const struct daemon_socket *sockets;
+	unsigned socket_count;
+	struct timer patience;
+	bool open;
 };
 
-/* Builds the worker on `loop`. fds: this worker's listening sockets, borrowed. -errno. */
-int server_start(struct server *, struct loop *, const struct apid_config *, struct metrics *, const int *fds,
-                 unsigned fd_count, unsigned index);
+/* Builds the worker on `loop`. sockets: those that this worker listens on, borrowed. PROCESS_LATER (process.h): it
+ * accepts, and says that it is ready, once the database has answered or has been waited for long enough; or says that it
+ * failed, if the database has a schema that we do not know. -errno. */
+int server_start(struct server *, struct loop *, const struct apid_config *, struct metrics *,
+                 const struct daemon_socket *sockets, unsigned socket_count, unsigned index);
 /* Accepts nothing new; connections end after the answer in hand; the loop stops when the last is gone. */
 void server_drain(struct server *);
 void server_stop(struct server *);

@@ -1,53 +1,79 @@
 #include "common/daemon.h"
 
+#include "common/inherit.h"
 #include "common/listener.h"
 #include "common/log.h"
 
 #include <unistd.h>
 
-static void close_socket(int *fd) {
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
+#define SOCKETS_MAX 1024 /* taken at one address */
+
+static void add(struct daemon_sockets *s, unsigned address, const int *fds, unsigned n) {
+	s->v = xrealloc(s->v, (s->count + n) * sizeof(*s->v));
+	for (unsigned i = 0; i < n; i++)
+		s->v[s->count++] = (struct daemon_socket){fds[i], address};
 }
 
-int daemon_sockets_open(struct daemon_sockets *s, char *const *addresses, unsigned workers) {
-	*s = (struct daemon_sockets){.workers = workers};
-	while (addresses[s->addresses])
-		s->addresses++;
-	size_t n = (size_t)s->addresses * workers;
-	s->fds = xmalloc(max_of(n, (size_t)1) * sizeof(int));
-	memset(s->fds, -1, n * sizeof(int));
-	for (unsigned a = 0; a < s->addresses; a++) {
-		const char *error;
-		char name[128];
-		struct log_line line;
-		int r = listener_open(addresses[a], workers, &s->fds[a * workers], &error);
+static int open_address(struct daemon_sockets *s, unsigned index, const char *address) {
+	int fds[SOCKETS_MAX];
+	const char *error;
+	char name[128];
+	struct log_line line;
+	unsigned taken = listener_take(address, fds, SOCKETS_MAX);
+	unsigned n = taken ? taken : s->workers;
+	if (!taken) {
+		assert(n <= SOCKETS_MAX);
+		int r = listener_open(address, n, fds, &error);
 		if (r < 0) {
 			log_msg(LOG_LEVEL_ERROR, "cannot listen", "%s", error);
 			return r;
 		}
-		listener_name(s->fds[a * workers], name, sizeof(name));
-		log_begin(&line, LOG_LEVEL_INFO, "listening");
-		log_str(&line, "address", name);
-		log_end(&line);
 	}
+	add(s, index, fds, n);
+	listener_name(fds[0], name, sizeof(name));
+	log_begin(&line, LOG_LEVEL_INFO, "listening");
+	log_str(&line, "address", name);
+	if (taken)
+		log_int(&line, "inherited", taken);
+	log_end(&line);
 	return 0;
 }
 
-void daemon_sockets_keep(struct daemon_sockets *s, unsigned worker, int *ret_fds) {
-	for (unsigned i = 0; i < s->addresses * s->workers; i++) {
-		if (i % s->workers == worker)
-			ret_fds[i / s->workers] = s->fds[i];
-		else
-			close_socket(&s->fds[i]);
+int daemon_sockets_open(struct daemon_sockets *s, char *const *addresses, unsigned workers) {
+	*s = (struct daemon_sockets){.workers = workers};
+	int r = 0;
+	inherit_init();
+	for (unsigned i = 0; addresses[i] && r == 0; i++)
+		r = open_address(s, i, addresses[i]);
+	return r;
+}
+
+/* `nth` of the `of` sockets at an address: dealt out in turn, the sockets to the workers or the workers to the sockets. */
+static bool serves(const struct daemon_sockets *s, unsigned worker, unsigned nth, unsigned of) {
+	return of >= s->workers ? nth % s->workers == worker : worker % of == nth;
+}
+
+void daemon_sockets_keep(struct daemon_sockets *s, unsigned worker) {
+	unsigned kept = 0;
+	for (unsigned from = 0, to; from < s->count; from = to) {
+		for (to = from; to < s->count && s->v[to].address == s->v[from].address; to++)
+			;
+		for (unsigned i = from; i < to; i++) {
+			/* `kept` trails behind: nothing of this address that is still to be looked at is overwritten. */
+			struct daemon_socket socket = s->v[i];
+			if (serves(s, worker, i - from, to - from))
+				s->v[kept++] = socket;
+			else
+				close(socket.fd);
+		}
 	}
+	s->count = kept;
 }
 
 void daemon_sockets_close(struct daemon_sockets *s) {
-	for (unsigned i = 0; s->fds && i < s->addresses * s->workers; i++)
-		close_socket(&s->fds[i]);
-	free(s->fds);
+	for (unsigned i = 0; i < s->count; i++)
+		close(s->v[i].fd);
+	free(s->v);
 	*s = (struct daemon_sockets){0};
 }
 

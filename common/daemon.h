@@ -4,16 +4,24 @@
 
 #include "common/base.h"
 
-struct daemon_sockets {
-	unsigned addresses, workers;
-	int *fds;   /* addresses × workers; -1: closed */
+struct daemon_socket {
+	int fd;
+	unsigned address; /* which of the addresses: an index */
 };
 
-/* Opens a socket per address and worker and logs the addresses; `addresses` ends with NULL. -errno after logging why; close in
- * any case. */
+/* Every socket has at least one worker that accepts from it. As many as workers are opened at an address; what came with us
+ * (inherit.h) may be fewer or more: then several workers share a socket, or a worker serves several. Opening one more would not do
+ * in an upgrade: its queue would die with the new master if that one cannot start. */
+struct daemon_sockets {
+	unsigned workers, count;
+	struct daemon_socket *v;
+};
+
+/* Takes or opens the sockets of each address and logs the addresses; `addresses` ends with NULL. -errno after logging why; close
+ * in any case. */
 int daemon_sockets_open(struct daemon_sockets *, char *const *addresses, unsigned workers);
-/* In a worker: closes the others' (the master keeps them for their own worker) and fills ours, one an address. */
-void daemon_sockets_keep(struct daemon_sockets *, unsigned worker, int *ret_fds);
+/* In a worker: closes those that it does not serve (the master keeps them); what is left in `v` is its own. */
+void daemon_sockets_keep(struct daemon_sockets *, unsigned worker);
 void daemon_sockets_close(struct daemon_sockets *);
 
 /* `configured`, or else the host's name, kept in `room`. Apart from the configuration, which a reload compares. */

@@ -7,6 +7,7 @@
  * Invariant: the event is pending exactly when neither the owner (paused) nor a shortage (waiting) holds it back. */
 #include "common/listener.h"
 
+#include "common/inherit.h"
 #include "common/log.h"
 #include "common/loop.h"
 
@@ -187,6 +188,65 @@ static int open_unix(const struct place *p, unsigned count, int *ret_fds) {
 	return r;
 }
 
+static bool is_dual(int fd) {
+	int only_six = 1;
+	socklen_t len = sizeof(only_six);
+	return getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only_six, &len) == 0 && !only_six;
+}
+
+/* Whether a socket listens exactly here; any port will do for port 0. */
+static bool is_at(int fd, const void *arg) {
+	const struct place *want = arg;
+	struct place have = {.len = sizeof(have.u)};
+	if (getsockname(fd, &have.u.sa, &have.len) < 0 || have.u.sa.sa_family != want->u.sa.sa_family)
+		return false;
+	switch (have.u.sa.sa_family) {
+	case AF_INET:
+		return have.u.in.sin_addr.s_addr == want->u.in.sin_addr.s_addr &&
+		       (!want->u.in.sin_port || have.u.in.sin_port == want->u.in.sin_port);
+	case AF_INET6:
+		return IN6_ARE_ADDR_EQUAL(&have.u.in6.sin6_addr, &want->u.in6.sin6_addr) && is_dual(fd) == want->dual &&
+		       (!want->u.in6.sin6_port || have.u.in6.sin6_port == want->u.in6.sin6_port);
+	case AF_UNIX:
+		return strcmp(have.u.un.sun_path, want->u.un.sun_path) == 0;
+	default:
+		return false;
+	}
+}
+
+/* All that stand where the first one does: for port 0 its port decides. */
+static unsigned take_at(struct place *p, int *ret_fds, unsigned max) {
+	if (p->u.sa.sa_family == AF_UNIX || *port_of(p))
+		return inherit_take(is_at, p, ret_fds, max);
+	if (max == 0 || inherit_take(is_at, p, ret_fds, 1) == 0)
+		return 0;
+	p->len = sizeof(p->u);
+	if (getsockname(ret_fds[0], &p->u.sa, &p->len) < 0)
+		return 1;
+	return 1 + inherit_take(is_at, p, ret_fds + 1, max - 1);
+}
+
+/* What "*" means on a kernel without IPv6. */
+static struct place all_of_four(const struct place *six) {
+	return (struct place){.u.in = {.sin_family = AF_INET, .sin_port = six->u.in6.sin6_port}, .len = sizeof(six->u.in)};
+}
+
+static bool kernel_has_six(void) {
+	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 || errno != EAFNOSUPPORT;
+}
+
+unsigned listener_take(const char *address, int *ret_fds, unsigned max) {
+	struct place p;
+	if (parse_place(address, &p) < 0)
+		return 0; /* listener_open() says why */
+	if (p.dual && !kernel_has_six())
+		p = all_of_four(&p);
+	return take_at(&p, ret_fds, max);
+}
+
 int listener_open(const char *address, unsigned count, int *ret_fds, const char **ret_error) {
 	struct place p;
 	assert(count > 0);
@@ -204,8 +264,7 @@ int listener_open(const char *address, unsigned count, int *ret_fds, const char 
 	} else {
 		r = open_inet(&p, count, ret_fds);
 		if (r == -EAFNOSUPPORT && p.dual) {
-			/* A kernel without IPv6: all of IPv4 is all there is. */
-			struct place four = {.u.in = {.sin_family = AF_INET, .sin_port = p.u.in6.sin6_port}, .len = sizeof(p.u.in)};
+			struct place four = all_of_four(&p);
 			r = open_inet(&four, count, ret_fds);
 		}
 	}
@@ -214,12 +273,6 @@ int listener_open(const char *address, unsigned count, int *ret_fds, const char 
 		*ret_error = open_error;
 	}
 	return r;
-}
-
-static bool is_dual(int fd) {
-	int only_six = 1;
-	socklen_t len = sizeof(only_six);
-	return getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only_six, &len) == 0 && !only_six;
 }
 
 void listener_name(int fd, char *ret, size_t size) {

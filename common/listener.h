@@ -13,6 +13,8 @@ struct loop;
  * of the set then use the same. Fills `count` descriptors, close-on-exec and non-blocking. -errno, with *ret_error (static
  * or allocated once at start-up) naming the address. */
 int listener_open(const char *address, unsigned count, int *ret_fds, const char **ret_error);
+/* Of what came with us (inherit.h) all sockets at exactly this address, `max` at the most; how many. */
+unsigned listener_take(const char *address, int *ret_fds, unsigned max);
 /* "127.0.0.1:1025" as bound, into ret (size octets). */
 void listener_name(int fd, char *ret, size_t size);
 

@@ -29,7 +29,8 @@ static int open_socket(struct metrics_process *p) {
 	const char *error;
 	struct log_line line;
 	char name[128];
-	int r = listener_open(p->options->metrics_listen, 1, &p->fd, &error);
+	bool taken = listener_take(p->options->metrics_listen, &p->fd, 1) == 1;
+	int r = taken ? 0 : listener_open(p->options->metrics_listen, 1, &p->fd, &error);
 	if (r < 0) {
 		p->fd = -1;
 		log_begin(&line, LOG_LEVEL_ERROR, "metrics cannot listen");
@@ -70,6 +71,10 @@ struct metrics_process *metrics_process_free(struct metrics_process *p) {
 	munmap(p->board, sizeof(*p->board));
 	free(p);
 	return NULL;
+}
+
+int metrics_process_fd(const struct metrics_process *p) {
+	return p->fd;
 }
 
 void metrics_process_tell(struct metrics_process *p, unsigned workers_alive, unsigned deaths) {

@@ -7,10 +7,12 @@
 
 struct metrics_process;
 
-/* In the master: binds options->metrics_listen. *ret is NULL if there is none. -errno, logged. The options are borrowed. */
+/* In the master: takes (inherit.h) or binds options->metrics_listen. *ret is NULL if there is none. -errno, logged. The options are borrowed. */
 int metrics_process_new(const struct process_options *, struct metrics_process **ret);
 /* In any process: closes the socket, and whoever is connected. NULL is fine; returns NULL. */
 struct metrics_process *metrics_process_free(struct metrics_process *);
+
+int metrics_process_fd(const struct metrics_process *); /* in the master: its socket */
 
 /* In the master: what it alone knows, shown by the next answer. NULL is fine. */
 void metrics_process_tell(struct metrics_process *, unsigned workers_alive, unsigned deaths);

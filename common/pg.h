@@ -64,6 +64,8 @@ struct pg *pg_free(struct pg *);
 bool pg_up(const struct pg *);         /* at least one connection is ready */
 /* Why not, for /ready and the log: "" when up. Borrowed until the next call. */
 const char *pg_down_reason(const struct pg *);
+/* Down because the server's schema is not schema_version: pg_down_reason() tells both. */
+bool pg_other_schema(const struct pg *);
 /* Called whenever pg_up() may have changed, and with each asynchronous notification (LISTEN). */
 void pg_on_state(struct pg *, void (*fn)(void *arg, bool up), void *arg);
 void pg_on_notify(struct pg *, void (*fn)(void *arg, const char *channel, const char *payload), void *arg);

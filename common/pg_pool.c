@@ -94,6 +94,10 @@ const char *pg_down_reason(const struct pg *pg) {
 	return pg->up > 0 ? "" : pg->reason;
 }
 
+bool pg_other_schema(const struct pg *pg) {
+	return pg->up == 0 && pg->other_schema;
+}
+
 void pg_on_state(struct pg *pg, void (*fn)(void *arg, bool up), void *arg) {
 	pg->on_state = fn;
 	pg->on_state_arg = arg;
@@ -117,7 +121,7 @@ static void tell_state(void *arg) {
 void pg_came_up(struct pg_conn *c) {
 	struct pg *pg = c->pg;
 	pg->up++;
-	pg->failing = false;
+	pg->failing = pg->other_schema = false;
 	pg->reason[0] = '\0';
 	c->backoff_us = PG_BACKOFF_MIN_US;
 	if (pg->up == 1) {

@@ -85,6 +85,7 @@ static bool schema_acceptable(struct pg *pg, const PGresult *res, char *reason, 
 	int32_t have = (int32_t)strtol(PQgetvalue(res, 0, 0), NULL, 10);
 	if (have == pg->options.schema_version)
 		return true;
+	pg->other_schema = true;
 	snprintf(reason, size, "the schema has version %d, this program wants %d: %s", have, pg->options.schema_version,
 	         have < pg->options.schema_version ? "run minutemailctl migrate" : "upgrade this program");
 	return false;
@@ -93,12 +94,14 @@ static bool schema_acceptable(struct pg *pg, const PGresult *res, char *reason, 
 static void describe_error(const struct pg_op *op, const PGresult *res, char *reason, size_t size) {
 	const char *sqlstate = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 	const char *message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
-	if (op->kind == PG_OP_CHECK_SCHEMA && sqlstate && strcmp(sqlstate, "42P01") == 0)
+	if (op->kind == PG_OP_CHECK_SCHEMA && sqlstate && strcmp(sqlstate, "42P01") == 0) {
+		op->pg->other_schema = true;
 		snprintf(reason, size, "the database has no schema, this program wants version %d: run minutemailctl migrate",
 		         op->pg->options.schema_version);
-	else
+	} else {
 		snprintf(reason, size, "%s: %s (%s)", op->stmt ? op->stmt->name : "greeting", message ? message : "?",
 		         sqlstate ? sqlstate : "?");
+	}
 }
 
 static bool acceptable(const struct pg_op *op, char *reason, size_t size) {

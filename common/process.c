@@ -1,5 +1,5 @@
-/* Master and workers, and the metrics process, which is the slot behind the workers' in the table below. The master runs a loop of its own and forks between its turns, never inside a callback, so that the child
- * can give the master's loop back and return through process_run() into a clean stack: main() tears down in every process,
+/* Master and workers, and the metrics process, which is the slot behind the workers' in the table below. The master runs a loop
+ * of its own and forks between its turns, never inside a callback (but for a new master, which execs), so that the child can give the master's loop back and return through process_run() into a clean stack: main() tears down in every process,
  * and leak checkers see it.
  *
  * Signals come through signalfd(2): blocked before the first fork, they can neither be lost nor run a handler of the master in
@@ -11,11 +11,15 @@
 #include "common/process.h"
 
 #include "common/clock.h"
+#include "common/daemon.h"
+#include "common/inherit.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/metrics.h"
 #include "common/metrics_process.h"
+#include "common/process_health.h"
 #include "common/process_sys.h"
+#include "common/process_upgrade.h"
 
 #include <event2/event.h>
 #include <fcntl.h>
@@ -38,6 +42,7 @@ struct worker {
 	pid_t pid;
 	bool due;
 	bool ready;
+	bool hung; /* killed for it, not gone yet */
 	int ready_fd; /* -1: none */
 	struct event *ready_ev;
 	struct timer restart;
@@ -55,9 +60,14 @@ struct master {
 	struct worker *workers;            /* slots */
 	struct metrics_process *exporter; /* NULL: nothing to listen on */
 	struct timer drain_limit;
+	struct health *health;
+	struct timer pulse;
+	struct upgrade upgrade;        /* to our successor */
+	int predecessor;               /* the master that started us, until it lets us announce ourselves; -1 */
+	struct event *predecessor_ev;
 	int64_t since;
 	unsigned deaths;
-	bool announced, draining, unclean, reloaded, wrote_pid;
+	bool announced, draining, stopping, unclean, reloaded, wrote_pid;
 };
 
 /* The worker's side, after the fork. */
@@ -68,7 +78,9 @@ struct child {
 	unsigned index;
 	int ready_fd;
 	pid_t master_pid;
-	bool reloaded;
+	bool reloaded, failed;
+	struct health *health;
+	struct timer pulse;
 	struct metrics_process *exporter; /* not NULL: this process is the one that serves it */
 	struct loop *loop;
 	struct event *signal_ev;
@@ -77,7 +89,8 @@ struct child {
 	bool draining;
 };
 
-static char process_title[64]; /* the log keeps it */
+static char process_title[64];   /* the log keeps it */
+static struct child *this_child; /* in a worker, from its start on */
 
 static int64_t now_us(void) {
 	return clock_mono_us();
@@ -157,6 +170,7 @@ static void child_on_signal(evutil_socket_t fd, short what, void *arg) {
 static void child_signals(struct child *c) {
 	sigset_t mask;
 	signal(SIGINT, SIG_IGN);
+	signal(SIGUSR2, SIG_IGN); /* the master's; an operator may have sent it to all */
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGTERM);
 	sigaddset(&mask, SIGHUP);
@@ -171,6 +185,7 @@ void process_reset_signals(void) {
 	sigset_t none;
 	signal(SIGINT, SIG_DFL);
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGUSR2, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -205,14 +220,35 @@ static int child_start(struct child *c) {
 	}
 	if (c->reloaded && c->ops->reload)
 		c->ops->reload(c->arg);
-	return 0;
+	return r;
 }
 
-static void child_ready(struct child *c) {
+static void close_ready(struct child *c) {
+	if (c->ready_fd >= 0)
+		close(c->ready_fd);
+	c->ready_fd = -1;
+}
+
+void process_ready(void) {
+	struct child *c = this_child;
+	if (!c || c->ready_fd < 0)
+		return;
 	ssize_t n = write(c->ready_fd, "r", 1);
 	(void)n;
-	close(c->ready_fd);
-	c->ready_fd = -1;
+	close_ready(c);
+}
+
+void process_failed(void) {
+	if (!this_child)
+		return;
+	this_child->failed = true;
+	loop_stop(this_child->loop);
+}
+
+static void child_pulse(void *arg) {
+	struct child *c = arg;
+	health_beat(c->health, c->index);
+	timer_arm(&c->pulse, health_period_us(c->health));
 }
 
 static int child_run(struct child *c) {
@@ -228,20 +264,26 @@ static int child_run(struct child *c) {
 	c->loop = loop_new();
 	timer_init(&c->drain_limit, c->loop, child_drain_late, NULL);
 	child_signals(c);
+	timer_init(&c->pulse, c->loop, child_pulse, c);
+	if (health_period_us(c->health))
+		child_pulse(c);
+	this_child = c;
 	int r = child_start(c);
-	if (r == 0) {
-		child_ready(c);
+	if (r >= 0) {
+		if (r != PROCESS_LATER)
+			process_ready();
 		loop_run(c->loop);
 		if (c->ops->stop)
 			c->ops->stop(c->arg);
-	} else {
-		close(c->ready_fd);
 	}
+	this_child = NULL;
+	close_ready(c);
+	timer_fini(&c->pulse);
 	timer_fini(&c->drain_limit);
 	event_free(c->signal_ev);
 	close(c->signal_fd);
 	loop_free(c->loop);
-	return r == 0 ? 0 : 1;
+	return r < 0 || c->failed ? 1 : 0;
 }
 
 /* ---- the master ---- */
@@ -256,7 +298,6 @@ static void begin_drain(struct master *m) {
 	if (m->draining)
 		return;
 	m->draining = true;
-	process_notify("STOPPING=1");
 	for (unsigned i = 0; i < slot_count(m); i++) {
 		m->workers[i].due = false;
 		timer_disarm(&m->workers[i].restart);
@@ -265,6 +306,15 @@ static void begin_drain(struct master *m) {
 	if (alive_count(m) == 0)
 		end_exporter(m, SIGTERM);
 	timer_arm(&m->drain_limit, m->options->drain_us);
+}
+
+/* Ends the service, not only this master. */
+static void begin_stop(struct master *m) {
+	if (m->draining)
+		return;
+	process_notify("STOPPING=1");
+	upgrade_abandon(&m->upgrade);
+	begin_drain(m);
 }
 
 static void end_now(struct master *m, const char *why) {
@@ -303,7 +353,7 @@ static void announce(struct master *m) {
 	}
 	if (process_drop_user(m->options->user) < 0) {
 		m->unclean = true;
-		begin_drain(m);
+		begin_stop(m);
 		return;
 	}
 	process_notify("READY=1");
@@ -312,6 +362,39 @@ static void announce(struct master *m) {
 	log_int(&line, "pid", m->pid);
 	log_int(&line, "took_ms", (now_us() - m->since) / 1000);
 	log_end(&line);
+}
+
+static void forget_predecessor(struct master *m) {
+	if (m->predecessor_ev)
+		event_free(m->predecessor_ev);
+	m->predecessor_ev = NULL;
+	if (m->predecessor >= 0)
+		close(m->predecessor);
+	m->predecessor = -1;
+}
+
+/* It lets us go on alone, or it is dead. */
+static void on_predecessor(evutil_socket_t fd, short what, void *arg) {
+	struct master *m = arg;
+	(void)fd;
+	(void)what;
+	forget_predecessor(m);
+	if (!m->draining)
+		announce(m);
+}
+
+static void all_ready(struct master *m) {
+	if (m->predecessor < 0) {
+		announce(m);
+		return;
+	}
+	if (m->predecessor_ev)
+		return; /* told before, and one of the workers has been replaced since */
+	m->predecessor_ev = event_new(loop_base(m->loop), m->predecessor, EV_READ, on_predecessor, m);
+	if (!m->predecessor_ev || event_add(m->predecessor_ev, NULL) < 0)
+		abort();
+	ssize_t n = write(m->predecessor, "r", 1);
+	(void)n;
 }
 
 static void forget_pipe(struct worker *w) {
@@ -336,7 +419,7 @@ static void on_ready(evutil_socket_t fd, short what, void *arg) {
 	for (unsigned i = 0; i < slot_count(m); i++)
 		if (!m->workers[i].ready)
 			return;
-	announce(m);
+	all_ready(m);
 }
 
 static void log_end_of(const struct worker *w, int status) {
@@ -364,7 +447,7 @@ static void worker_ended(struct worker *w, int status) {
 		metrics_reset_gauges(m->options->metrics, w->index);
 	bool was_ready = w->ready, clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
 	w->pid = 0;
-	w->ready = false;
+	w->ready = w->hung = false;
 	forget_pipe(w);
 	/* One that had not started yet had nothing in hand. */
 	m->unclean = m->unclean || (m->draining && was_ready && !clean);
@@ -376,7 +459,7 @@ static void worker_ended(struct worker *w, int status) {
 	m->deaths += is_worker(w);
 	if (!m->announced) {
 		m->unclean = true;
-		begin_drain(m);
+		begin_stop(m);
 		return;
 	}
 	if (was_ready && now_us() - w->since > LIVED_LONG_US)
@@ -393,19 +476,94 @@ static void reap(struct master *m) {
 		if (w->pid && waitpid(w->pid, &status, WNOHANG) == w->pid)
 			worker_ended(w, status);
 	}
+	if (upgrade_reap(&m->upgrade))
+		process_notify("READY=1");
 	tell_exporter(m);
 }
 
 static void on_stop_signal(struct master *m, int signo) {
 	struct log_line line;
-	if (m->draining) {
+	if (m->stopping) {
 		end_now(m, "second signal");
 		return;
 	}
+	m->stopping = true; /* perhaps draining already, for a successor */
 	log_begin(&line, LOG_LEVEL_INFO, "draining");
 	log_int(&line, "signal", signo);
 	log_end(&line);
+	begin_stop(m);
+}
+
+static void on_reload_signal(struct master *m) {
+	log_msg(LOG_LEVEL_INFO, "reloading", "signal %d", SIGHUP);
+	m->reloaded = true;
+	process_notify_reloading();
+	signal_workers(m, SIGHUP);
+	process_notify("READY=1");
+}
+
+/* ---- to the next master ---- */
+
+static void on_upgrade_signal(struct master *m) {
+	const struct daemon_sockets *sockets = m->options->sockets;
+	if (!m->announced || m->draining) {
+		log_msg(LOG_LEVEL_WARNING, "ignoring upgrade", m->draining ? "draining" : "not ready yet");
+		return;
+	}
+	unsigned n = 0, count = sockets ? sockets->count : 0;
+	int *fds = xcalloc(count + 1, sizeof(*fds));
+	while (n < count) {
+		fds[n] = sockets->v[n].fd;
+		n++;
+	}
+	if (m->exporter)
+		fds[n++] = metrics_process_fd(m->exporter);
+	if (upgrade_start(&m->upgrade, fds, n))
+		process_notify_reloading();
+	free(fds);
+}
+
+/* The successor serves. It is the service now, and what we still have in hand is our own matter. */
+static void on_successor(void *arg) {
+	struct master *m = arg;
+	char text[48];
+	snprintf(text, sizeof(text), "MAINPID=%ld", (long)m->upgrade.pid);
+	process_notify(text);
+	log_msg(LOG_LEVEL_INFO, "draining", "process %ld has taken over", (long)m->upgrade.pid);
+	m->wrote_pid = false; /* it is the successor's file */
+	upgrade_release(&m->upgrade);
+	end_exporter(m, SIGTERM);
 	begin_drain(m);
+}
+
+/* ---- signs of life ---- */
+
+static void look_at(struct worker *w) {
+	struct master *m = w->master;
+	struct log_line line;
+	if (!w->pid || !health_look(m->health, w->index) || w->hung)
+		return;
+	log_begin(&line, LOG_LEVEL_ERROR, "worker hangs");
+	log_int(&line, "worker", w->index);
+	log_int(&line, "pid", w->pid);
+	log_int(&line, "silent_ms", m->options->hang_us / 1000);
+	log_str(&line, "now", "killing it");
+	log_end(&line);
+	w->hung = true;
+	kill(w->pid, SIGKILL);
+}
+
+/* The service manager hears from us while we turn and no worker is beyond even SIGKILL. */
+static void on_pulse(void *arg) {
+	struct master *m = arg;
+	bool hung = false;
+	for (unsigned i = 0; i < slot_count(m); i++) {
+		hung = hung || m->workers[i].hung;
+		look_at(&m->workers[i]);
+	}
+	if (!hung && health_watchdog_us())
+		process_notify("WATCHDOG=1");
+	timer_arm(&m->pulse, health_period_us(m->health));
 }
 
 static void on_signal(evutil_socket_t fd, short what, void *arg) {
@@ -418,9 +576,10 @@ static void on_signal(evutil_socket_t fd, short what, void *arg) {
 			reap(m);
 			break;
 		case SIGHUP:
-			log_msg(LOG_LEVEL_INFO, "reloading", "signal %d", signo);
-			m->reloaded = true;
-			signal_workers(m, SIGHUP);
+			on_reload_signal(m);
+			break;
+		case SIGUSR2:
+			on_upgrade_signal(m);
 			break;
 		default:
 			on_stop_signal(m, signo);
@@ -430,7 +589,7 @@ static void on_signal(evutil_socket_t fd, short what, void *arg) {
 }
 
 static void master_signals(struct master *m) {
-	static const int signals[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP};
+	static const int signals[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR2};
 	sigset_t mask;
 	sigemptyset(&mask);
 	for (size_t i = 0; i < array_len(signals); i++)
@@ -452,14 +611,22 @@ static int master_init(struct master *m) {
 	m->loop = loop_new();
 	master_signals(m);
 	timer_init(&m->drain_limit, m->loop, on_drain_limit, m);
+	timer_init(&m->pulse, m->loop, on_pulse, m);
+	upgrade_init(&m->upgrade, m->loop, m->options->argv, on_successor, m);
+	m->predecessor = upgrade_predecessor();
+	inherit_init();
 	if (metrics_process_new(m->options, &m->exporter) < 0)
 		return -1;
+	inherit_close_rest();
+	m->health = health_new(slot_count(m), m->options->hang_us);
 	m->workers = xcalloc(slot_count(m), sizeof(*m->workers));
 	for (unsigned i = 0; i < slot_count(m); i++) {
 		struct worker *w = &m->workers[i];
 		*w = (struct worker){.master = m, .index = i, .due = true, .ready_fd = -1, .back_off = BACK_OFF_FIRST_US};
 		timer_init(&w->restart, m->loop, on_restart, w);
 	}
+	if (health_period_us(m->health))
+		timer_arm(&m->pulse, health_period_us(m->health));
 	return 0;
 }
 
@@ -470,6 +637,9 @@ static void master_fini(struct master *m) {
 		timer_fini(&m->workers[i].restart);
 	}
 	free(m->workers);
+	forget_predecessor(m);
+	upgrade_fini(&m->upgrade);
+	timer_fini(&m->pulse);
 	timer_fini(&m->drain_limit);
 	event_free(m->signal_ev);
 	close(m->signal_fd);
@@ -486,6 +656,7 @@ static enum spawned spawn(struct worker *w, struct child *ret_child) {
 		return SPAWNED_NOT;
 	clock_update();
 	w->since = now_us();
+	health_reset(m->health, w->index);
 	pid_t pid = fork();
 	if (pid < 0) {
 		close(fds[0]);
@@ -501,6 +672,7 @@ static enum spawned spawn(struct worker *w, struct child *ret_child) {
 		                            .ready_fd = fds[1],
 		                            .master_pid = m->pid,
 		                            .reloaded = m->reloaded,
+		                            .health = m->health,
 		                            .exporter = is_worker(w) ? NULL : m->exporter};
 		return SPAWNED_CHILD;
 	}
@@ -530,7 +702,7 @@ static enum spawned spawn_due(struct master *m, struct child *ret_child) {
 				timer_arm(&w->restart, BACK_OFF_MOST_US);
 			} else {
 				m->unclean = true;
-				begin_drain(m);
+				begin_stop(m);
 			}
 			break;
 		}
@@ -548,6 +720,7 @@ static int become_child(struct master *m, struct child *child) {
 		metrics_process_free(m->exporter);
 	int status = child_run(child);
 	metrics_process_free(child->exporter);
+	health_free(child->health);
 	return status;
 }
 
@@ -564,6 +737,7 @@ static int master_run(struct master *m) {
 	log_msg(LOG_LEVEL_INFO, "stopped", m->unclean ? "not clean" : "clean");
 	master_fini(m);
 	metrics_process_free(m->exporter);
+	health_free(m->health);
 	return m->unclean ? 1 : 0;
 }
 

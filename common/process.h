@@ -1,16 +1,27 @@
 /* Master and workers. The master forks `workers` children, restarts one that dies (back-off 100 ms doubling to 5 s), relays
- * SIGTERM (drain) and SIGHUP (reload); a worker runs one loop. With `metrics_listen` one more child serves the metrics of all,
- * until the last worker has ended. A worker whose master dies drains and ends (PR_SET_PDEATHSIG). */
+ * SIGTERM (drain) and SIGHUP (reload), and kills one whose loop stands still; a worker runs one loop. With `metrics_listen` one more child serves the metrics of all,
+ * until the last worker has ended. A worker whose master dies drains and ends (PR_SET_PDEATHSIG).
+ *
+ * At SIGUSR2 the master starts a new one from the program on disk, with its own words and environment, and hands its listening
+ * sockets over: the very same ones, so nothing that waits in them is lost. When all workers of the new one are ready the old
+ * master drains and ends. If the new one fails (bad configuration, another schema) the old one logs it and goes on. The new
+ * master's counters start at 0. The service manager is told (sd_notify(3)): READY, RELOADING, STOPPING, MAINPID, WATCHDOG. */
 #ifndef MINUTEMAIL_PROCESS_H
 #define MINUTEMAIL_PROCESS_H
 
 #include "common/base.h"
 
+struct daemon_sockets;
 struct loop;
 struct metrics;
 
+/* What start() may return when the loop must turn first: the worker then says itself that it is ready, or that it is not going
+ * to be. Until it is ready it is not counted as started. */
+#define PROCESS_LATER 1
+
 struct process_ops {
-	/* In the worker, after the fork: build everything, then return; the loop runs afterwards. -errno ends the worker. */
+	/* In the worker, after the fork: build everything, then return; the loop runs afterwards. 0: ready. PROCESS_LATER: not yet.
+	 * -errno ends the worker. */
 	int (*start)(void *arg, struct loop *, unsigned index);
 	void (*drain)(void *arg);    /* first SIGTERM/SIGINT: accept nothing new, finish what is in hand, then loop_stop() */
 	/* SIGHUP; also once right after start() in a worker that was forked after one. Not called in the master. */
@@ -28,6 +39,9 @@ struct process_options {
 	const char *metrics_listen;  /* "127.0.0.1:9125"; NULL or "": no metrics listener */
 	struct metrics *metrics;
 	const char *pid_file;        /* NULL or "": none; written by the master once all workers have started */
+	char **argv;                 /* main()'s: how to start the next master at SIGUSR2; NULL: SIGUSR2 is ignored */
+	const struct daemon_sockets *sockets; /* what the next master gets; NULL: none. Borrowed, the master's to keep open */
+	int64_t hang_us;             /* a child whose loop does not turn for this long is killed and replaced; 0: never */
 };
 
 /* Runs until stopped; returns the exit status for main(). A second SIGTERM/SIGINT ends at once. When every worker has
@@ -36,6 +50,11 @@ struct process_options {
  * in each worker too; `arg` and the options are the forked copies there. In a worker SIGTERM and SIGHUP are blocked (they
  * come through a descriptor) and SIGINT is ignored. */
 int process_run(const struct process_options *, const struct process_ops *, void *arg);
+
+/* In a worker whose start() said PROCESS_LATER; not in vain elsewhere, just without effect. process_failed() ends it with
+ * status 1, as if start() had failed: the caller has logged why. */
+void process_ready(void);
+void process_failed(void);
 
 /* For a helper process that a worker forks: nothing blocked, nothing ignored. */
 void process_reset_signals(void);

@@ -1,6 +1,7 @@
 /* Identity, service manager, pid file. Blocking calls, made at start-up and at the end only. */
 #include "common/process_sys.h"
 
+#include "common/clock.h"
 #include "common/log.h"
 
 #include <fcntl.h>
@@ -56,6 +57,12 @@ void process_notify(const char *state) {
 	ssize_t sent = sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&un, len);
 	(void)sent;
 	close(fd);
+}
+
+void process_notify_reloading(void) {
+	char text[64];
+	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)clock_mono_us_now());
+	process_notify(text);
 }
 
 int process_write_pid(const char *path) {

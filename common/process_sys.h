@@ -8,6 +8,8 @@
 int process_drop_user(const char *user);
 /* One datagram to $NOTIFY_SOCKET ("READY=1"), if there is one (sd_notify(3)). */
 void process_notify(const char *state);
+/* RELOADING=1 with the time that it wants with it; READY=1 ends it. */
+void process_notify_reloading(void);
 /* Our pid, by rename, so that a reader sees all of it or nothing. */
 int process_write_pid(const char *path);
 

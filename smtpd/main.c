@@ -23,6 +23,8 @@ static const struct config_key KEYS[] = {
 	KEY("user", CONFIG_STRING, user, NULL, 0, 0, false, "unprivileged user to become when started as root"),
 	KEY("log_level", CONFIG_STRING, log_level, "info", 0, 0, true, "debug, info, warning or error"),
 	KEY("drain", CONFIG_DURATION, drain, "30s", 0, 3600 * SECOND, false, "how long open sessions may finish after SIGTERM"),
+	KEY("hang_limit", CONFIG_DURATION, hang_limit, "60s", 0, 3600 * SECOND, false,
+	    "a worker whose loop stands still for this long is killed and replaced; 0: never"),
 	KEY("smtpd_metrics_listen", CONFIG_STRING, metrics_listen, NULL, 0, 0, false, "address of GET /metrics; empty: none"),
 	KEY("smtpd_pid_file", CONFIG_STRING, pid_file, NULL, 0, 0, false, "written once all workers are up; empty: none"),
 	KEY("spool_dir", CONFIG_STRING, spool_dir, "/var/tmp", 0, 0, false,
@@ -67,11 +69,8 @@ struct smtpd {
 
 static int worker_start(void *arg, struct loop *loop, unsigned index) {
 	struct smtpd *d = arg;
-	int *fds = xcalloc(d->sockets.addresses, sizeof(int));
-	daemon_sockets_keep(&d->sockets, index, fds);
-	int r = server_start(&d->server, loop, &d->config, d->metrics, fds, d->sockets.addresses);
-	free(fds);
-	return r;
+	daemon_sockets_keep(&d->sockets, index);
+	return server_start(&d->server, loop, &d->config, d->metrics, d->sockets.v, d->sockets.count);
 }
 
 static void worker_drain(void *arg) {
@@ -126,7 +125,7 @@ static bool parse_listeners(struct smtpd *d) {
 	return true;
 }
 
-static int run(struct smtpd *d) {
+static int run(struct smtpd *d, char **argv) {
 	unsigned workers = d->config.workers ? (unsigned)d->config.workers : process_default_workers();
 	d->config.name = daemon_hostname(d->config.hostname, d->host_name);
 	d->metrics = metrics_new(SMTPD_METRICS, workers);
@@ -140,6 +139,9 @@ static int run(struct smtpd *d) {
 		.metrics_listen = d->config.metrics_listen,
 		.metrics = d->metrics,
 		.pid_file = d->config.pid_file,
+		.argv = argv,
+		.sockets = &d->sockets,
+		.hang_us = d->config.hang_limit,
 	};
 	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go};
 	return process_run(&options, &ops, d);
@@ -152,7 +154,7 @@ int main(int argc, char **argv) {
 	switch (config_load(KEYS, &d.config, argc, argv, "smtpd: receives mail over SMTP and commits it to PostgreSQL", NULL)) {
 	case CONFIG_OK:
 		if (check(&d.config) && parse_listeners(&d))
-			status = run(&d);
+			status = run(&d, argv);
 		break;
 	case CONFIG_EXIT_OK:
 		status = 0;

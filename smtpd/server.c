@@ -1,10 +1,12 @@
 /* One smtpd worker: builds its services in order, accepts, drains, tears down in reverse. */
 #include "smtpd/server.h"
 
+#include "common/daemon.h"
 #include "common/listener.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/pg.h"
+#include "common/process.h"
 #include "common/schema.h"
 #include "smtpd/conn.h"
 #include "smtpd/parser.h"
@@ -14,6 +16,7 @@
 #include "smtpd_stmts.h"
 
 #define CONNECT_DEADLINE_US 5000000
+#define PATIENCE_US 3000000 /* without a database we accept all the same, and say 451 */
 #define QUERY_DEADLINE_US 10000000 /* smtp.md 1.15: any dependency down is a 4xx within 10 s */
 
 static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, socklen_t peer_len) {
@@ -99,22 +102,43 @@ static struct session_options session_options_for(const struct smtpd_config *con
 	};
 }
 
-static void start_accepting(struct server *s, const int *fds, unsigned fd_count) {
-	s->listeners = xcalloc(fd_count, sizeof(*s->listeners));
-	s->listener_count = fd_count;
-	for (unsigned i = 0; i < fd_count; i++) {
+static void start_accepting(struct server *s) {
+	if (s->open || s->draining)
+		return;
+	s->open = true;
+	timer_disarm(&s->patience);
+	s->listeners = xcalloc(s->socket_count, sizeof(*s->listeners));
+	s->listener_count = s->socket_count;
+	for (unsigned i = 0; i < s->socket_count; i++) {
 		struct smtpd_listener *l = &s->listeners[i];
 		l->server = s;
-		l->settings = &s->config->listeners[i];
+		l->settings = &s->config->listeners[s->sockets[i].address];
 		l->session = session_options_for(s->config, l->settings);
-		l->accept = listener_new(s->loop, fds[i], on_accept, l);
+		l->accept = listener_new(s->loop, s->sockets[i].fd, on_accept, l);
 	}
+	process_ready();
 }
 
-int server_start(struct server *s, struct loop *loop, const struct smtpd_config *config, struct metrics *metrics, const int *fds,
-                 unsigned fd_count) {
-	*s = (struct server){.loop = loop, .config = config, .metrics = metrics};
+static void on_patience(void *arg) {
+	start_accepting(arg);
+}
+
+static void on_database(void *arg, bool up) {
+	struct server *s = arg;
+	(void)up;
+	if (s->open)
+		return;
+	if (pg_up(s->pg_lookup) && pg_up(s->pg_store))
+		start_accepting(s);
+	else if (pg_other_schema(s->pg_lookup))
+		process_failed();
+}
+
+int server_start(struct server *s, struct loop *loop, const struct smtpd_config *config, struct metrics *metrics,
+                 const struct daemon_socket *sockets, unsigned socket_count) {
+	*s = (struct server){.loop = loop, .config = config, .metrics = metrics, .sockets = sockets, .socket_count = socket_count};
 	list_init(&s->conns);
+	timer_init(&s->patience, loop, on_patience, s);
 	/* The parser's zygote is forked first, while this process holds nothing it should not have. */
 	const struct parser_options parser_options = {
 		.deadline_us = config->parse_deadline,
@@ -138,8 +162,10 @@ int server_start(struct server *s, struct loop *loop, const struct smtpd_config 
 		.deadline_us = config->store_deadline,
 	};
 	s->store = store_new(loop, s->pg_store, &store_options);
-	start_accepting(s, fds, fd_count);
-	return 0;
+	pg_on_state(s->pg_lookup, on_database, s);
+	pg_on_state(s->pg_store, on_database, s);
+	timer_arm(&s->patience, PATIENCE_US);
+	return PROCESS_LATER;
 }
 
 static void stop_accepting(struct server *s) {
@@ -167,5 +193,6 @@ void server_stop(struct server *s) {
 	s->recipients = recipients_free(s->recipients);
 	s->pg_store = pg_free(s->pg_store);
 	s->pg_lookup = pg_free(s->pg_lookup);
+	timer_fini(&s->patience);
 	s->parser = parser_free(s->parser);
 }

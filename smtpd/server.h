@@ -3,9 +3,11 @@
 #define MINUTEMAIL_SMTPD_SERVER_H
 
 #include "common/list.h"
+#include "common/loop.h"
 #include "smtpd/listen.h"
 #include "smtpd/session.h"
 
+struct daemon_socket;
 struct listener;
 struct loop;
 struct metrics;
@@ -20,7 +22,7 @@ struct smtpd_config {
 	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *spool_dir;
 	const char *name;             /* by which we go: hostname, or the host's when that is empty */
 	struct listen_settings *listeners;   /* of `listen`, parsed; as many */
-	int64_t workers, drain;
+	int64_t workers, drain, hang_limit;
 	int64_t message_size_max, recipients_max, messages_max, errors_max, junk_max, bad_recipients_max;
 	bool strict_syntax, null_sender_single;
 	int64_t connections_max;      /* of one worker */
@@ -49,13 +51,19 @@ struct server {
 	struct store *store;
 	struct smtpd_listener *listeners;
 	unsigned listener_count;
+	const struct daemon_socket *sockets;
+	unsigned socket_count;
+	struct timer patience;
 	struct list conns;
 	unsigned conn_count;
-	bool paused, draining;
+	bool paused, open, draining;
 };
 
-/* Builds the worker on `loop`. fds: this worker's listening sockets, one per entry of config->listeners, borrowed. -errno. */
-int server_start(struct server *, struct loop *, const struct smtpd_config *, struct metrics *, const int *fds, unsigned fd_count);
+/* Builds the worker on `loop`. sockets: those that this worker listens on, their addresses in the order of config->listeners;
+ * borrowed. PROCESS_LATER (process.h): it accepts, and says that it is ready, once the database has answered or has been waited
+ * for long enough; or says that it failed, if the database has a schema that we do not know. -errno. */
+int server_start(struct server *, struct loop *, const struct smtpd_config *, struct metrics *, const struct daemon_socket *sockets,
+                 unsigned socket_count);
 /* Accepts nothing new; sessions end after what is in hand; the loop stops when the last is gone. */
 void server_drain(struct server *);
 void server_stop(struct server *);
