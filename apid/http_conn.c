@@ -73,11 +73,21 @@ static void conn_set_state(struct http_conn *c, enum conn_state state) {
 	c->since_us = clock_mono_us();
 }
 
-bool http_conn_closes(const struct http_conn *c) {
+static bool conn_ended(const struct http_conn *c) {
+	return c->eof && evbuffer_get_length(stream_input(c->stream)) == 0;
+}
+
+bool http_conn_closes(struct http_conn *c) {
 	const struct http_limits *limits = &c->server->limits;
-	bool ended = c->eof && evbuffer_get_length(stream_input(c->stream)) == 0;
-	return c->close_after || ended || c->server->draining || c->requests >= limits->requests ||
-	       clock_mono_us() - c->born_us >= limits->connection_us;
+	c->close_after = c->close_after || conn_ended(c) || c->server->draining || c->requests >= limits->requests ||
+	                 clock_mono_us() - c->born_us >= limits->connection_us;
+	return c->close_after;
+}
+
+/* What was announced holds: a client that was not told to expect the end may be sending its next request by now. While draining
+ * that goes until the farewell. */
+static bool conn_closes_now(const struct http_conn *c) {
+	return c->close_after || conn_ended(c) || (c->server->draining && !timer_armed(&c->server->farewell));
 }
 
 static int64_t conn_limit_us(const struct http_conn *c) {
@@ -326,7 +336,7 @@ static bool step_body(struct http_conn *c) {
 
 /* The answer is in the output, all of it. */
 static bool conn_finish_request(struct http_conn *c) {
-	bool closes = http_conn_closes(c), cut = c->req->cut;
+	bool closes = conn_closes_now(c), cut = c->req->cut;
 	request_end(c->req);
 	c->req = NULL;
 	if (cut || closes) {

@@ -23,6 +23,7 @@ struct http_limits {
 	int64_t handler_us;             /* from the handler's start to its answer, and between pieces */
 	int64_t write_us;               /* grace for the client to take what is pending, beyond pending / write_rate */
 	int64_t linger_us;              /* after the last answer, for the client to take it */
+	int64_t farewell_us;            /* draining: for one more request of an idle client */
 	int64_t body_rate, write_rate;  /* octets a second */
 	size_t body_memory;             /* octets of all bodies together; over it: 503 */
 	size_t output_low, output_high; /* pending output: below low more is made, above high nothing new is begun */
@@ -45,7 +46,7 @@ struct http_server *http_server_new(const struct http_options *);
 struct http_server *http_server_free(struct http_server *);
 /* Owns fd. */
 void http_server_accept(struct http_server *, int fd);
-/* Idle connections are closed now, the others after the answer in hand. */
+/* Idle connections are closed after farewell_us or the one answer that is asked for until then, the others after the answer in hand. */
 void http_server_drain(struct http_server *);
 unsigned http_server_connections(const struct http_server *);
 

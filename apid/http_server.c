@@ -20,6 +20,7 @@ const struct http_limits HTTP_LIMITS = {
     .handler_us = 60 * SECOND,
     .write_us = 30 * SECOND,
     .linger_us = 2 * SECOND,
+    .farewell_us = SECOND,
     .body_rate = 16 * 1024,
     .write_rate = 4 * 1024,
     .body_memory = 256 << 20,
@@ -90,6 +91,16 @@ void http_server_accept(struct http_server *server, int fd) {
 		http_conn_open(server, fd);
 }
 
+static void on_farewell(void *arg) {
+	struct http_server *server = arg;
+	list_for_each_safe (l, &server->conns) {
+		struct http_conn *c = list_entry(l, struct http_conn, link);
+		if (c->state == CONN_HEAD && !c->head_begun)
+			http_conn_close(c, true);
+	}
+	tell_drained(server);
+}
+
 struct http_server *http_server_new(const struct http_options *options) {
 	struct http_server *server = xcalloc(1, sizeof(*server));
 	uint32_t prefix = 0;
@@ -97,6 +108,7 @@ struct http_server *http_server_new(const struct http_options *options) {
 	server->limits = *options->limits;
 	server->api = options->api;
 	timer_init(&server->retry, options->api->loop, on_retry, server);
+	timer_init(&server->farewell, options->api->loop, on_farewell, server);
 	list_init(&server->conns);
 	list_init(&server->idle);
 	list_init(&server->spare);
@@ -111,11 +123,8 @@ void http_server_drain(struct http_server *server) {
 	if (server->draining)
 		return;
 	server->draining = true;
-	list_for_each_safe (l, &server->conns) {
-		struct http_conn *c = list_entry(l, struct http_conn, link);
-		if (c->state == CONN_HEAD && !c->head_begun)
-			http_conn_close(c, true);
-	}
+	/* A request may be on its way on any of them: closing at once would lose it. Its answer says "Connection: close". */
+	timer_arm(&server->farewell, server->limits.farewell_us);
 	tell_drained(server);
 }
 
@@ -132,6 +141,7 @@ struct http_server *http_server_free(struct http_server *server) {
 		free(list_entry(l, struct request, link));
 	}
 	timer_fini(&server->retry);
+	timer_fini(&server->farewell);
 	buf_fini(&server->head);
 	free(server);
 	return NULL;

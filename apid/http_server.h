@@ -27,6 +27,7 @@ struct http_server {
 	unsigned count;
 	bool full, draining, drained;
 	struct timer retry; /* full: when to look for room again */
+	struct timer farewell; /* draining: when those that still have not asked are closed */
 	size_t body_memory; /* octets of bodies being held */
 	struct list spare;  /* requests kept for reuse */
 	unsigned spare_count;
@@ -123,7 +124,7 @@ void http_server_left(struct http_server *); /* may tell that all have; the serv
 void http_conn_open(struct http_server *, int fd);
 /* Detaches everything; the memory goes at the end of the turn. `gently`: what is in the output still goes out. */
 void http_conn_close(struct http_conn *, bool gently);
-bool http_conn_closes(const struct http_conn *); /* whether this answer is the last */
+bool http_conn_closes(struct http_conn *); /* for the head: whether this answer is the last, decided here */
 void http_conn_answered(struct http_conn *);     /* something was added to the output or the request's state */
 
 /* problem.c */

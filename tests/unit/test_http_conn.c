@@ -992,15 +992,22 @@ static void test_body_memory(void **state) {
 }
 
 static void test_drain(void **state) {
-	struct client idle, busy;
-	size_t at = 0;
+	struct client idle, busy, late;
+	size_t at = 0, late_at = 0;
 	struct answer a;
 	start(&HTTP_LIMITS);
 	client_open(&idle);
+	client_open(&late);
 	client_open(&busy);
 	say(&busy, "POST /a HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhe");
 	http_server_drain(server);
 	assert_int_equal(drained, 0);
+	say(&late, "GET /v1/p/1 HTTP/1.1\r\n" H "\r\n"); /* was on its way */
+	shutdown(late.fd, SHUT_WR);
+	until_eof(&late);
+	assert_true(next_answer(&late, &late_at, false, &a));
+	assert_int_equal(a.status, 200);
+	assert_non_null(strstr(a.head, "\r\nConnection: close\r\n"));
 	until_eof(&idle);
 	assert_int_equal(http_server_connections(server), 1);
 	say(&busy, "lloGET /second HTTP/1.1\r\n" H "\r\n");
@@ -1013,6 +1020,7 @@ static void test_drain(void **state) {
 	assert_int_equal(second_ran, 0);
 	assert_int_equal(drained, 1);
 	client_close(&idle);
+	client_close(&late);
 	client_close(&busy);
 	stop();
 }
