@@ -165,8 +165,11 @@ class Load:
 
 
 def pid_of(system, name):
-    """The master's pid, by its pid file."""
-    return int(pathlib.Path(system.info["data"], "run", name + ".pid").read_text())
+    """The master's pid, by its pid file; 0: none runs."""
+    try:
+        return int(pathlib.Path(system.info["data"], "run", name + ".pid").read_text())
+    except FileNotFoundError:
+        return 0
 
 
 def upgrade(system, name, seconds=PATIENCE):

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "common/buf.h"
+#include "common/inherit.h"
 #include "common/listener.h"
 #include "common/log.h"
 #include "common/loop.h"
@@ -19,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define FDS 4
@@ -343,9 +345,64 @@ static void test_metrics_http(void **state) {
 	close(idle);
 }
 
+/* In a process that was started with sockets: each address takes its own, once, and no others. */
+static int inheritor(const int *fds, unsigned n, const char *inet, const char *path) {
+	int got[FDS], status = 0;
+	char port0[] = "127.0.0.1:0", other[64];
+	snprintf(other, sizeof(other), "*%s", strrchr(inet, ':'));
+	if (inherit_pass(fds, n, -1) != (int)(3 + n))
+		return 1;
+	inherit_init();
+	if (getenv("LISTEN_FDS") || getenv("LISTEN_PID"))
+		return 2;
+	if (listener_take(other, got, FDS) != 0 || listener_take("[::1]:0", got, FDS) != 0 || listener_take("x", got, FDS) != 0)
+		return 3;
+	if (listener_take(inet, got, FDS) != 2 || listener_take(inet, got + 2, FDS) != 0)
+		return 4;
+	for (int i = 0; i < 2; i++)
+		if (!(fcntl(got[i], F_GETFL) & O_NONBLOCK) || !(fcntl(got[i], F_GETFD) & FD_CLOEXEC))
+			status = 5;
+	if (listener_take(path, got, FDS) != 1)
+		return 6;
+	/* Two more are left: port 0 takes one port's, and the rest is closed. */
+	if (listener_take(port0, got, FDS) != 1)
+		return 7;
+	inherit_close_rest();
+	return fcntl((int)(3 + n) - 1, F_GETFD) < 0 && errno == EBADF ? status : 8;
+}
+
+static void test_inherit(void **state) {
+	int fds[6], status;
+	const char *error;
+	char inet[64], path[64], address[96];
+	assert_int_equal(listener_open("127.0.0.1:0", 2, fds, &error), 0);
+	listener_name(fds[0], inet, sizeof(inet));
+	snprintf(path, sizeof(path), "/tmp/test_inherit.%ld", (long)getpid());
+	snprintf(address, sizeof(address), "unix:%s", path);
+	assert_int_equal(listener_open(address, 1, fds + 2, &error), 0);
+	assert_int_equal(listener_open("127.0.0.1:0", 1, fds + 3, &error), 0);
+	fds[4] = socket(AF_INET, SOCK_STREAM, 0); /* does not listen */
+	assert_int_equal(listener_open("127.0.0.1:0", 1, fds + 5, &error), 0);
+	fflush(NULL);
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(inheritor(fds, 6, inet, address));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	/* Meant for another process: nothing is taken. */
+	setenv("LISTEN_FDS", "3", 1);
+	setenv("LISTEN_PID", "1", 1);
+	inherit_init();
+	assert_int_equal(listener_take(inet, fds, 1), 0);
+	assert_null(getenv("LISTEN_FDS"));
+	close_all(fds, 6);
+	unlink(path);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_faults),       cmocka_unit_test(test_set),    cmocka_unit_test(test_families),
+	    cmocka_unit_test(test_inherit), cmocka_unit_test(test_faults),       cmocka_unit_test(test_set),    cmocka_unit_test(test_families),
 	    cmocka_unit_test(test_unix),         cmocka_unit_test(test_accept), cmocka_unit_test(test_shortage),
 	    cmocka_unit_test(test_metrics_http),
 	};

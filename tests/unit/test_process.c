@@ -1,4 +1,4 @@
-/* process: a real master with two workers in a forked child. Both report through one pipe, log lines included; the tests wait
+/* process, daemon (who serves which socket): a real master with two workers in a forked child. Both report through one pipe, log lines included; the tests wait
  * for lines there, so nothing is slept for. The child ends through exit(), so leak checkers judge master and workers alike. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,6 +8,8 @@
 #include <cmocka.h>
 
 #include "common/clock.h"
+#include "common/daemon.h"
+#include "common/listener.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/metrics.h"
@@ -42,9 +44,12 @@ struct run {
 	struct metrics *metrics;
 	unsigned index;
 	struct process_options options;
+	struct daemon_sockets sockets;
+	struct listener *listeners[8];
 };
 
 static char dir[64];
+static char *program; /* this one */
 
 static void sink(void *arg, enum log_level level, const char *line, size_t n) {
 	struct run *r = arg;
@@ -66,8 +71,26 @@ static int on_start(void *arg, struct loop *loop, unsigned index) {
 	return 0;
 }
 
+static void greet(void *arg, int fd, const struct sockaddr_storage *peer, socklen_t len) {
+	ssize_t n = write(fd, "hello", 5);
+	(void)n;
+	close(fd);
+}
+
+/* The successor's workers greet everybody; those of the first master leave them in the queue. */
+static int on_successor_start(void *arg, struct loop *loop, unsigned index) {
+	struct run *r = arg;
+	daemon_sockets_keep(&r->sockets, index);
+	assert(r->sockets.count <= array_len(r->listeners));
+	for (unsigned i = 0; i < r->sockets.count; i++)
+		r->listeners[i] = listener_new(loop, r->sockets.v[i].fd, greet, r);
+	return on_start(arg, loop, index);
+}
+
 static void on_drain(void *arg) {
 	struct run *r = arg;
+	for (unsigned i = 0; i < array_len(r->listeners); i++)
+		r->listeners[i] = listener_free(r->listeners[i]);
 	dprintf(r->out, "drain %u\n", r->index);
 	if (r->behaviour != NEVER_DRAINS)
 		loop_stop(r->loop);
@@ -85,7 +108,26 @@ static void on_stop(void *arg) {
 
 static const struct process_ops ops = {on_start, on_drain, on_reload, on_stop};
 
-static void launch(struct run *r) {
+/* What an upgrade finds on disk. Words: the address, and how many workers or how it fails. */
+static int successor(char **argv) {
+	static const struct process_ops successor_ops = {on_successor_start, on_drain, on_reload, on_stop};
+	char *addresses[] = {argv[2], NULL};
+	struct run r = {.out = STDERR_FILENO};
+	alarm(120); /* a failed test leaves nothing behind */
+	log_init("test", LOG_LEVEL_INFO);
+	if (strcmp(argv[3], "exits") == 0)
+		return 3;
+	r.behaviour = strcmp(argv[3], "fails") == 0 ? FAILS_TO_START : GOOD;
+	r.options = (struct process_options){.name = "new", .drain_us = 20000000, .argv = argv, .sockets = &r.sockets};
+	r.options.workers = r.behaviour == GOOD ? (unsigned)atoi(argv[3]) : 2;
+	r.options.metrics = r.metrics = metrics_new(defs, r.options.workers);
+	int status = daemon_sockets_open(&r.sockets, addresses, r.options.workers) < 0 ? 1 : process_run(&r.options, &successor_ops, &r);
+	daemon_sockets_close(&r.sockets);
+	metrics_free(r.metrics);
+	return status;
+}
+
+static void launch_with(struct run *r, const struct process_ops *run_ops, char *address) {
 	int fds[2];
 	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
 	r->options.name = "test";
@@ -101,13 +143,23 @@ static void launch(struct run *r) {
 		log_init("test", LOG_LEVEL_INFO);
 		log_set_sink(sink, r);
 		r->options.metrics = r->metrics = metrics_new(defs, 2);
-		int status = process_run(&r->options, &ops, r);
+		char *addresses[] = {address, NULL};
+		if (address && daemon_sockets_open(&r->sockets, addresses, 2) < 0)
+			_exit(99);
+		r->options.sockets = &r->sockets;
+		dup2(fds[1], STDERR_FILENO); /* all that a successor keeps */
+		int status = process_run(&r->options, run_ops, r);
 		metrics_free(r->metrics);
+		daemon_sockets_close(&r->sockets);
 		prctl(PR_SET_DUMPABLE, 1); /* or no leak checker may look at a process that changed its user */
 		exit(status);
 	}
 	close(fds[1]);
 	r->fd = fds[0];
+}
+
+static void launch(struct run *r) {
+	launch_with(r, &ops, NULL);
 }
 
 /* Reads more; false: everybody who could say something is gone. */
@@ -426,6 +478,180 @@ static void test_metrics_taken(void **state) {
 	assert_true(process_default_workers() >= 1);
 }
 
+static int on_later(void *arg, struct loop *loop, unsigned index) {
+	int r = on_start(arg, loop, index);
+	if (index == 0)
+		process_ready();
+	else
+		process_failed();
+	return r < 0 ? r : PROCESS_LATER;
+}
+
+/* A worker that finds out late that it cannot work fails as if start() had. */
+static void test_later(void **state) {
+	static const struct process_ops later = {on_later, on_drain, on_reload, on_stop};
+	struct run r = {0};
+	launch_with(&r, &later, NULL);
+	finish(&r, 1);
+	assert_int_equal(count(&r, "event=ready"), 0);
+	assert_int_equal(count(&r, "start 1"), 1);
+}
+
+/* Longer than a busy machine keeps a worker that could run from its turn. */
+static void test_hang(void **state) {
+	struct run r = {.options = {.hang_us = 3000000}};
+	launch(&r);
+	pid_t first = worker_pid(&r, "start 1 ");
+	expect(&r, "event=ready");
+	kill(first, SIGSTOP);
+	expect(&r, "event=\"worker hangs\" worker=1");
+	expect(&r, "signal=9");
+	assert_true(worker_pid(&r, "start 1 ") != first);
+	kill(r.master, SIGTERM);
+	finish(&r, 0);
+}
+
+static void test_watchdog(void **state) {
+	struct run r = {0};
+	char notify[96], text[128] = "";
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	snprintf(notify, sizeof(notify), "%s/notify", dir);
+	snprintf(un.sun_path, sizeof(un.sun_path), "%s", notify);
+	int s = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(s, (struct sockaddr *)&un, sizeof(un)), 0);
+	setenv("NOTIFY_SOCKET", notify, 1);
+	setenv("WATCHDOG_USEC", "200000", 1);
+	launch(&r);
+	for (unsigned pings = 0; pings < 3;) {
+		ssize_t n = recv(s, text, sizeof(text) - 1, 0);
+		assert_true(n > 0);
+		pings += strncmp(text, "WATCHDOG=1", (size_t)n) == 0;
+	}
+	expect(&r, "event=ready");
+	kill(r.master, SIGHUP);
+	do {
+		ssize_t n = recv(s, text, sizeof(text) - 1, 0);
+		assert_true(n > 0);
+		text[n] = '\0';
+	} while (strncmp(text, "RELOADING=1\nMONOTONIC_USEC=", 27) != 0);
+	kill(r.master, SIGTERM);
+	finish(&r, 0);
+	unsetenv("NOTIFY_SOCKET");
+	unsetenv("WATCHDOG_USEC");
+	close(s);
+	unlink(notify);
+}
+
+/* Connects to the address that the first master said. */
+static int dial(struct run *r) {
+	const char *line = strstr(r->text, "event=listening address=127.0.0.1:");
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	assert_non_null(line);
+	in.sin_port = htons((uint16_t)strtol(line + 34, NULL, 10));
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	return fd;
+}
+
+static void expect_hello(int fd) {
+	char text[8] = "";
+	assert_int_equal(recv(fd, text, sizeof(text), MSG_WAITALL), 5);
+	assert_string_equal(text, "hello");
+	close(fd);
+}
+
+/* With fewer workers than sockets, as many, and more; what waited in the old master's sockets is served by the new one. */
+static void test_upgrade(void **state) {
+	char flag[] = "--successor";
+	for (unsigned workers = 1; workers <= 3; workers++) {
+		char address[] = "127.0.0.1:0", number[] = {(char)('0' + workers), '\0'};
+		char *argv[] = {program, flag, address, number, NULL};
+		struct run r = {.options = {.argv = argv}};
+		int waiting[16];
+		launch_with(&r, &ops, address);
+		expect(&r, "event=ready");
+		for (size_t c = 0; c < array_len(waiting); c++)
+			waiting[c] = dial(&r);
+		kill(r.master, SIGUSR2);
+		expect(&r, "event=listening");
+		expect(&r, "inherited=2");
+		const char *line = expect(&r, "msg=\"process ");
+		pid_t next = (pid_t)strtol(line + 13, NULL, 10);
+		expect(&r, "event=ready");
+		for (size_t c = 0; c < array_len(waiting); c++)
+			expect_hello(waiting[c]);
+		expect_hello(dial(&r));
+		int status;
+		assert_int_equal(waitpid(r.master, &status, 0), r.master);
+		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+		expect_hello(dial(&r));
+		kill(next, SIGTERM);
+		while (hear(&r)) /* until the last process has let go of the pipe */
+			;
+		close(r.fd);
+		assert_null(strstr(r.text, "Sanitizer"));
+		assert_int_equal(count(&r, "event=stopped msg=clean"), 2);
+	}
+}
+
+static void test_upgrade_fails(void **state) {
+	char flag[] = "--successor", address[] = "127.0.0.1:0", exits[] = "exits", fails[] = "fails";
+	char *const how[] = {exits, fails};
+	for (size_t i = 0; i < array_len(how); i++) {
+		char *argv[] = {program, flag, address, how[i], NULL};
+		struct run r = {.options = {.argv = argv}};
+		launch_with(&r, &ops, address);
+		expect(&r, "event=ready");
+		kill(r.master, SIGUSR2);
+		expect(&r, "event=\"upgrade failed\"");
+		expect(&r, i == 0 ? "status=3" : "status=1");
+		expect(&r, "now=\"going on as before\"");
+		kill(r.master, SIGTERM);
+		finish(&r, 0);
+	}
+}
+
+static void test_nothing_to_start(void **state) {
+	struct run r = {0};
+	launch(&r);
+	expect(&r, "event=ready");
+	kill(r.master, SIGUSR2);
+	expect(&r, "event=\"ignoring upgrade\"");
+	kill(r.master, SIGTERM);
+	finish(&r, 0);
+}
+
+/* Every socket is served, and every worker serves. */
+static void test_who_serves(void **state) {
+	for (unsigned workers = 1; workers <= 5; workers++) {
+		for (unsigned of = 1; of <= 5; of++) {
+			unsigned served[2][5] = {0};
+			for (unsigned w = 0; w < workers; w++) {
+				struct daemon_sockets s = {.workers = workers};
+				unsigned at[2] = {0};
+				int names[10];
+				s.v = xcalloc(of + 1, sizeof(*s.v));
+				for (unsigned i = 0; i < of; i++)
+					s.v[s.count++] = (struct daemon_socket){names[i] = dup(0), 0};
+				s.v[s.count++] = (struct daemon_socket){names[of] = dup(0), 1};
+				daemon_sockets_keep(&s, w);
+				for (unsigned i = 0; i < s.count; i++) {
+					unsigned k = 0;
+					while (names[k] != s.v[i].fd)
+						k++;
+					served[s.v[i].address][s.v[i].address ? 0 : k]++;
+					at[s.v[i].address]++;
+				}
+				assert_true(at[0] >= 1 && at[1] == 1);
+				daemon_sockets_close(&s);
+			}
+			for (unsigned i = 0; i < of; i++)
+				assert_true(served[0][i] >= 1);
+			assert_int_equal(served[1][0], workers);
+		}
+	}
+}
+
 static int make_dir(void **state) {
 	strcpy(dir, "/tmp/test_process.XXXXXX");
 	return mkdtemp(dir) ? 0 : -1;
@@ -435,14 +661,20 @@ static int remove_dir(void **state) {
 	return rmdir(dir);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+	if (argc > 3 && strcmp(argv[1], "--successor") == 0)
+		return successor(argv);
+	program = argv[0];
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_ready_and_stop), cmocka_unit_test(test_restart),
 	    cmocka_unit_test(test_fails_to_start), cmocka_unit_test(test_fails_later),
 	    cmocka_unit_test(test_drain_deadline), cmocka_unit_test(test_second_signal),
 	    cmocka_unit_test(test_reload),         cmocka_unit_test(test_master_killed),
 	    cmocka_unit_test(test_user),           cmocka_unit_test(test_bad_user),
-	    cmocka_unit_test(test_metrics_taken),
+	    cmocka_unit_test(test_metrics_taken),  cmocka_unit_test(test_later),
+	    cmocka_unit_test(test_hang),           cmocka_unit_test(test_watchdog),
+	    cmocka_unit_test(test_upgrade),        cmocka_unit_test(test_upgrade_fails),
+	    cmocka_unit_test(test_nothing_to_start), cmocka_unit_test(test_who_serves),
 	    cmocka_unit_test(test_metrics_process),
 	};
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
