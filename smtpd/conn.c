@@ -25,6 +25,7 @@
 #define OUTPUT_MARK (16 * 1024)    /* above it a client that does not read its replies is not read either */
 #define LINE_PEEK 4096             /* more than the longest command line, so a whole one is contiguous */
 #define LINGER_US 2000000
+#define PAUSE_US 1000000
 #define RECEIVED_MAX 100           /* RFC 5321 6.3 */
 
 /* An accepted recipient's mailbox; the session keeps the address, we what the store needs. */
@@ -56,6 +57,7 @@ struct conn {
 	struct parser_op *parse;
 	struct store_op *commit;
 
+	struct timer pause;                /* of a client that errs and errs */
 	int64_t opened_us;
 	unsigned messages;
 };
@@ -102,6 +104,7 @@ static void conn_close(struct conn *c, const char *reason) {
 	c->lookup = recipient_cancel(c->lookup);
 	c->parse = parser_cancel(c->parse);
 	c->commit = store_cancel(c->commit);
+	timer_fini(&c->pause);
 	conn_log_end(c, reason);
 	c->stream = stream_close(c->stream);
 	conn_drop_transaction(c);
@@ -351,7 +354,13 @@ static bool should_flush(struct conn *c) {
 }
 
 static bool busy(const struct conn *c) {
-	return c->lookup || c->parse || c->commit;
+	return c->lookup || c->parse || c->commit || timer_armed(&c->pause);
+}
+
+static void on_paused(void *arg) {
+	struct conn *c = arg;
+	session_on_pause(c->session);
+	conn_run(c);
 }
 
 /* The one function that arms anything. */
@@ -376,6 +385,8 @@ static void conn_run(struct conn *c) {
 			c->lookup = recipient_start(c->server->recipients, session_recipient(c->session), on_recipient, c);
 		else if (want == SESSION_WANT_STORE)
 			start_message(c);
+		else if (want == SESSION_WANT_PAUSE)
+			timer_arm(&c->pause, PAUSE_US);
 		else if (want == SESSION_WANT_INPUT && stream_output_pending(c->stream) <= OUTPUT_MARK && feed(c))
 			progress = true;
 		else
@@ -445,6 +456,7 @@ void conn_start(const struct smtpd_listener *listener, int fd, const struct sock
 	c->stream = stream_new(server->loop, fd, INPUT_CAP, &ops, c);
 	c->session = session_new(&listener->session, &SINK, c);
 	session_on_reply(c->session, on_reply, c);
+	timer_init(&c->pause, server->loop, on_paused, c);
 	struct sockaddr_storage local;
 	if (getsockname(fd, (struct sockaddr *)&local, &(socklen_t){sizeof(local)}) == 0)
 		session_set_local(c->session, &local);

@@ -17,6 +17,7 @@
 
 #define CONNECT_DEADLINE_US 5000000
 #define PATIENCE_US 3000000 /* without a database we accept all the same, and say 451 */
+#define ERRORS_SLOW 10             /* smtp.md 1.5: and the session ends at errors_max */
 #define QUERY_DEADLINE_US 10000000 /* smtp.md 1.15: any dependency down is a 4xx within 10 s */
 
 static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, socklen_t peer_len) {
@@ -91,6 +92,7 @@ static struct session_options session_options_for(const struct smtpd_config *con
 		.recipients_max = (unsigned)config->recipients_max,
 		.transactions_max = (unsigned)config->messages_max,
 		.errors_max = (unsigned)config->errors_max,
+		.errors_slow = ERRORS_SLOW,
 		.junk_max = (unsigned)config->junk_max,
 		.bad_recipients_max = (unsigned)config->bad_recipients_max,
 		.starttls = false,

@@ -84,6 +84,7 @@ void session_fault_about(struct session *s, enum reply_id id, const char *detail
 	session_reply_about(s, id, detail, n);
 	s->counts.errors++;
 	s->penalty_errors++;
+	s->slow |= s->options->errors_slow && s->penalty_errors >= s->options->errors_slow;
 	if (s->options->errors_max && s->penalty_errors >= s->options->errors_max)
 		session_close_with(s, REPLY_TOO_MANY_ERRORS);
 }
@@ -293,7 +294,7 @@ static size_t step(struct session *s, const char *p, size_t n) {
 	case STATE_GREET:
 	case STATE_READY:
 	case STATE_MAIL:
-		return s->out.len > SESSION_OUTPUT_MARK ? 0 : feed_line(s, p, n);
+		return s->slow || s->out.len > SESSION_OUTPUT_MARK ? 0 : feed_line(s, p, n);
 	case STATE_DATA:
 		return feed_data(s, p, n);
 	case STATE_BDAT:
@@ -433,6 +434,10 @@ void session_on_tls(struct session *s, const char *version_cipher) {
 	session_settle(s);
 }
 
+void session_on_pause(struct session *s) {
+	s->slow = false;
+}
+
 void session_abort(struct session *s, enum session_abort why) {
 	static const enum reply_id replies[] = {
 		[SESSION_ABORT_IDLE] = REPLY_IDLE,
@@ -493,6 +498,7 @@ enum session_want session_wants(const struct session *s) {
 	case STATE_GREET:
 	case STATE_READY:
 	case STATE_MAIL:
+		return s->slow ? SESSION_WANT_PAUSE : SESSION_WANT_INPUT;
 	case STATE_DATA:
 	case STATE_BDAT:
 	case STATE_SKIP:
@@ -519,7 +525,7 @@ bool session_should_flush(const struct session *s, const void *unread, size_t n)
 	case STATE_READY:
 	case STATE_MAIL:
 	case STATE_RCPT_WAIT:
-		return s->out.len > SESSION_OUTPUT_MARK || n == 0 || !memchr(unread, '\n', n);
+		return s->slow || s->out.len > SESSION_OUTPUT_MARK || n == 0 || !memchr(unread, '\n', n);
 	case STATE_DATA:
 	case STATE_BDAT:
 	case STATE_STORE_WAIT:

@@ -22,6 +22,7 @@ struct session_options {           /* borrowed for the life of the session */
 	unsigned recipients_max;       /* per transaction; at least 100 */
 	unsigned transactions_max;     /* messages per session; 0: no limit */
 	unsigned errors_max;           /* 421 4.7.0 and close at this many; 0: no limit */
+	unsigned errors_slow;          /* from this many on a pause after each; 0: none */
 	unsigned junk_max;             /* NOOP, RSET, VRFY, HELP, EHLO without mail in between; 0: no limit */
 	unsigned bad_recipients_max;   /* 421 4.7.0; 0: no limit */
 	bool starttls;                 /* offered while in clear */
@@ -38,6 +39,7 @@ enum session_want {
 	SESSION_WANT_RECIPIENT,        /* look session_recipient() up, then session_on_recipient() */
 	SESSION_WANT_STORE,            /* the message is complete: store it, then session_on_stored() */
 	SESSION_WANT_TLS,              /* flush the output, then handshake; then session_on_tls() */
+	SESSION_WANT_PAUSE,            /* flush the output, wait a second, then session_on_pause() */
 	SESSION_WANT_CLOSE,            /* flush the output, then close */
 };
 
@@ -115,6 +117,8 @@ void session_on_stored(struct session *, enum session_store_verdict, const char 
 void session_on_policy(struct session *, enum session_policy);
 /* Forgets everything said in clear. NULL: the handshake failed, close. */
 void session_on_tls(struct session *, const char *version_cipher);
+/* The pause is over. */
+void session_on_pause(struct session *);
 
 /* Things the connection decides: each queues its reply and, if it ends the session, moves to CLOSING. In CLOSING it
  * does nothing, and an answer owed from before is ignored there. */

@@ -48,6 +48,7 @@ struct session {
 	bool esmtp;
 	bool shutdown;                 /* asked for while a reply was owed */
 	bool refused;                  /* at the banner: QUIT only */
+	bool slow;                     /* between commands: the next waits for the end of a pause */
 	char local[ADDRESS_LITERAL_SIZE];   /* "[192.0.2.1]", "" when not known */
 	char *helo, *tls;
 	struct buf out;

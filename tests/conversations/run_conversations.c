@@ -25,7 +25,7 @@
  *   BODY: text          what the sink got of the next message handed over
  *   FLAGS: …            of that message, in this order: bare_newline bare_cr smtputf8; or "none"
  *   RCPTS: n   SIZE: n   FROM: text                                   of that message
- *   HELO: text   ODD: n   ERRORS: n   STAGE: text   DROPPED: n   STORED: n         of the session now
+ *   HELO: text   ODD: n   ERRORS: n   STAGE: text   DROPPED: n   STORED: n   PAUSES: n   of the session now
  * Escapes in text: \r \n \t \0 \\ \xHH, and \{n:text} for n times text. Consecutive client lines travel in one
  * segment. */
 #include "smtpd/reply.h"
@@ -75,7 +75,7 @@ struct run {
 	unsigned stores[QUEUE_MAX];
 	unsigned store_head, store_tail;
 	bool tls_failed, hold_rcpt, hold_store, hold_tls;
-	unsigned queue_ids, dropped, stored;
+	unsigned queue_ids, dropped, stored, pauses;
 	struct delivered delivered[DELIVERED_MAX];
 	unsigned delivered_count, looked_at;   /* the message BODY named last is looked_at - 1 */
 	unsigned failures;
@@ -203,6 +203,9 @@ static void pump(struct run *r) {
 		} else if (want == SESSION_WANT_TLS && !r->hold_tls) {
 			session_on_tls(r->session, r->tls_failed ? NULL : "TLSv1.3 TLS_AES_256_GCM_SHA384");
 			r->tls_failed = false;
+		} else if (want == SESSION_WANT_PAUSE) {
+			r->pauses++;
+			session_on_pause(r->session);
 		} else {
 			more = hand_over(r);
 		}
@@ -365,7 +368,7 @@ static void set_options(struct run *r, char *s) {
 		static const char *const names[] = {"size_max", "recipients_max", "transactions_max", "errors_max",
 		                                    "junk_max", "bad_recipients_max", "starttls", "chunking",
 		                                    "require_tls", "strict_syntax", "reject_bare_newline", "null_sender_single",
-		                                    "starttls_broken"};
+		                                    "starttls_broken", "errors_slow"};
 		switch (index_of(r, word, names, array_len(names))) {
 		case 0: o->size_max = v; break;
 		case 1: o->recipients_max = v; break;
@@ -380,6 +383,7 @@ static void set_options(struct run *r, char *s) {
 		case 10: o->reject_bare_newline = v; break;
 		case 11: o->null_sender_single = v; break;
 		case 12: o->starttls_broken = v; break;
+		case 13: o->errors_slow = v; break;
 		}
 	}
 }
@@ -505,6 +509,8 @@ static void look(struct run *r, const char *key, const char *text) {
 		equal_number(r, "dropped bodies", text, r->dropped);
 	else if (strcmp(key, "STORED") == 0)
 		equal_number(r, "stored messages", text, r->stored);
+	else if (strcmp(key, "PAUSES") == 0)
+		equal_number(r, "pauses", text, r->pauses);
 	else
 		broken(r, "unknown directive");
 }

@@ -110,6 +110,9 @@ static void answer(struct world *w, struct session *s) {
 		case SESSION_WANT_INPUT:
 		case SESSION_WANT_CLOSE:
 			return;
+		case SESSION_WANT_PAUSE:
+			session_on_pause(s);
+			break;
 		case SESSION_WANT_RECIPIENT:
 			answer_recipient(w, s);
 			break;
@@ -163,6 +166,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
 		.recipients_max = 1 + p[3] % 8,
 		.transactions_max = p[3] & 16 ? 3 : 0,
 		.errors_max = p[3] & 32 ? 5 : 0,
+		.errors_slow = p[3] & 32 ? 2 : 0,
 		.junk_max = p[3] & 32 ? 5 : 0,
 		.bad_recipients_max = p[3] & 32 ? 3 : 0,
 		.starttls = p[3] & 64,
