@@ -15,7 +15,6 @@
 #include "smtpd/parser_process.h"
 
 #include <event2/event.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -500,8 +499,7 @@ struct parser *parser_free(struct parser *p) {
 		event_free(p->zygote_event);
 	if (p->zygote_fd >= 0)
 		close(p->zygote_fd);
-	if (p->zygote_pid > 0) { /* its parser dies with it */
-		kill(p->zygote_pid, SIGKILL);
+	if (p->zygote_pid > 0) { /* its channel's end ends it, and it its parser; a worker in its sandbox kills nobody */
 		while (waitpid(p->zygote_pid, NULL, 0) < 0 && errno == EINTR)
 			;
 	}

@@ -7,6 +7,7 @@
 #include "smtpd/parser_process.h"
 
 #include "common/buf.h"
+#include "common/sandbox.h"
 #include "common/text.h"
 #include "smtpd/mime.h"
 
@@ -125,13 +126,15 @@ static void encode_result(const struct message *msg, struct buf *out) {
 		out->data[i] = (char)(n >> (24 - 8 * i));
 }
 
+static uint64_t zygote_mapped; /* octets; what a parser starts from */
+
 __attribute__((noreturn)) static void parser_main(const struct parser_limits *limits, pid_t parent, int fd) {
 	struct input in = {0};
 	struct buf out;
 	uint64_t begun = 0;
 	prctl(PR_SET_NAME, "mime-parser");
 	if (parser_sandbox_child(parent) < 0 || parser_sandbox_close_all(fd, CHANNEL) < 0 ||
-	    parser_sandbox_enter(limits->memory_max) < 0)
+	    parser_sandbox_enter(limits->memory_max, zygote_mapped) < 0)
 		_exit(EXIT_SANDBOX);
 	buf_init(&in.buf, sizeof(struct parser_frame) + PARSER_INLINE_MAX + 2 * RUN);
 	buf_init(&out, 4 + PARSER_RESULT_MAX);
@@ -224,13 +227,18 @@ static int32_t start_parser(const struct parser_limits *limits) {
 }
 
 __attribute__((noreturn)) static void zygote_main(const struct parser_limits *limits, pid_t parent, int fd) {
+	struct sandbox sandbox;
 	pid_t parser = 0;
 	prctl(PR_SET_NAME, "mime-zygote");
-	if (parser_sandbox_child(parent) < 0 || parser_sandbox_close_all(fd, CHANNEL) < 0)
+	if (parser_sandbox_child(parent) < 0 || parser_sandbox_silence() < 0 || parser_sandbox_close_all(fd, CHANNEL) < 0)
 		_exit(EXIT_SANDBOX);
 	if (limits->forget)
 		limits->forget(limits->arg);
 	warm_up();
+	zygote_mapped = parser_sandbox_mapped();
+	sandbox_init(&sandbox, SANDBOX_ZYGOTE);
+	if (sandbox_enter(&sandbox) < 0)
+		_exit(EXIT_SANDBOX);
 	for (;;) {
 		char octet;
 		ssize_t n = read(CHANNEL, &octet, 1);

@@ -39,8 +39,13 @@ struct parser_limits {
  * first); the answer is one int32_t, the process's id with the descriptor of its channel, or -errno alone. */
 int parser_zygote_start(const struct parser_limits *, int *ret_fd, pid_t *ret_pid);
 
-/* parser_sandbox.c: nothing but what parsing needs is possible afterwards. -errno: the process must not go on. */
-int parser_sandbox_enter(int64_t memory_max);
+/* parser_sandbox.c: nothing but what parsing needs is possible afterwards, in `memory_max` octets beyond the `mapped` ones that
+ * the zygote had. -errno: the process must not go on. */
+int parser_sandbox_enter(int64_t memory_max, uint64_t mapped);
+/* Octets mapped now. Reads /proc. */
+uint64_t parser_sandbox_mapped(void);
+/* The first three descriptors lead to /dev/null. */
+int parser_sandbox_silence(void);
 /* The number `fd` becomes `want`, and every descriptor but it and the first three is closed. */
 int parser_sandbox_close_all(int fd, int want);
 /* Killed with its parent, deaf to the signals that stop a daemon (the worker still needs its parser while it
