@@ -40,6 +40,10 @@ static int saved_argc;
 static char **saved_argv;
 static bool saved_rest;
 
+/* By the key's place in the table: config_forget() has removed its variable, so a reload keeps the value. */
+#define KEYS_MAX 256
+static bool forgotten[KEYS_MAX];
+
 printf_like(2, 3) static void fault(struct load *l, const char *fmt, ...) {
 	char text[1024];
 	va_list ap;
@@ -120,14 +124,19 @@ static void apply_line(struct load *l, const char *path, unsigned number, char *
 		apply(l, key, trim(equals + 1), where);
 }
 
+/* Allocated. *ret_given: somebody named it, so it must exist. */
+static char *file_path(const struct load *l, bool *ret_given) {
+	const char *given = l->file ? l->file : getenv(ENV_PREFIX "CONFIG");
+	*ret_given = given && *given;
+	return *ret_given ? xstrdup(given) : xasprintf("/etc/minutemail/%s.conf", l->program);
+}
+
 static void apply_file(struct load *l) {
-	char *path = NULL, *line = NULL;
+	char *line = NULL;
 	size_t size = 0;
 	ssize_t n;
-	const char *given = l->file ? l->file : getenv(ENV_PREFIX "CONFIG");
-	if (given && !*given)
-		given = NULL;
-	path = given ? xstrdup(given) : xasprintf("/etc/minutemail/%s.conf", l->program);
+	bool given;
+	char *path = file_path(l, &given);
 	FILE *f = fopen(path, "re");
 	if (!f && (given || errno != ENOENT))
 		fault(l, "%s: %s", path, strerror(errno));
@@ -370,7 +379,7 @@ static size_t struct_size(const struct config_key *keys) {
 
 static void take_over(const struct config_key *keys, char *old, char *fresh) {
 	for (const struct config_key *key = keys; key->name; key++) {
-		if (config_value_equal(key, old + key->offset, fresh + key->offset))
+		if (forgotten[key - keys] || config_value_equal(key, old + key->offset, fresh + key->offset))
 			continue;
 		if (key->reloadable)
 			config_value_swap(key, old + key->offset, fresh + key->offset);
@@ -391,6 +400,65 @@ int config_reload(const struct config_key *keys, void *config) {
 	free(l.config);
 	free(l.flags);
 	return l.bad ? -EINVAL : 0;
+}
+
+void config_each_file(const struct config_key *keys, void (*fn)(void *arg, const char *path), void *arg) {
+	assert(saved_argv);
+	struct load l = {.keys = keys, .program = program_of(saved_argv), .to_log = true};
+	bool given;
+	scan_flags(&l, saved_argc, saved_argv, saved_rest);
+	cleanup(freep) char *path = file_path(&l, &given);
+	fn(arg, path);
+	for (const struct config_key *key = keys; key->name; key++) {
+		char name[128];
+		variable_name(key, "_FILE", name, sizeof(name));
+		const char *value = key->reloadable ? getenv(name) : NULL;
+		if (value && *value)
+			fn(arg, value);
+	}
+	free(l.flags);
+}
+
+/* Where the environment's own text is: /proc shows that memory, not what getenv() finds. */
+static void wipe_variable(const char *name) {
+	char *value = getenv(name);
+	if (!value)
+		return;
+	explicit_bzero(value, strlen(value));
+	unsetenv(name);
+}
+
+static bool needed_by_reload(const struct config_key *keys, const char *name) {
+	char want[128];
+	for (const struct config_key *key = keys; key && key->name; key++) {
+		variable_name(key, "", want, sizeof(want));
+		size_t n = strlen(want);
+		if (key->reloadable && strncmp(name, want, n) == 0 && (!name[n] || strcmp(name + n, "_FILE") == 0))
+			return true;
+	}
+	return strcmp(name, ENV_PREFIX "CONFIG") == 0 || strcmp(name, ENV_PREFIX "ALLOW_UNSAFE_DATABASE") == 0;
+}
+
+void config_forget(const struct config_key *keys) {
+	extern char **environ;
+	for (const struct config_key *key = keys; key && key->name; key++) {
+		char name[128], file_name[128];
+		variable_name(key, "", name, sizeof(name));
+		variable_name(key, "_FILE", file_name, sizeof(file_name));
+		assert(key - keys < KEYS_MAX);
+		forgotten[key - keys] = !key->reloadable && (getenv(name) || getenv(file_name));
+	}
+	for (size_t i = 0; environ[i];) {
+		char name[128];
+		size_t n = strcspn(environ[i], "=");
+		snprintf(name, sizeof(name), "%.*s", (int)min_of(n, sizeof(name) - 1), environ[i]);
+		if (strncmp(name, ENV_PREFIX, strlen(ENV_PREFIX)) != 0 || n >= sizeof(name) || needed_by_reload(keys, name))
+			i++;
+		else
+			wipe_variable(name); /* the next one takes its place */
+	}
+	if (!keys)
+		wipe_variable("PGPASSWORD");
 }
 
 void config_fini(const struct config_key *keys, void *config) {

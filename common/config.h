@@ -47,4 +47,10 @@ enum config_result config_load(const struct config_key *keys, void *config, int 
 int config_reload(const struct config_key *keys, void *config);
 void config_fini(const struct config_key *keys, void *config);
 
+/* Calls back with each file that a reload reads: the configuration file, whether it exists or not, and those of reloadable keys. */
+void config_each_file(const struct config_key *keys, void (*fn)(void *arg, const char *path), void *arg);
+/* For a process that needs no more than its struct: wipes all MINUTEMAIL_ variables from the environment and from /proc, except
+ * those of reloadable keys. A later reload keeps the values that came from the others. NULL: all of them, and PGPASSWORD. */
+void config_forget(const struct config_key *keys);
+
 #endif

@@ -356,6 +356,39 @@ static void test_reload(void **state) {
 	config_fini(keys, &s);
 }
 
+static void count_path(void *arg, const char *path) {
+	assert_string_equal(path, path_of("conf"));
+	++*(unsigned *)arg;
+}
+
+/* The last test: what is forgotten stays so. */
+static void test_forget(void **state) {
+	struct sample s;
+	unsigned files = 0;
+	put_text("conf", "count = 4\nname = two\n");
+	setenv("MINUTEMAIL_CONFIG", path_of("conf"), 1);
+	setenv("MINUTEMAIL_COUNT", "7", 1);
+	setenv("MINUTEMAIL_NAME", "one", 1);
+	setenv("MINUTEMAIL_OTHER_SECRET", "x", 1);
+	assert_int_equal(load(&s, NULL, NULL), CONFIG_OK);
+	const char *was = getenv("MINUTEMAIL_OTHER_SECRET");
+	config_each_file(keys, count_path, &files);
+	assert_int_equal(files, 1);
+	config_forget(keys);
+	assert_int_equal(*was, '\0');
+	assert_null(getenv("MINUTEMAIL_OTHER_SECRET"));
+	assert_null(getenv("MINUTEMAIL_COUNT"));
+	assert_string_equal(getenv("MINUTEMAIL_NAME"), "one");
+	logged[0] = '\0';
+	assert_int_equal(config_reload(keys, &s), 0);
+	assert_string_equal(logged, "");
+	assert_int_equal(s.count, 7);
+	assert_string_equal(s.name, "one");
+	config_forget(NULL);
+	assert_null(getenv("MINUTEMAIL_NAME"));
+	config_fini(keys, &s);
+}
+
 static int set_up(void **state) {
 	clear_env();
 	return 0;
@@ -385,6 +418,7 @@ int main(void) {
 	    cmocka_unit_test_setup(test_printing, set_up),
 	    cmocka_unit_test_setup(test_rest, set_up),
 	    cmocka_unit_test_setup(test_reload, set_up),
+	    cmocka_unit_test_setup(test_forget, set_up),
 	};
 	log_set_sink(sink, NULL);
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
