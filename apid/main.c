@@ -6,6 +6,8 @@
 #include "common/daemon.h"
 #include "common/log.h"
 #include "common/process.h"
+#include "common/sandbox.h"
+#include "common/sandbox_database.h"
 
 #include <sodium.h>
 #include <stdio.h>
@@ -67,6 +69,15 @@ static int worker_start(void *arg, struct loop *loop, unsigned index) {
 	return server_start(&d->server, loop, &d->config, d->metrics, d->sockets.v, d->sockets.count, index);
 }
 
+static int worker_confine(void *arg) {
+	struct apid *d = arg;
+	struct sandbox sandbox;
+	sandbox_init(&sandbox, SANDBOX_WORKER);
+	sandbox_may_use_libraries(&sandbox);
+	sandbox_may_use_database(&sandbox, d->config.database);
+	return daemon_confine(KEYS, &sandbox);
+}
+
 static void worker_drain(void *arg) {
 	server_drain(&((struct apid *)arg)->server);
 }
@@ -84,6 +95,10 @@ static void worker_stop(void *arg) {
 
 static void let_go(void *arg) {
 	struct apid *d = arg;
+	config_forget(KEYS);
+	explicit_bzero(d->config.database, strlen(d->config.database));
+	explicit_bzero(d->config.key_secret, strlen(d->config.key_secret));
+	explicit_bzero(d->config.secret, sizeof(d->config.secret));
 	daemon_sockets_close(&d->sockets);
 }
 
@@ -129,7 +144,7 @@ static int run(struct apid *d, char **argv) {
 	    .sockets = &d->sockets,
 	    .hang_us = d->config.hang_limit,
 	};
-	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go};
+	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go, worker_confine};
 	return process_run(&options, &ops, d);
 }
 

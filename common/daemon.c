@@ -1,9 +1,12 @@
 #include "common/daemon.h"
 
+#include "common/config.h"
 #include "common/inherit.h"
 #include "common/listener.h"
 #include "common/log.h"
+#include "common/sandbox.h"
 
+#include <libgen.h>
 #include <unistd.h>
 
 #define SOCKETS_MAX 1024 /* taken at one address */
@@ -75,6 +78,24 @@ void daemon_sockets_close(struct daemon_sockets *s) {
 		close(s->v[i].fd);
 	free(s->v);
 	*s = (struct daemon_sockets){0};
+}
+
+static void may_read_directory(void *arg, const char *path) {
+	cleanup(freep) char *copy = xstrdup(path);
+	sandbox_may_read(arg, dirname(copy));
+}
+
+int daemon_confine(const struct config_key *keys, struct sandbox *sandbox) {
+	config_each_file(keys, may_read_directory, sandbox);
+	config_forget(keys);
+	int r = sandbox_enter(sandbox);
+	if (r < 0) {
+		struct log_line line;
+		log_begin(&line, LOG_LEVEL_ERROR, "cannot enter the sandbox");
+		log_errno(&line, r);
+		log_end(&line);
+	}
+	return r;
 }
 
 const char *daemon_hostname(const char *configured, char room[256]) {

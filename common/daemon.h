@@ -4,6 +4,9 @@
 
 #include "common/base.h"
 
+struct config_key;
+struct sandbox;
+
 struct daemon_socket {
 	int fd;
 	unsigned address; /* which of the addresses: an index */
@@ -23,6 +26,10 @@ int daemon_sockets_open(struct daemon_sockets *, char *const *addresses, unsigne
 /* In a worker: closes those that it does not serve (the master keeps them); what is left in `v` is its own. */
 void daemon_sockets_keep(struct daemon_sockets *, unsigned worker);
 void daemon_sockets_close(struct daemon_sockets *);
+
+/* In a worker that has started: forgets the environment's secrets and enters the sandbox, which may read what a reload reads:
+ * the directory of the configuration file, since editors replace the file in it. -errno, logged: the worker must end. */
+int daemon_confine(const struct config_key *, struct sandbox *);
 
 /* `configured`, or else the host's name, kept in `room`. Apart from the configuration, which a reload compares. */
 const char *daemon_hostname(const char *configured, char room[256]);

@@ -8,6 +8,7 @@
 #include "common/loop.h"
 #include "common/metrics.h"
 #include "common/metrics_http.h"
+#include "common/sandbox.h"
 
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -116,4 +117,12 @@ static void stop(void *arg) {
 	p->http = metrics_http_free(p->http);
 }
 
-const struct process_ops METRICS_PROCESS_OPS = {.start = start, .drain = drain, .stop = stop};
+/* A worker's calls, and no file or address at all. */
+static int confine(void *arg) {
+	struct sandbox sandbox;
+	(void)arg;
+	sandbox_init(&sandbox, SANDBOX_WORKER);
+	return sandbox_enter(&sandbox);
+}
+
+const struct process_ops METRICS_PROCESS_OPS = {.start = start, .drain = drain, .stop = stop, .confine = confine};

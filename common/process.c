@@ -20,6 +20,7 @@
 #include "common/process_health.h"
 #include "common/process_sys.h"
 #include "common/process_upgrade.h"
+#include "common/sandbox.h"
 
 #include <event2/event.h>
 #include <fcntl.h>
@@ -211,6 +212,9 @@ static int child_start(struct child *c) {
 	if (getppid() != c->master_pid)
 		return -ECHILD;
 	r = c->ops->start(c->arg, c->loop, c->index);
+	int confined = r >= 0 && c->ops->confine ? c->ops->confine(c->arg) : 0;
+	if (confined < 0)
+		r = confined;
 	if (r < 0) {
 		struct log_line line;
 		log_begin(&line, LOG_LEVEL_ERROR, "worker cannot start");
@@ -351,7 +355,7 @@ static void announce(struct master *m) {
 			log_end(&line);
 		}
 	}
-	if (process_drop_user(m->options->user) < 0) {
+	if (process_confine_master() < 0) {
 		m->unclean = true;
 		begin_stop(m);
 		return;
@@ -615,6 +619,9 @@ static int master_init(struct master *m) {
 	upgrade_init(&m->upgrade, m->loop, m->options->argv, on_successor, m);
 	m->predecessor = upgrade_predecessor();
 	inherit_init();
+	sandbox_report();
+	if (process_lacks_user(m->options->user))
+		return -1;
 	if (metrics_process_new(m->options, &m->exporter) < 0)
 		return -1;
 	inherit_close_rest();
@@ -733,7 +740,7 @@ static int master_run(struct master *m) {
 			loop_turn(m->loop);
 	}
 	if (m->wrote_pid)
-		unlink(m->options->pid_file);
+		process_remove_pid(m->options->pid_file);
 	log_msg(LOG_LEVEL_INFO, "stopped", m->unclean ? "not clean" : "clean");
 	master_fini(m);
 	metrics_process_free(m->exporter);

@@ -29,12 +29,14 @@ struct process_ops {
 	void (*stop)(void *arg);     /* after the loop ended: tear down in reverse, so leak checkers prove the destructors */
 	/* In the metrics process, first of all: close and wipe what only workers need. The other functions do not run there. */
 	void (*let_go)(void *arg);
+	/* In the worker, right after start(): enter its sandbox (daemon_confine). -errno ends the worker. */
+	int (*confine)(void *arg);
 };
 
 struct process_options {
 	const char *name;            /* "smtpd" */
 	unsigned workers;            /* at least 1 */
-	const char *user;            /* NULL or "": stay who we are; else workers (and then the master) drop to this user */
+	const char *user;            /* whom workers become if root starts us (then not NULL or ""); the master keeps a few rights */
 	int64_t drain_us;            /* a worker still draining after this long is ended */
 	const char *metrics_listen;  /* "127.0.0.1:9125"; NULL or "": no metrics listener */
 	struct metrics *metrics;

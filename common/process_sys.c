@@ -3,12 +3,18 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/sandbox.h"
 
 #include <fcntl.h>
 #include <grp.h>
+#include <libgen.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <stdio.h>
+#include <sys/fsuid.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -30,12 +36,42 @@ int process_drop_user(const char *user) {
 		return drop_fault(user, errno ? errno : ENOENT);
 	if (pw->pw_uid == 0)
 		return 0;
+	int r = sandbox_bound_capabilities();
+	if (r < 0)
+		return drop_fault(user, -r);
 	if (initgroups(user, pw->pw_gid) < 0 || setgid(pw->pw_gid) < 0 || setuid(pw->pw_uid) < 0)
 		return drop_fault(user, errno);
 	/* There must be no way back. */
 	if (setuid(0) == 0 || geteuid() == 0)
 		return drop_fault(user, EPERM);
 	return 0;
+}
+
+bool process_lacks_user(const char *user) {
+	if (geteuid() != 0 || (user && *user))
+		return false;
+	log_msg(LOG_LEVEL_ERROR, "no user",
+	        "started as root: say with user=NAME (--user=NAME) whom workers become, or user=root to stay root");
+	return true;
+}
+
+int process_confine_master(void) {
+	static const unsigned kept[] = {CAP_DAC_READ_SEARCH, CAP_KILL, CAP_NET_BIND_SERVICE, CAP_SETGID, CAP_SETUID, CAP_SETPCAP};
+	struct sandbox sandbox;
+	uint64_t mask = 0;
+	for (size_t i = 0; i < array_len(kept); i++)
+		mask |= UINT64_C(1) << kept[i];
+	sandbox_init(&sandbox, SANDBOX_MASTER);
+	int r = sandbox_keep_capabilities(mask);
+	if (r == 0)
+		r = sandbox_enter(&sandbox);
+	if (r < 0) {
+		struct log_line line;
+		log_begin(&line, LOG_LEVEL_ERROR, "master cannot enter its sandbox");
+		log_errno(&line, r);
+		log_end(&line);
+	}
+	return r;
 }
 
 void process_notify(const char *state) {
@@ -65,7 +101,7 @@ void process_notify_reloading(void) {
 	process_notify(text);
 }
 
-int process_write_pid(const char *path) {
+static int write_pid(const char *path) {
 	char text[24];
 	char *temporary = xasprintf("%s.new", path);
 	int n = snprintf(text, sizeof(text), "%ld\n", (long)getpid()), r = 0;
@@ -82,4 +118,36 @@ int process_write_pid(const char *path) {
 		unlink(temporary);
 	free(temporary);
 	return r;
+}
+
+static int remove_pid(const char *path) {
+	return unlink(path) < 0 ? -errno : 0;
+}
+
+/* A master that has given its rights over other users' files away writes in the directory of another as that one: no capability
+ * is needed, and nothing is done there that the owner could not do. */
+static int as_owner(const char *path, int (*fn)(const char *path)) {
+	struct stat st;
+	int r = fn(path);
+	if (r != -EACCES || geteuid() != 0)
+		return r;
+	cleanup(freep) char *copy = xstrdup(path);
+	if (stat(dirname(copy), &st) < 0)
+		return r;
+	int dumpable = prctl(PR_GET_DUMPABLE);
+	setfsgid(st.st_gid);
+	setfsuid(st.st_uid);
+	r = fn(path);
+	setfsuid(geteuid());
+	setfsgid(getegid());
+	prctl(PR_SET_DUMPABLE, dumpable == 1); /* the change cleared it */
+	return r;
+}
+
+int process_write_pid(const char *path) {
+	return as_owner(path, write_pid);
+}
+
+void process_remove_pid(const char *path) {
+	as_owner(path, remove_pid);
 }

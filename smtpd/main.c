@@ -4,6 +4,8 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/process.h"
+#include "common/sandbox.h"
+#include "common/sandbox_database.h"
 #include "smtpd/server.h"
 #include "smtpd/smtpd_metrics.h"
 
@@ -73,6 +75,16 @@ static int worker_start(void *arg, struct loop *loop, unsigned index) {
 	return server_start(&d->server, loop, &d->config, d->metrics, d->sockets.v, d->sockets.count);
 }
 
+static int worker_confine(void *arg) {
+	struct smtpd *d = arg;
+	struct sandbox sandbox;
+	sandbox_init(&sandbox, SANDBOX_WORKER);
+	sandbox_may_use_libraries(&sandbox);
+	sandbox_may_use_database(&sandbox, d->config.database);
+	sandbox_may_write_in(&sandbox, d->config.spool_dir);
+	return daemon_confine(KEYS, &sandbox);
+}
+
 static void worker_drain(void *arg) {
 	server_drain(&((struct smtpd *)arg)->server);
 }
@@ -90,6 +102,8 @@ static void worker_stop(void *arg) {
 
 static void let_go(void *arg) {
 	struct smtpd *d = arg;
+	config_forget(KEYS);
+	explicit_bzero(d->config.database, strlen(d->config.database));
 	daemon_sockets_close(&d->sockets);
 }
 
@@ -143,7 +157,7 @@ static int run(struct smtpd *d, char **argv) {
 		.sockets = &d->sockets,
 		.hang_us = d->config.hang_limit,
 	};
-	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go};
+	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go, worker_confine};
 	return process_run(&options, &ops, d);
 }
 

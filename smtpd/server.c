@@ -1,6 +1,7 @@
 /* One smtpd worker: builds its services in order, accepts, drains, tears down in reverse. */
 #include "smtpd/server.h"
 
+#include "common/config.h"
 #include "common/daemon.h"
 #include "common/listener.h"
 #include "common/log.h"
@@ -67,6 +68,7 @@ static void on_parser_lost(void *arg) {
 static void forget_secrets(void *arg) {
 	struct server *s = arg;
 	explicit_bzero(s->config->database, strlen(s->config->database));
+	config_forget(NULL);
 }
 
 static struct pg *open_pg(struct server *s, unsigned connections, bool transactions_only) {

@@ -119,11 +119,13 @@ static int successor(char **argv) {
 		return 3;
 	r.behaviour = strcmp(argv[3], "fails") == 0 ? FAILS_TO_START : GOOD;
 	r.options = (struct process_options){.name = "new", .drain_us = 20000000, .argv = argv, .sockets = &r.sockets};
+	r.options.user = getpwnam("nobody") ? "nobody" : "root"; /* the first one's master has kept the right to */
 	r.options.workers = r.behaviour == GOOD ? (unsigned)atoi(argv[3]) : 2;
 	r.options.metrics = r.metrics = metrics_new(defs, r.options.workers);
 	int status = daemon_sockets_open(&r.sockets, addresses, r.options.workers) < 0 ? 1 : process_run(&r.options, &successor_ops, &r);
 	daemon_sockets_close(&r.sockets);
 	metrics_free(r.metrics);
+	prctl(PR_SET_DUMPABLE, 1); /* or no leak checker may look at a process that changed its user */
 	return status;
 }
 
@@ -132,6 +134,8 @@ static void launch_with(struct run *r, const struct process_ops *run_ops, char *
 	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
 	r->options.name = "test";
 	r->options.workers = 2;
+	if (!r->options.user)
+		r->options.user = "root"; /* if we are, we stay it */
 	if (!r->options.drain_us)
 		r->options.drain_us = 20000000;
 	fflush(NULL);
@@ -320,18 +324,26 @@ static void test_fails_to_start(void **state) {
 	assert_int_equal(count(&r, "stop 0"), 1);
 }
 
-/* The first line of a status file that begins with `key`, as a number. */
-static unsigned status_of(pid_t pid, const char *key) {
+/* The line of a status file that begins with `key`, as a number. */
+static uint64_t status_number(pid_t pid, const char *key, int base) {
 	char path[64], line[256];
-	unsigned v = ~0u;
+	uint64_t v = UINT64_MAX;
 	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
 	FILE *f = fopen(path, "re");
 	assert_non_null(f);
 	while (fgets(line, sizeof(line), f))
 		if (strncmp(line, key, strlen(key)) == 0)
-			v = (unsigned)strtoul(line + strlen(key), NULL, 10);
+			v = strtoull(line + strlen(key), NULL, base);
 	fclose(f);
 	return v;
+}
+
+static unsigned status_of(pid_t pid, const char *key) {
+	return (unsigned)status_number(pid, key, 10);
+}
+
+static uint64_t status_in_hex(pid_t pid, const char *key) {
+	return status_number(pid, key, 16);
 }
 
 /* The child of the master that is named so. */
@@ -454,10 +466,32 @@ static void test_user(void **state) {
 	pid_t pid = worker_pid(&r, "start 0 ");
 	expect(&r, "event=ready");
 	kill(pid, SIGKILL);
-	expect(&r, "start 0 "); /* by a master that is nobody itself by now */
+	expect(&r, "start 0 "); /* by a master that has kept the right to */
 	kill(r.master, SIGTERM);
 	finish(&r, 0);
 	assert_int_equal(count(&r, want), 3);
+}
+
+/* Root says whom to become; the master keeps a few rights, workers none. */
+static void test_root(void **state) {
+	struct run none = {.options = {.user = ""}}, r = {.options = {.user = "nobody"}};
+	if (geteuid() != 0 || !getpwnam("nobody"))
+		skip();
+	launch(&none);
+	expect(&none, "event=\"no user\"");
+	finish(&none, 1);
+	launch(&r);
+	pid_t pid = worker_pid(&r, "start 0 ");
+	expect(&r, "event=ready");
+	assert_int_equal(status_of(r.master, "Uid:"), 0);
+	/* KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, DAC_READ_SEARCH */
+	assert_int_equal(status_in_hex(r.master, "CapPrm:"), 0x5e4);
+	assert_int_equal(status_in_hex(r.master, "CapBnd:"), 0x5e4);
+	assert_int_equal(status_in_hex(pid, "CapPrm:"), 0);
+	assert_int_equal(status_in_hex(pid, "CapBnd:"), 0);
+	assert_int_equal(status_of(r.master, "NoNewPrivs:"), 1);
+	kill(r.master, SIGTERM);
+	finish(&r, 0);
 }
 
 static void test_bad_user(void **state) {
@@ -675,7 +709,7 @@ int main(int argc, char **argv) {
 	    cmocka_unit_test(test_hang),           cmocka_unit_test(test_watchdog),
 	    cmocka_unit_test(test_upgrade),        cmocka_unit_test(test_upgrade_fails),
 	    cmocka_unit_test(test_nothing_to_start), cmocka_unit_test(test_who_serves),
-	    cmocka_unit_test(test_metrics_process),
+	    cmocka_unit_test(test_metrics_process), cmocka_unit_test(test_root),
 	};
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
