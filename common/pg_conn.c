@@ -344,8 +344,10 @@ static bool take_result(struct pg_conn *c) {
 				finish_head(c, op);
 			return true;
 		}
-		c->broken = c->broken || ++c->blanks > BLANKS_MAX;
-		return c->blanks <= BLANKS_MAX;
+		if (++c->blanks <= BLANKS_MAX)
+			return true;
+		c->broken = true;
+		return false;
 	}
 	if (PQresultStatus(res) == PGRES_PIPELINE_SYNC) {
 		PQclear(res);
