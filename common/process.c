@@ -68,7 +68,7 @@ struct master {
 	struct event *predecessor_ev;
 	int64_t since;
 	unsigned deaths;
-	bool announced, draining, stopping, unclean, reloaded, wrote_pid;
+	bool announced, draining, stopping, succeeded, unclean, reloaded, wrote_pid;
 };
 
 /* The worker's side, after the fork. */
@@ -534,6 +534,7 @@ static void on_successor(void *arg) {
 	snprintf(text, sizeof(text), "MAINPID=%ld", (long)m->upgrade.pid);
 	process_notify(text);
 	log_msg(LOG_LEVEL_INFO, "draining", "process %ld has taken over", (long)m->upgrade.pid);
+	m->succeeded = true;
 	m->wrote_pid = false; /* it is the successor's file */
 	upgrade_release(&m->upgrade);
 	end_exporter(m, SIGTERM);
@@ -565,7 +566,7 @@ static void on_pulse(void *arg) {
 		hung = hung || m->workers[i].hung;
 		look_at(&m->workers[i]);
 	}
-	if (!hung && health_watchdog_us())
+	if (!hung && m->announced && !m->succeeded && health_watchdog_us())
 		process_notify("WATCHDOG=1");
 	timer_arm(&m->pulse, health_period_us(m->health));
 }
