@@ -1,6 +1,8 @@
 /* Any octets as a path, with and without SMTPUTF8; what is accepted keeps the promises of common/address.h. */
 #include "common/address.h"
 
+#include <stdio.h>
+
 #include <unistr.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
@@ -26,16 +28,23 @@ static bool ascii_lower(const char *s) {
 	return true;
 }
 
-static void check(const char *s, size_t n, bool utf8, bool postmaster_ok) {
+static void check(const char *s, size_t n, bool utf8, bool recipient) {
 	struct address a, again;
-	if (address_parse(s, n, utf8, postmaster_ok, &a) != ADDRESS_OK)
+	if (address_parse(s, n, utf8, recipient, &a) != ADDRESS_OK)
 		return;
 	require(clean(a.raw) && clean(a.local) && clean(a.domain) && clean(a.canonical));
 	require(strlen(a.raw) <= n && (utf8 || !a.utf8));
 	require(a.kind == ADDRESS_LITERAL || ascii_lower(a.domain));
 	/* What was kept reads as the same address, and the canonical form does not depend on the route. */
-	require(address_parse(a.raw, strlen(a.raw), utf8, postmaster_ok, &again) == ADDRESS_OK);
+	require(address_parse(a.raw, strlen(a.raw), utf8, recipient, &again) == ADDRESS_OK);
 	require(strcmp(a.canonical, again.canonical) == 0 && a.kind == again.kind);
+	/* The A-label form is the same domain (RFC 5890 2.3.2.1). */
+	if (a.kind == ADDRESS_DOMAIN && recipient) {
+		char text[ADDRESS_DOMAIN_MAX + 3];
+		int len = snprintf(text, sizeof(text), "x@%s", a.domain);
+		require(len > ADDRESS_PATH_MAX - 2 || address_parse(text, (size_t)len, false, true, &again) == ADDRESS_OK);
+		require(len > ADDRESS_PATH_MAX - 2 || strcmp(a.domain, again.domain) == 0);
+	}
 	char domain[ADDRESS_DOMAIN_MAX + 1], twice[ADDRESS_DOMAIN_MAX + 1];
 	if (a.kind == ADDRESS_DOMAIN && address_canonical_domain(a.domain, strlen(a.domain), domain) == 0) {
 		require(strcmp(a.domain, domain) == 0);

@@ -1,9 +1,14 @@
 /* A whole session: the first octets choose options and the world's answers, the rest is what the client sends, in
- * pieces of the world's choosing. Checked at every step: what the session wants, the order of calls on the sink, and
- * that every reply is a well-formed line. */
+ * pieces of the world's choosing. Checked at every step: what the session wants, the order of calls on the sink, that
+ * every reply is a well-formed line, and that a message which DATA brought is what a decoder that is obviously right
+ * makes of the same octets. */
 #include "smtpd/command.h"
 #include "smtpd/reply.h"
 #include "smtpd/session.h"
+
+#include <arpa/inet.h>
+
+#define HEADER 5     /* octets: two of the world's chance, SIZE / 16, limits and offers, policies */
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
@@ -12,6 +17,8 @@ struct world {
 	bool body;           /* between body_start and drop or hand-over */
 	bool write_failed;
 	uint64_t octets;
+	struct buf got;      /* those octets */
+	const uint8_t *data; /* where the octets behind DATA begin; NULL: not inside, or BDAT */
 	unsigned replies;
 	bool handshake_failed;
 };
@@ -37,6 +44,7 @@ static int body_start(void *arg) {
 	w->body = true;
 	w->write_failed = false;
 	w->octets = 0;
+	buf_reset(&w->got);
 	return 0;
 }
 
@@ -48,7 +56,7 @@ static int body_write(void *arg, const void *p, size_t n) {
 		return -ENOSPC;
 	}
 	w->octets += n;
-	return 0;
+	return buf_append(&w->got, p, n);
 }
 
 static void body_drop(void *arg) {
@@ -103,6 +111,37 @@ static void answer_store(struct world *w, struct session *s) {
 		session_on_stored(s, v < 5 ? SESSION_STORE_OK : (enum session_store_verdict)(v - 4), "0190-q");
 }
 
+/* The message is [data, end): its end is the first CRLF.CRLF, or ".CRLF" to begin with, and each line that CRLF began
+ * has lost one leading dot. */
+static void check_data(const struct world *w, const uint8_t *end) {
+	const uint8_t *p = w->data;
+	size_t n = (size_t)(end - p), at = 0;
+	require(n >= 3 && memcmp(end - 3, ".\r\n", 3) == 0);
+	n -= 3;
+	require(n == 0 || (n >= 2 && p[n - 2] == '\r' && p[n - 1] == '\n'));
+	for (size_t i = 0; i < n; i++) {
+		bool line_start = i == 0 || (i >= 2 && p[i - 2] == '\r' && p[i - 1] == '\n');
+		if (line_start && p[i] == '.') {
+			require(p[i + 1] != '\r' || p[i + 2] != '\n');
+			continue;
+		}
+		require(at < w->got.len && (uint8_t)w->got.data[at] == p[i]);
+		at++;
+	}
+	require(at == w->got.len);
+}
+
+/* Follows where DATA begins and ends in the input, of which [from, to) was just taken. */
+static void follow_data(struct world *w, struct session *s, const uint8_t *to) {
+	enum session_want want = session_wants(s);
+	if (want == SESSION_WANT_STORE && w->data)
+		check_data(w, to);
+	if (!session_receiving(s))
+		w->data = NULL;
+	else if (!w->data && strcmp(session_counts(s)->stage, "DATA") == 0)
+		w->data = to; /* nothing may wait behind DATA, so nothing of the message was taken yet */
+}
+
 /* Answers until the session wants input or is over. */
 static void answer(struct world *w, struct session *s) {
 	for (;;) {
@@ -131,11 +170,13 @@ static void answer(struct world *w, struct session *s) {
 
 static void feed(struct world *w, struct session *s, const uint8_t *p, size_t n) {
 	size_t have = 0; /* octets of p that have arrived */
+	answer(w, s);
 	while (n > 0 && session_wants(s) == SESSION_WANT_INPUT) {
 		size_t more = 1 + pick(w, pick(w, 4) ? 64 : 4096);
 		have = min_of(n, have + more);
 		size_t used = session_input(s, p, have);
 		require(used <= have);
+		follow_data(w, s, p + used);
 		check_output(s);
 		session_should_flush(s, p + used, have - used);
 		if (pick(w, 4))
@@ -157,7 +198,7 @@ static void feed(struct world *w, struct session *s, const uint8_t *p, size_t n)
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
 	static const struct session_sink sink = {body_start, body_write, body_drop};
-	if (n < 4)
+	if (n < HEADER)
 		return 0;
 	struct world w = {.random = 0x9e3779b97f4a7c15u ^ ((uint64_t)p[0] << 8 | p[1])};
 	const struct session_options options = {
@@ -171,13 +212,27 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
 		.bad_recipients_max = p[3] & 32 ? 3 : 0,
 		.starttls = p[3] & 64,
 		.chunking = p[3] & 128,
+		.starttls_broken = p[4] & 1,
+		.require_tls = p[4] & 2,
+		.strict_syntax = p[4] & 4,
+		.reject_bare_newline = p[4] & 8,
+		.null_sender_single = p[4] & 16,
 	};
+	const struct sockaddr_in local = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0xc0000201)};
+	struct sockaddr_storage address = {0};
+	memcpy(&address, &local, sizeof(local));
+	buf_init(&w.got, 1 << 20);
 	struct session *s = session_new(&options, &sink, &w);
 	session_on_reply(s, on_reply, &w);
-	session_start(s);
-	feed(&w, s, p + 4, n - 4);
+	session_set_local(s, &address);
+	if (p[4] & 32)
+		session_start_refused(s);
+	else
+		session_start(s);
+	feed(&w, s, p + HEADER, n - HEADER);
 	check_output(s);
 	session_free(s);
+	buf_fini(&w.got);
 	require(!w.body);
 	return 0;
 }
