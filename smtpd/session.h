@@ -5,7 +5,8 @@
  *   STORE_WAIT -verdict-> READY;  MAIL -BDAT-> BDAT -its octets-> MAIL, or with LAST STORE_WAIT
  *   any of GREET..MAIL -STARTTLS-> TLS_WAIT -done-> GREET;  a line too long -> SKIP -LF-> CLOSING;  any -> CLOSING
  *   READY, GREET: no transaction.  *_WAIT: input parked, exactly one answer owed.
- *   CLOSING: only output is left, input is discarded. */
+ *   CLOSING: only output is left, input is discarded.
+ * Between commands a client that errs too often waits (SESSION_WANT_PAUSE). */
 #ifndef MINUTEMAIL_SESSION_H
 #define MINUTEMAIL_SESSION_H
 

@@ -175,6 +175,19 @@ def test_our_own_address_is_the_postmasters(wire):
         assert text[:5] == want and code // 100 == int(want[0]), (rcpt, code, text)
 
 
+def test_the_operator_reads_what_postmasters_get(system, api):
+    """RFC 5321 4.5.1, RFC 2142: made with the domain, permanent, and in the operator's list."""
+    found = api.get("/v1/mailboxes?address=postmaster@" + system.domain).json["items"]
+    assert len(found) == 1 and found[0]["permanent"]
+    before = len(api.mails(found[0]))
+    rcpts = ["Postmaster", "postmaster@[127.0.0.1]", "POSTMASTER@" + system.domain, "abuse@" + system.domain]
+    for rcpt in rcpts:
+        assert deliver(system.smtp, messages.plain(rcpt), rcpt, mail_from="")[0] == 250
+    mails = api.mails(found[0])
+    assert [mail["subject"] for mail in mails[:len(mails) - before]] == rcpts[::-1]
+    assert [mail["envelope"]["rcptTo"] for mail in mails[:2]] == ["abuse@" + system.domain, "POSTMASTER@" + system.domain]
+
+
 def test_a_domain_in_two_forms_is_one(system, api, wire):
     """RFC 5890: made by its U-label, on the key by its A-label; the address is found by either."""
     stamp = f"x{time.time_ns()}"
