@@ -7,12 +7,11 @@
 #include "common/text.h"
 
 /* Letters of windows-1251 below 0xc0, one bit each: Ђ Ѓ ѓ Љ Њ Ќ Ћ Џ, ђ љ њ ќ ћ џ, Ў ў Ј Ґ Ё Є Ї, І і ґ ё є ј Ѕ ѕ ї. */
-static const uint64_t letters_80 = UINT64_C(1) << 0x00 | UINT64_C(1) << 0x01 | UINT64_C(1) << 0x03 |
-                                   UINT64_C(1) << 0x0a | UINT64_C(0xf) << 0x0c | UINT64_C(1) << 0x10 |
-                                   UINT64_C(1) << 0x1a | UINT64_C(0xf) << 0x1c | UINT64_C(7) << 0x21 |
-                                   UINT64_C(1) << 0x25 | UINT64_C(1) << 0x28 | UINT64_C(1) << 0x2a |
-                                   UINT64_C(1) << 0x2f | UINT64_C(7) << 0x32 | UINT64_C(1) << 0x38 |
-                                   UINT64_C(1) << 0x3a | UINT64_C(0xf) << 0x3c;
+static const uint64_t letters_80 =
+	UINT64_C(1) << 0x00 | UINT64_C(1) << 0x01 | UINT64_C(1) << 0x03 | UINT64_C(1) << 0x0a | UINT64_C(0xf) << 0x0c |
+	UINT64_C(1) << 0x10 | UINT64_C(1) << 0x1a | UINT64_C(0xf) << 0x1c | UINT64_C(7) << 0x21 | UINT64_C(1) << 0x25 |
+	UINT64_C(1) << 0x28 | UINT64_C(1) << 0x2a | UINT64_C(1) << 0x2f | UINT64_C(7) << 0x32 | UINT64_C(1) << 0x38 |
+	UINT64_C(1) << 0x3a | UINT64_C(0xf) << 0x3c;
 
 static bool is_high_letter(uint8_t c) {
 	return c >= 0xc0 || (c >= 0x80 && (letters_80 >> (c - 0x80) & 1));

@@ -183,6 +183,11 @@ static bool is_device(const char *p, size_t n) {
 	size_t stem = dot ? (size_t)(dot - p) : n;
 	while (stem > 0 && p[stem - 1] == ' ')
 		stem--;
+	if ((stem == 6 && strncasecmp(p, "conin$", 6) == 0) || (stem == 7 && strncasecmp(p, "conout$", 7) == 0))
+		return true;
+	/* "COM\u00b9" to "COM\u00b3" are devices too */
+	if (stem == 5 && p[3] == '\xc2' && (p[4] == '\xb9' || p[4] == '\xb2' || p[4] == '\xb3'))
+		return strncasecmp(p, "com", 3) == 0 || strncasecmp(p, "lpt", 3) == 0;
 	for (size_t i = 0; i < array_len(names); i++)
 		if (stem >= 3 && strncasecmp(p, names[i], 3) == 0 &&
 		    (stem == 3 ? i < 4 : stem == 4 && i >= 4 && p[3] >= '0' && p[3] <= '9'))

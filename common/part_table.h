@@ -11,15 +11,15 @@
 #define PART_TABLE_MAX 1000
 
 enum part_flags {
-	PART_INLINE = 1,         /* Content-Disposition: inline, or referred to by content id inside multipart/related */
-	PART_DELETED = 2,        /* a client deleted it; the source still has it */
-	PART_UNNAMED = 4,        /* the name was made by us */
-	PART_INNER = 8,          /* a file inside a file (winmail.dat): `skip` says where */
+	PART_INLINE = 1,  /* Content-Disposition: inline, or referred to by content id inside multipart/related */
+	PART_DELETED = 2, /* a client deleted it; the source still has it */
+	PART_UNNAMED = 4, /* the name was made by us */
+	PART_INNER = 8,   /* a file inside a file (winmail.dat): `skip` says where */
 };
 
 struct part {
-	uint16_t number;         /* stable in its message, 1.. in order of appearance; names the attachment */
-	uint16_t flags;          /* enum part_flags */
+	uint16_t number; /* stable in its message, 1.. in order of appearance; names the attachment */
+	uint16_t flags;  /* enum part_flags */
 	enum transfer_encoding encoding;
 	uint64_t offset, length; /* of the encoded octets in the source */
 	uint64_t skip;           /* decoded octets before it; 0 unless PART_INNER, and only then in the record */

@@ -39,8 +39,8 @@ int text_append_header(struct buf *out, const char *p, size_t n, const char *fal
 int text_append_unfolded(struct buf *out, const char *p, size_t n, const char *fallback_charset);
 
 struct text_field {
-	struct slice name;       /* as written, without blanks before the colon; name.p is where the field begins */
-	struct slice value;      /* raw, folded lines included, without the leading blank and the final line end */
+	struct slice name;  /* as written, without blanks before the colon; name.p is where the field begins */
+	struct slice value; /* raw, folded lines included, without the leading blank and the final line end */
 };
 /* Splits the next field from *p (a header block up to and including its empty line, LF or CRLF) and advances it.
  * Returns 1, or 0 at the end of the block. A line that is no field (no colon, or blanks in the name) comes back with

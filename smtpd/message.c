@@ -136,8 +136,8 @@ static void get_strings(struct reader *r, struct message_strings *ret, unsigned 
 static bool parts_fit(const struct part_table *t, uint64_t source_size) {
 	for (unsigned i = 0; i < t->count; i++) {
 		const struct part *p = &t->parts[i];
-		if (p->offset > source_size || p->length > source_size - p->offset ||
-		    p->skip > p->length || p->size > p->length - p->skip)
+		if (p->offset > source_size || p->length > source_size - p->offset || p->skip > p->length ||
+		    p->size > p->length - p->skip)
 			return false;
 	}
 	return true;

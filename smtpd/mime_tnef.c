@@ -13,28 +13,28 @@
 #define INTERFACE_ID 16 /* octets before the data of an object */
 
 enum { /* attributes (MS-OXTNEF 2.1.3.2): type and number */
-	ATT_OEM_CODEPAGE = 0x00069007,
-	ATT_FILE_BEGINS = 0x00069002, /* attAttachRendData */
-	ATT_TITLE = 0x00018010,
-	ATT_DATA = 0x0006800f,
-	ATT_PROPERTIES = 0x00069005, /* attAttachment */
+	   ATT_OEM_CODEPAGE = 0x00069007,
+	   ATT_FILE_BEGINS = 0x00069002, /* attAttachRendData */
+	   ATT_TITLE = 0x00018010,
+	   ATT_DATA = 0x0006800f,
+	   ATT_PROPERTIES = 0x00069005, /* attAttachment */
 };
 
 enum { /* properties (MS-OXPROPS) */
-	PROP_DISPLAY_NAME = 0x3001,
-	PROP_DATA = 0x3701,
-	PROP_NAME = 0x3704,
-	PROP_LONG_NAME = 0x3707,
-	PROP_MIME_TAG = 0x370e,
-	PROP_CONTENT_ID = 0x3712,
+	   PROP_DISPLAY_NAME = 0x3001,
+	   PROP_DATA = 0x3701,
+	   PROP_NAME = 0x3704,
+	   PROP_LONG_NAME = 0x3707,
+	   PROP_MIME_TAG = 0x370e,
+	   PROP_CONTENT_ID = 0x3712,
 };
 
 enum { /* property types (MS-OXCDATA 2.11.1) */
-	TYPE_OBJECT = 0x000d,
-	TYPE_STRING8 = 0x001e,
-	TYPE_UNICODE = 0x001f,
-	TYPE_BINARY = 0x0102,
-	TYPE_MANY = 0x1000, /* a flag: several values */
+	   TYPE_OBJECT = 0x000d,
+	   TYPE_STRING8 = 0x001e,
+	   TYPE_UNICODE = 0x001f,
+	   TYPE_BINARY = 0x0102,
+	   TYPE_MANY = 0x1000, /* a flag: several values */
 };
 
 struct cursor {

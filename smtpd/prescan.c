@@ -208,7 +208,7 @@ static size_t unquoted_semicolon(const char *p, size_t n) {
 
 enum prescan_verdict prescan_parameters(const char *p, size_t n, unsigned max, struct buf *out,
                                         struct prescan_parameters *ret) {
-	struct parameter all[PRESCAN_PARAMETERS_MAX + 1];
+	struct parameter all[PRESCAN_PARAMETERS_MAX + 1] = {0};
 	size_t semicolons = 0;
 	max = min_of(max, (unsigned)PRESCAN_PARAMETERS_MAX);
 	*ret = (struct prescan_parameters){0};

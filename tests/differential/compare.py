@@ -147,7 +147,8 @@ def main():
     for i, (source, mine) in enumerate(zip(sources, ours(program, sources))):
         theirs = of_python(source)
         compared += 8 + 5 * len(theirs["parts"])
-        if mine["warnings"] and set(mine["warnings"]) - {"text_from_html"}:
+        harmless = {"text_from_html"} | ({"bare_newline"} if b"\r\n" not in source else set())
+        if set(mine["warnings"]) - harmless:
             print(f"message {i} is valid, but: {mine['warnings']}")
             wrong += 1
         for member, a, b in differences(mine, theirs):

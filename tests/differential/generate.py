@@ -209,7 +209,8 @@ class Generator:
         if self.chance(0.2):
             fields.append(b"Reply-To: " + self.mailbox())
         more, body = self.entity(depth)
-        return b"".join(f + b"\r\n" for f in fields + more) + b"\r\n" + body
+        made = b"".join(f + b"\r\n" for f in fields + more) + b"\r\n" + body
+        return made.replace(b"\r\n", b"\n") if depth == 0 and self.chance(0.15) else made
 
 
 def can(text, charset):

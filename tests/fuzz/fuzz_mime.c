@@ -60,8 +60,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 		struct message *m = mime_parse(data, size, limits[i]), *got = NULL;
 		if (steps_taken - before > 400 * (uint64_t)(size + 100))
 			abort();
-		for (unsigned k = 0; k < m->parts.count; k++)
+		uint64_t decoded = 0;
+		for (unsigned k = 0; k < m->parts.count; k++) {
 			check_part(&m->parts.parts[k], data, size);
+			decoded += m->parts.parts[k].size;
+		}
+		if (decoded > 2 * (uint64_t)size) /* once as it is, once more inside a winmail.dat */
+			abort();
 		struct buf record, again;
 		buf_init(&record, 32 << 20);
 		buf_init(&again, 32 << 20);

@@ -23,7 +23,6 @@ struct row {
 
 #define PLAIN "From: a@b.c\n"
 
-
 static inline char *crlf(const char *s, size_t *ret_n) {
 	struct buf b;
 	buf_init(&b, 1 << 20);
@@ -49,7 +48,7 @@ static inline void check_text(const char *what, const char *field, const char *g
 }
 
 static inline void check_list(const char *what, const char *field, const struct message_strings *got, const char *want,
-                       const char *between) {
+                              const char *between) {
 	struct buf b;
 	buf_init(&b, 1 << 20);
 	for (unsigned i = 0; i < got->n; i++) {
@@ -67,8 +66,8 @@ static inline void check_parts(const char *what, const struct part_table *t, con
 		const struct part *p = &t->parts[i];
 		buf_printf(&b, "%s%s %s %u %s%s%s%s%s%s", i ? " | " : "", p->name, p->type, (unsigned)p->size,
 		           p->flags & PART_INLINE ? "i" : "", p->flags & PART_UNNAMED ? "u" : "",
-		           p->flags & PART_INNER ? "n" : "", p->flags ? "" : "-",
-		           p->content_id ? " " : "", p->content_id ? p->content_id : "");
+		           p->flags & PART_INNER ? "n" : "", p->flags ? "" : "-", p->content_id ? " " : "",
+		           p->content_id ? p->content_id : "");
 	}
 	check(what, "parts", b.len ? b.data : NULL, want);
 	buf_fini(&b);

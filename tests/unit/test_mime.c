@@ -29,8 +29,9 @@ static const struct row rows[] = {
      .from = "a@b.c", .text = "Hello world", .warnings = "bad_base64"},
 	{"base64 with junk and without its padding", PLAIN "Content-Transfer-Encoding: base64\n\nSGV*sbG8\n",
      .from = "a@b.c", .text = "Hello", .warnings = "bad_base64"},
-	{"flowed text stays as it came, RFC 3676", PLAIN "Content-Type: text/plain; format=flowed; delsp=yes\n\n> a \n> b\n c \n-- \nd\n",
-     .from = "a@b.c", .text = "> a \n> b\n c \n-- \nd\n"},
+	{"flowed text stays as it came, RFC 3676",
+     PLAIN "Content-Type: text/plain; format=flowed; delsp=yes\n\n> a \n> b\n c \n-- \nd\n", .from = "a@b.c",
+     .text = "> a \n> b\n c \n-- \nd\n"},
 	{"UTF-16 without a mark",
      PLAIN "Content-Type: text/plain; charset=utf-16\nContent-Transfer-Encoding: base64\n\nHwQ=\n", .from = "a@b.c",
      .text = "П", .warnings = "bad_charset_data"},
@@ -46,8 +47,9 @@ static const struct row rows[] = {
 	{"uuencoded text", PLAIN "Content-Transfer-Encoding: x-uuencode\n\nbegin 644 f\n#0V%T\n`\nend\n", .from = "a@b.c",
      .text = "Cat"},
 	{"uuencoded files in the text",
-     PLAIN "\nsee:\nbegin 644 a/\xd0\xaf.bin\n#0V%T\n#0V%T\n`\nend\nand\nbegin 0600 b\n#0V%T \n\nend\nbye\n", .from = "a@b.c",
-     .text = "see:\nand\nbye\n", .parts = "Я.bin application/octet-stream 6 - | b application/octet-stream 3 -",
+     PLAIN "\nsee:\nbegin 644 a/\xd0\xaf.bin\n#0V%T\n#0V%T\n`\nend\nand\nbegin 0600 b\n#0V%T \n\nend\nbye\n",
+     .from = "a@b.c", .text = "see:\nand\nbye\n",
+     .parts = "Я.bin application/octet-stream 6 - | b application/octet-stream 3 -",
      .warnings = "uuencoded_attachment"},
 	{"uuencoded file as the whole text", PLAIN "\nbegin 644 \n`\nend\n", .from = "a@b.c", .text = "",
      .parts = "attachment-1.bin application/octet-stream 0 u", .warnings = "uuencoded_attachment"},
@@ -56,7 +58,8 @@ static const struct row rows[] = {
      .from = "a@b.c",
      .text = "begin 644 f\n#0V%T\n`\nbegin 644 g\n#0V%\n`\nend\nbegin now\n#0V%T\n`\nend\nbegin 644 h\n#0V%T\nend\n"},
 	{"uuencoded between two parts of text",
-     PLAIN "Content-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--b\n\ntwo\nbegin 644 f\n#0V%T\n`\nend\nthree\n--b--\n",
+     PLAIN
+     "Content-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--b\n\ntwo\nbegin 644 f\n#0V%T\n`\nend\nthree\n--b--\n",
      .from = "a@b.c", .text = "one\n\ntwo\nthree", .parts = "f application/octet-stream 3 -",
      .warnings = "uuencoded_attachment"},
 	{"uuencoded inside another encoding",
@@ -134,10 +137,10 @@ static const struct row rows[] = {
 	{"an internationalized message inside", PLAIN "Content-Type: message/global\n\nSubject: ы\n\n", .from = "a@b.c",
      .parts = "attachment-1.eml message/global 15 u"},
 	{"pieces and references are never followed",
-     PLAIN "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/partial; id=x; number=1\n\nSubject: "
-           "x\n--b\nContent-Type: message/external-body; access-type=url; url=\"http://x\"\n\nContent-Type: a/b\n--b--\n",
-     .from = "a@b.c",
-     .parts = "attachment-1.bin message/partial 10 u | attachment-2.bin message/external-body 17 u"},
+     PLAIN
+     "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/partial; id=x; number=1\n\nSubject: "
+     "x\n--b\nContent-Type: message/external-body; access-type=url; url=\"http://x\"\n\nContent-Type: a/b\n--b--\n",
+     .from = "a@b.c", .parts = "attachment-1.bin message/partial 10 u | attachment-2.bin message/external-body 17 u"},
 	{"digest", PLAIN "Content-Type: multipart/digest; boundary=m\n\n--m\n\nSubject: in\n\nx\n--m--\n", .from = "a@b.c",
      .parts = "attachment-1.eml message/rfc822 16 u"},
 	{"report",
@@ -153,8 +156,9 @@ static const struct row rows[] = {
 	{"calendar with a name", PLAIN "Content-Type: text/calendar; name=i.ics\n\nBEGIN\n", .from = "a@b.c",
      .parts = "i.ics text/calendar 7 -"},
 	{"S/MIME is not opened",
-     PLAIN "Content-Type: application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m\nContent-Transfer-Encoding: "
-           "base64\n\nAAAA\n",
+     PLAIN
+     "Content-Type: application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m\nContent-Transfer-Encoding: "
+     "base64\n\nAAAA\n",
      .from = "a@b.c", .parts = "smime.p7m application/pkcs7-mime 3 -"},
 	{"encrypted",
      PLAIN "Content-Type: multipart/encrypted; boundary=m\n\n--m\nContent-Type: application/pgp-encrypted\n\nVersion: "
@@ -188,9 +192,8 @@ static const struct row rows[] = {
      .from = "a@b.c", .text = "x"},
 	{"two dispositions", PLAIN "Content-Disposition: inline\nContent-Disposition: attachment\n\nx\n", .from = "a@b.c",
      .text = "x\n", .warnings = "conflicting_header"},
-	{"two encodings",
-     PLAIN "Content-Transfer-Encoding: base64\nContent-Transfer-Encoding: 7bit\n\neA==\n", .from = "a@b.c", .text = "x",
-     .warnings = "conflicting_header"},
+	{"two encodings", PLAIN "Content-Transfer-Encoding: base64\nContent-Transfer-Encoding: 7bit\n\neA==\n",
+     .from = "a@b.c", .text = "x", .warnings = "conflicting_header"},
 	{"prefix boundary",
      PLAIN "Content-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n--bX\ny\n--b--x\n--b  \n\nz\n--b--\t\n",
      .from = "a@b.c", .text = "x\n--bX\ny\n--b--x\n\nz"},
@@ -248,7 +251,7 @@ static void test_octets(void **state) {
 /* Exactly what is in the source, CR included. */
 static void test_exact(void **state) {
 	static const char s[] = "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\na \r\n "
-	                        "b\r\n\r\n--b\r\nContent-Type: a/b\r\n\r\nxyz\r\n\r\n--b--\r\n";
+							"b\r\n\r\n--b\r\nContent-Type: a/b\r\n\r\nxyz\r\n\r\n--b--\r\n";
 	struct message *m = mime_parse(s, sizeof s - 1, &MIME_LIMITS);
 	assert_string_equal(m->body_text, "a \r\n b\r\n");
 	assert_int_equal(m->parts.count, 1);
@@ -294,11 +297,8 @@ static void test_html(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rows),
-		cmocka_unit_test(test_truncations),
-		cmocka_unit_test(test_octets),
-		cmocka_unit_test(test_exact),
-		cmocka_unit_test(test_html),
+		cmocka_unit_test(test_rows),  cmocka_unit_test(test_truncations), cmocka_unit_test(test_octets),
+		cmocka_unit_test(test_exact), cmocka_unit_test(test_html),
 	};
 	return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -402,14 +402,10 @@ static void test_text_cut(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_edges),
-		cmocka_unit_test(test_groups),
-		cmocka_unit_test(test_many_parts),
-		cmocka_unit_test(test_many_parameters),
-		cmocka_unit_test(test_many_headers),
-		cmocka_unit_test(test_nesting),
-		cmocka_unit_test(test_repeated),
-		cmocka_unit_test(test_many_addresses),
+		cmocka_unit_test(test_edges),        cmocka_unit_test(test_groups),
+		cmocka_unit_test(test_many_parts),   cmocka_unit_test(test_many_parameters),
+		cmocka_unit_test(test_many_headers), cmocka_unit_test(test_nesting),
+		cmocka_unit_test(test_repeated),     cmocka_unit_test(test_many_addresses),
 		cmocka_unit_test(test_text_cut),
 	};
 	return cmocka_run_group_tests(tests, setup, NULL);

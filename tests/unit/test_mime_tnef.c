@@ -37,7 +37,7 @@ static void stream_begin(struct buf *b) {
 	buf_init(b, 1 << 20);
 	put_int(b, 0x223e9f78, 4);
 	put_int(b, 0x1234, 2);
-	attribute(b, 1, 0x00089006, "\0\0\1\0", 4); /* attTnefVersion */
+	attribute(b, 1, 0x00089006, "\0\0\1\0", 4);           /* attTnefVersion */
 	attribute(b, 1, 0x00069007, "\xe3\4\0\0\0\0\0\0", 8); /* attOemCodepage: 1251 */
 }
 
@@ -57,9 +57,11 @@ static void make_stream(struct buf *b) {
 	put_int(&props, 0x0003, 2), put_int(&props, 0x3705, 2), put_int(&props, 1, 4);
 	put_int(&props, 0x000b, 2), put_int(&props, 0x0e1b, 2), put_int(&props, 1, 4);
 	put_int(&props, 0x0040, 2), put_int(&props, 0x3007, 2), put_int(&props, 1, 4), put_int(&props, 2, 4);
-	put_int(&props, 0x1003, 2), put_int(&props, 0x8001, 2), buf_append(&props, "0123456789abcdef", 16); /* named by number */
+	put_int(&props, 0x1003, 2), put_int(&props, 0x8001, 2),
+		buf_append(&props, "0123456789abcdef", 16); /* named by number */
 	put_int(&props, 0, 4), put_int(&props, 7, 4), put_int(&props, 2, 4), put_int(&props, 1, 4), put_int(&props, 2, 4);
-	put_int(&props, 0x0102, 2), put_int(&props, 0x8002, 2), buf_append(&props, "0123456789abcdef", 16); /* by a string */
+	put_int(&props, 0x0102, 2), put_int(&props, 0x8002, 2),
+		buf_append(&props, "0123456789abcdef", 16); /* by a string */
 	put_int(&props, 1, 4), counted(&props, "n\0a\0\0\0", 6), put_int(&props, 1, 4), counted(&props, "xyz", 3);
 	string_property(&props, 0x001e, 0x3704, "SHORT~1.PNG\0", 12);
 	string_property(&props, 0x001f, 0x3707, "\x2f\x04 \0l\0o\0n\0g\0.\0p\0n\0g\0\0\0", 22);
@@ -124,7 +126,8 @@ static void test_damage(void **state) {
 }
 
 static void test_message(void **state) {
-	static const char *const types[] = {"application/ms-tnef; name=winmail.dat", "application/octet-stream; name=WINMAIL.DAT"};
+	static const char *const types[] = {"application/ms-tnef; name=winmail.dat",
+	                                    "application/octet-stream; name=WINMAIL.DAT"};
 	for (size_t i = 0; i < 2 * array_len(types); i++) {
 		struct buf b, stream;
 		bool coded = i % 2;
@@ -144,7 +147,8 @@ static void test_message(void **state) {
 		snprintf(want, sizeof want,
 		         "%s %s %zu - | При.txt application/octet-stream 5 n | Я long.png image/png 8 n i@x | "
 		         "A message application/octet-stream 6 n | after a/b 1 -",
-		         i / 2 ? "WINMAIL.DAT" : "winmail.dat", i / 2 ? "application/octet-stream" : "application/ms-tnef", stream.len);
+		         i / 2 ? "WINMAIL.DAT" : "winmail.dat", i / 2 ? "application/octet-stream" : "application/ms-tnef",
+		         stream.len);
 		check_parts("tnef", &m->parts, want);
 		check("tnef", "text", m->body_text, "text");
 		assert_false(message_warned(m, "bad_tnef"));

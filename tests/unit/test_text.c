@@ -315,7 +315,7 @@ static void test_unfolded(void **state) {
 
 static void test_fields(void **state) {
 	static const char text[] = "Subject: a\r\n b\r\nX-Empty:\r\nno colon here\r\nTo : x\r\nbad name: "
-	                           "y\r\n\tfolded\nLast:z\r\n\r\nBody: no\r\n";
+							   "y\r\n\tfolded\nLast:z\r\n\r\nBody: no\r\n";
 	static const struct {
 		const char *name, *value;
 		size_t offset;
