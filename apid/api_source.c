@@ -14,6 +14,7 @@
 #include "common/text.h"
 
 #include <stdio.h>
+#include <strings.h>
 
 void source_chunk_params(struct pg_params *p, const struct id *mail, uint64_t chunk) {
 	pg_param_int2(p, (int16_t)id_bucket(mail));
@@ -282,14 +283,39 @@ static size_t header_end(const char *p, size_t n) {
 	return 0;
 }
 
-static void write_fields(struct json_out *j, struct slice block, unsigned *count, struct buf *scratch) {
+/* The charset that Content-Type names: for raw octets in the fields, as smtpd has it for the subject. NULL: none of
+ * ours, or a multipart's. */
+static const char *declared_charset(struct slice block, char ret[64]) {
+	static const char key[] = "charset=";
+	struct text_field f;
+	while (text_next_field(&block, &f) > 0) {
+		if (f.name.n != 12 || strncasecmp(f.name.p, "content-type", 12) != 0)
+			continue;
+		for (size_t i = 0; i + sizeof key - 1 < f.value.n; i++) {
+			if (strncasecmp(f.value.p + i, key, sizeof key - 1) != 0)
+				continue;
+			struct slice label = slice_of(f.value.p + i + sizeof key - 1, f.value.n - i - (sizeof key - 1));
+			size_t n = 0, quote = *label.p == '"';
+			while (quote + n < label.n && n < 63 && !strchr("\"; \t\r\n(", label.p[quote + n]))
+				n++;
+			memcpy(ret, label.p + quote, n);
+			ret[n] = '\0';
+			return text_charset_iconv(ret, n) ? ret : NULL;
+		}
+		return NULL; /* the first counts */
+	}
+	return NULL;
+}
+
+static void write_fields(struct json_out *j, struct slice block, const char *charset, unsigned *count,
+                         struct buf *scratch) {
 	struct text_field field;
 	while (*count < FIELDS_MAX && text_next_field(&block, &field) > 0) {
 		if (field.name.n == 0)
 			continue;
 		++*count;
 		buf_reset(scratch);
-		text_append_header(scratch, field.value.p, field.value.n, NULL);
+		text_append_header(scratch, field.value.p, field.value.n, charset);
 		json_out_object(j);
 		json_out_member_string(j, "name", field.name.p, field.name.n);
 		json_out_member_string(j, "value", scratch->len ? scratch->data : "", scratch->len);
@@ -308,8 +334,9 @@ static void headers_answer(struct request *r, const struct reading *reading, boo
 	json_out_object(&j);
 	json_out_key(&j, "items");
 	json_out_array(&j);
-	write_fields(&j, reading->trace, &count, &scratch);
-	write_fields(&j, buf_slice(&reading->block), &count, &scratch);
+	char label[64];
+	write_fields(&j, reading->trace, NULL, &count, &scratch);
+	write_fields(&j, buf_slice(&reading->block), declared_charset(buf_slice(&reading->block), label), &count, &scratch);
 	json_out_array_end(&j);
 	json_out_member_bool(&j, "truncated", !whole || count == FIELDS_MAX);
 	json_out_object_end(&j);

@@ -94,6 +94,19 @@ def test_charsets(system, api, box, charset, text):
     assert mail["bodyText"].strip() == text and mail["subject"] == text
 
 
+@pytest.mark.parametrize("extra, octets", [
+    (b"Content-Type: text/plain; format=flowed; charset=\"KOI8-R\"\r\n", "Привет".encode("koi8-r")),  # the body's charset
+    (b"", "Привет".encode("cp1251")), (b"Content-Type: text/plain; charset=utf-8\r\n", "Привет".encode("cp1251")),  # the guess
+    (b"Content-Type: text/plain; charset=koi8-r\r\n", "Привет".encode())])  # UTF-8 is UTF-8
+def test_raw_octets_in_the_subject(system, api, box, extra, octets):
+    source = messages.plain("SUBJECT", extra=extra).replace(b"SUBJECT", octets)
+    assert deliver(system.smtp, source, box["address"])[0] == 250
+    mail = api.only_mail(box)
+    assert mail["subject"] == "Привет" and "8bit_header" in mail["warnings"]
+    headers = items(api.get(f"{mails_path(box)}/{mail['id']}/headers"))
+    assert [one["value"] for one in headers if one["name"] == "Subject"] == ["Привет"]
+
+
 def test_delete_one(system, api, box):
     fill(system, box, 3)
     first, second, third = api.mails(box)
