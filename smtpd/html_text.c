@@ -271,10 +271,17 @@ static struct slice attribute(struct slice attrs, const char *name) {
 	return slice_of(NULL, 0);
 }
 
-/* Behind the '>' that ends the tag at p; quotes protect theirs. NULL: the tag does not end. */
-static const char *tag_end(const char *p, const char *end) {
+/* Behind the '>' that ends the tag at p; quotes protect theirs, unless *no_quotes. NULL: the tag does not end. A quote
+ * without a partner makes the search run to the end of the source: from then on quotes protect nothing, so that it
+ * does so once. */
+static const char *tag_end(const char *p, const char *end, bool *no_quotes) {
 	char quote = 0;
 	const char *first = NULL;
+	if (*no_quotes) {
+		first = p < end ? memchr(p, '>', (size_t)(end - p)) : NULL;
+		steps_add((size_t)((first ? first : end) - p));
+		return first ? first + 1 : NULL;
+	}
 	for (; p < end; p++) {
 		steps_add(1);
 		if (quote) {
@@ -288,6 +295,7 @@ static const char *tag_end(const char *p, const char *end) {
 			quote = *p;
 		}
 	}
+	*no_quotes = true;
 	return first;
 }
 
@@ -410,7 +418,7 @@ static const char *skip_element(struct slice name, const char *p, const char *en
 
 struct source {
 	const char *p, *end;
-	bool no_tag_end, no_comment_end;
+	bool no_tag_end, no_comment_end, no_quotes;
 };
 
 /* At "<!--"; behind "-->". */
@@ -438,7 +446,7 @@ static void read_markup(struct writer *w, struct source *s) {
 	while (q < end && (((*q | 0x20) >= 'a' && (*q | 0x20) <= 'z') || (*q >= '0' && *q <= '9')))
 		q++;
 	bool markup = q > name || (name < end && (*name == '!' || *name == '?'));
-	const char *behind = markup && !s->no_tag_end ? tag_end(name, end) : NULL;
+	const char *behind = markup && !s->no_tag_end ? tag_end(name, end, &s->no_quotes) : NULL;
 	if (!behind) {
 		s->no_tag_end |= markup;
 		put_text(w, "<", 1);
@@ -456,7 +464,7 @@ int html_text(struct buf *out, const char *html, size_t n) {
 	if (n == 0) /* where html may be NULL */
 		return 0;
 	struct writer w = {.out = out, .start = out->len};
-	struct source s = {html, html + n, false, false};
+	struct source s = {html, html + n, false, false, false};
 	while (s.p < s.end && !w.error) {
 		const char *lt = memchr(s.p, '<', (size_t)(s.end - s.p));
 		size_t plain = lt ? (size_t)(lt - s.p) : (size_t)(s.end - s.p);

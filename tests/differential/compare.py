@@ -158,7 +158,7 @@ def main():
                 wrong += 1
                 print(f"message {i}: {member}: {str(a)[:300]!r}, Python has {str(b)[:300]!r}")
     for name, _ in EXPLAINED:
-        print(f"{used[name]} times: {name}")
+        print(f"{used[name]} times: {name}" if used[name] else f"an explanation that nothing needed: {name}")
         wrong += used[name] == 0
     print(f"{count} messages, {compared} members compared, {wrong} unexplained")
     return 1 if wrong else 0

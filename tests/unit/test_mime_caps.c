@@ -330,6 +330,7 @@ static void test_repeated(void **state) {
 		{"Content-Type: text/html\r\n\r\n", "<script>", "", 200000},
 		{"Content-Type: text/html\r\n\r\n", "&amp", "", 400000},
 		{"Content-Type: text/html\r\n\r\n", "<a ='>", "", 300000},
+		{"Content-Type: text/html\r\n\r\n", "<a ='' ='>", "", 90000}, /* each '>' is in quotes, seen from any tag */
 		{"Content-Type: text/html\r\n\r\n", "<", "", 2000000},
 		{"Content-Type: text/plain; charset=iso-2022-jp\r\n\r\n", "\xff", "", 2000000},
 		{"Content-Type: text/plain; charset=utf-16\r\n\r\n", "\xd8", "", 2000000},
