@@ -20,6 +20,7 @@
 
 static void on_timer(void *arg);
 static void on_lost(void *arg);
+static void on_group(void *arg);
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
 void pg_conn_init(struct pg_conn *c, struct pg *pg) {
@@ -37,6 +38,7 @@ static void disconnect(struct pg_conn *c) {
 		event_free(c->ev_write);
 	c->ev_read = c->ev_write = NULL;
 	deferred_cancel(&c->flush);
+	deferred_cancel(&c->group);
 	deferred_cancel(&c->lost);
 	timer_disarm(&c->timer);
 	PQfinish(c->pq);
@@ -283,6 +285,17 @@ void pg_conn_sync(struct pg_conn *c) {
 	else
 		flush(c);
 #endif
+}
+
+static void on_group(void *arg) {
+	pg_conn_sync(arg);
+}
+
+void pg_conn_sync_query(struct pg_conn *c) {
+	if (c->pg->options.read_only)
+		loop_defer(c->pg->loop, &c->group, on_group, c);
+	else
+		pg_conn_sync(c);
 }
 
 /* In a group of its own: behind an error it would be skipped. */

@@ -91,6 +91,7 @@ struct pg_conn {
 	struct list sent;
 	unsigned in_flight; /* elements of `sent` */
 	bool unsynced;      /* something was sent after the last Sync */
+	struct deferred group; /* sends the Sync that the queries of this turn share */
 	unsigned blanks;    /* results in a row that meant nothing: out of step if they go on */
 	struct pg_tx *tx;   /* the transaction that owns it */
 	bool reserved;      /* takes no more queries: a transaction waits for it to drain */
@@ -158,6 +159,7 @@ void pg_conn_event(struct pg_conn *, short what); /* (re)makes the read event on
 void pg_conn_send(struct pg_conn *, struct pg_op *, const struct pg_params *);
 void pg_conn_sent(struct pg_conn *, struct pg_op *, bool ok); /* bookkeeping of the above, for setup */
 void pg_conn_sync(struct pg_conn *);                          /* ends the group sent so far, if there is one */
+void pg_conn_sync_query(struct pg_conn *);                    /* likewise after a query; in a read_only pool when the turn ends */
 void pg_conn_rollback(struct pg_conn *);
 void pg_conn_die(struct pg_conn *, const char *reason);
 bool pg_conn_usable(const struct pg_conn *); /* READY and not known to be lost */

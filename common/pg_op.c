@@ -106,6 +106,8 @@ enum pg_status pg_op_status(const struct pg_op *op, char ret_sqlstate[6]) {
 	ExecStatusType type = PQresultStatus(op->res);
 	if (type == PGRES_COMMAND_OK || type == PGRES_TUPLES_OK)
 		return op->noticed ? PG_IN_DOUBT : PG_OK;
+	if (type == PGRES_PIPELINE_ABORTED && op->kind == PG_OP_QUERY)
+		return PG_UNAVAILABLE; /* another of its group has failed: not carried out */
 	if (type == PGRES_PIPELINE_ABORTED) {
 		memcpy(ret_sqlstate, "25P02", 6);
 		return PG_ERROR;

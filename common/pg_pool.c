@@ -197,7 +197,7 @@ static void pump_queries(struct pg *pg) {
 		op->waiting = false;
 		pg->waiting_queries--;
 		pg_conn_send(c, op, op->params);
-		pg_conn_sync(c);
+		pg_conn_sync_query(c);
 		if (op->params)
 			pg_params_fini(op->params);
 		free(take_ptr(op->params));
@@ -305,7 +305,7 @@ struct pg_op *pg_query(struct pg *pg, const struct pg_stmt *stmt, const struct p
 		pg_op_refuse(op, PG_ERROR, "54000");
 	} else if (c) {
 		pg_conn_send(c, op, params);
-		pg_conn_sync(c);
+		pg_conn_sync_query(c);
 	} else if (pg->failing || pg_queue_full(pg)) {
 		pg_op_refuse(op, PG_UNAVAILABLE, "");
 	} else {

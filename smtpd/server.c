@@ -78,6 +78,7 @@ static struct pg *open_pg(struct server *s, unsigned connections, bool transacti
 		.stmts = SMTPD_STMTS,
 		.connections = connections,
 		.transactions_only = transactions_only,
+		.read_only = !transactions_only,
 		.depth = 256,
 		.queue = 8192,
 		.query_deadline_us = QUERY_DEADLINE_US,

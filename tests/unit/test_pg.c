@@ -42,6 +42,48 @@ static void test_error_isolated(void **state) {
 }
 
 /* What runs outside a transaction commits at its Sync: an error there must not have been reported as success. */
+/* In a pool that only reads, the queries of a turn share a Sync. */
+static void test_read_only(void **state) {
+	struct answer a[5] = {0}, many[400] = {0};
+	struct pg_options o = base_options();
+	(void)state;
+	o.read_only = true;
+	open_pool(&o);
+	await_up();
+	ask(&echo, 1, &a[0]);
+	ask(&divide, 0, &a[1]);
+	ask(&echo, 2, &a[2]);
+	pg_op_cancel(ask(&echo, 3, &a[3]));
+	await(&a[1]);
+	await(&a[2]);
+	assert_int_equal(a[0].status, PG_OK);
+	assert_int_equal(a[0].value, 1);
+	assert_int_equal(a[1].status, PG_ERROR);
+	assert_string_equal(a[1].sqlstate, "22012");
+	assert_int_equal(a[2].status, PG_UNAVAILABLE); /* not carried out, and not its own fault */
+	ask(&echo, 4, &a[4]);
+	await(&a[4]);
+	assert_int_equal(a[4].value, 4);
+	assert_false(a[3].done);
+	/* More than the depth of a connection, so that some wait. */
+	for (unsigned i = 0; i < array_len(many); i++)
+		ask(&echo, (int32_t)i, &many[i]);
+	for (unsigned i = 0; i < array_len(many); i++) {
+		await(&many[i]);
+		assert_int_equal(many[i].status, PG_OK);
+		assert_int_equal(many[i].value, i);
+	}
+	/* One that is lost with others behind it. */
+	ask_nap(5000, &a[0]);
+	a[0].done = a[2].done = false;
+	ask(&echo, 5, &a[2]);
+	spin(100000);
+	assert_int_equal(kill_backends(), 1);
+	await(&a[0]);
+	await(&a[2]);
+	assert_int_not_equal(a[2].status, PG_OK);
+}
+
 static void test_error_at_sync(void **state) {
 	struct answer a = {0}, b = {0}, c = {0}, d = {0};
 	(void)state;
@@ -387,6 +429,7 @@ static void test_freed_in_commit(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
+		row(test_read_only),
 		row(test_order),  row(test_error_isolated), row(test_error_at_sync),     row(test_warning_is_doubt),
 		row(test_cancel), row(test_bounds),         row(test_too_large),         row(test_scalars),
 		row(test_arrays), row(test_notify),         row(test_freed_in_callback), row(test_freed_in_commit),
