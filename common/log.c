@@ -1,11 +1,13 @@
-/* logfmt lines on standard error, one write(2) each, so lines of several processes do not mix. Not a logger of levels per
- * module, and it keeps no files: the service manager does.
+/* logfmt lines on standard error, whole lines a write(2) and never more octets than a pipe takes at once, so lines of several
+ * processes do not mix. Not a logger of levels per module, and it keeps no files: the service manager does.
  *
- * Invariant: text[len] always has room left for what ends a cut line, LOG_TAIL octets. */
+ * Invariants: text[len] always has room left for what ends a cut line, LOG_TAIL octets; a warning is written with all that was
+ * held before it. */
 #include "common/log.h"
 
 #include "common/clock.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -16,6 +18,9 @@ static const char *process_name = "";
 static enum log_level least_level = LOG_LEVEL_INFO;
 static void (*sink_fn)(void *, enum log_level, const char *, size_t);
 static void *sink_arg;
+static bool holding;
+static char held[PIPE_BUF];
+static size_t held_len;
 
 static const char *const level_names[] = {
     [LOG_LEVEL_DEBUG] = "debug",
@@ -170,6 +175,42 @@ void log_errno(struct log_line *l, int r) {
 		log_str(l, "error", strerror(r < 0 ? -r : r));
 }
 
+/* A log that cannot be written must not stop mail, so the result is of no use. */
+static void write_out(const char *p, size_t n) {
+	int saved = errno;
+	ssize_t done = write(STDERR_FILENO, p, n);
+	(void)done;
+	errno = saved;
+}
+
+void log_hold(void) {
+	holding = true;
+}
+
+static void write_held(void) {
+	if (held_len > 0)
+		write_out(held, held_len);
+	held_len = 0;
+}
+
+void log_flush(void) {
+	holding = false;
+	write_held();
+}
+
+static void emit(const struct log_line *l) {
+	if (held_len + l->len > sizeof(held))
+		write_held();
+	if (!holding) {
+		write_out(l->text, l->len);
+		return;
+	}
+	memcpy(held + held_len, l->text, l->len);
+	held_len += l->len;
+	if (l->level >= LOG_LEVEL_WARNING)
+		write_held();
+}
+
 void log_end(struct log_line *l) {
 	if (!log_enabled(l->level))
 		return;
@@ -182,11 +223,7 @@ void log_end(struct log_line *l) {
 		return;
 	}
 	l->text[l->len++] = '\n';
-	/* A log that cannot be written must not stop mail, so the result is of no use. */
-	int saved = errno;
-	ssize_t n = write(STDERR_FILENO, l->text, l->len);
-	(void)n;
-	errno = saved;
+	emit(l);
 }
 
 void log_msg(enum log_level level, const char *event, const char *fmt, ...) {

@@ -16,6 +16,11 @@ bool log_enabled(enum log_level);
 /* Tests: receives every line instead of standard error; NULL restores. */
 void log_set_sink(void (*sink)(void *arg, enum log_level, const char *line, size_t n), void *arg);
 
+/* From log_hold() to log_flush() lines below a warning may be kept and written together. The loop does so within a turn; a process
+ * that is killed in the middle of one loses that turn's. Nothing may fork in between. */
+void log_hold(void);
+void log_flush(void);
+
 /* A line under construction, on the caller's stack; over-long lines are cut and end in " cut=true". */
 struct log_line {
 	enum log_level level;

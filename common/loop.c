@@ -8,6 +8,7 @@
 #include "common/loop.h"
 
 #include "common/clock.h"
+#include "common/log.h"
 
 #include <event2/event.h>
 #include <signal.h>
@@ -87,11 +88,13 @@ static void run_deferred(struct loop *l) {
 static bool turn(struct loop *l) {
 	int flags = list_empty(&l->waiting) && l->graves_n == 0 ? EVLOOP_ONCE : EVLOOP_NONBLOCK;
 	clock_update();
+	log_hold();
 	int r = event_base_loop(l->base, flags);
 	if (r < 0)
 		abort();
 	run_deferred(l);
 	empty_graveyard(l);
+	log_flush();
 	return r == 0 || !list_empty(&l->waiting);
 }
 

@@ -9,6 +9,10 @@
 #include "common/clock.h"
 #include "common/log.h"
 
+#include <fcntl.h>
+#include <limits.h>
+#include <unistd.h>
+
 static char got[4096];
 static unsigned lines;
 
@@ -99,9 +103,50 @@ static void test_cut(void **state) {
 	}
 }
 
+/* What has come out of standard error so far. */
+static size_t drain(int fd, char *ret, size_t size) {
+	ssize_t n = read(fd, ret, size - 1);
+	ret[n > 0 ? n : 0] = '\0';
+	return n > 0 ? (size_t)n : 0;
+}
+
+static void test_hold(void **state) {
+	char text[3 * PIPE_BUF];
+	int pair[2], saved = dup(STDERR_FILENO);
+	size_t written = 0, n;
+	assert_int_equal(pipe2(pair, O_NONBLOCK), 0);
+	log_set_sink(NULL, NULL);
+	dup2(pair[1], STDERR_FILENO);
+	log_msg(LOG_LEVEL_INFO, "at once", "1");
+	assert_true(drain(pair[0], text, sizeof(text)) > 0);
+	log_hold();
+	log_msg(LOG_LEVEL_INFO, "kept", "2");
+	assert_int_equal(drain(pair[0], text, sizeof(text)), 0);
+	log_msg(LOG_LEVEL_WARNING, "not kept", "3");
+	assert_true(drain(pair[0], text, sizeof(text)) > 0);
+	assert_true(strstr(text, "kept msg=2\n") < strstr(text, "\"not kept\" msg=3\n"));
+	/* Never more in one write than a pipe takes whole, and whole lines only. */
+	for (unsigned i = 0; i < 100; i++) {
+		log_msg(LOG_LEVEL_INFO, "many", "%100u", i);
+		n = drain(pair[0], text, sizeof(text));
+		assert_true(n <= PIPE_BUF && (n == 0 || text[n - 1] == '\n'));
+		written += n;
+	}
+	assert_true(written > PIPE_BUF);
+	log_flush();
+	assert_true(drain(pair[0], text, sizeof(text)) > 0);
+	assert_non_null(strstr(text, " 99\"\n"));
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	close(pair[0]);
+	close(pair[1]);
+	log_set_sink(sink, NULL);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_values), cmocka_unit_test(test_pairs),
-	                                   cmocka_unit_test(test_levels), cmocka_unit_test(test_cut)};
+	                                   cmocka_unit_test(test_levels), cmocka_unit_test(test_cut),
+	                                   cmocka_unit_test(test_hold)};
 	clock_set(1795533314123456);
 	log_init("test 1", LOG_LEVEL_INFO);
 	log_set_sink(sink, NULL);
