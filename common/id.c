@@ -7,6 +7,7 @@
 #include "common/sha256.h"
 
 #include <sodium.h>
+#include <sys/mman.h>
 
 #define FRACTION_BITS 12
 
@@ -24,9 +25,46 @@ static uint64_t next_tick(int64_t wall_us) {
 	return tick;
 }
 
+/* Random octets in stock, since each question to the kernel is a call. They lie in a page that is zero in a child after a fork,
+ * so that no two processes deal out the same ones. */
+struct stock {
+	uint32_t left;
+	uint8_t octets[1024];
+};
+
+/* NULL where the kernel does not promise that (Linux before 4.14, some sandboxes). */
+static struct stock *stock_new(void) {
+	struct stock *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (s == MAP_FAILED)
+		return NULL;
+	if (madvise(s, sizeof(*s), MADV_WIPEONFORK) == 0)
+		return s;
+	munmap(s, sizeof(*s));
+	return NULL;
+}
+
+static void random_octets(uint8_t *p, size_t n) {
+	static struct stock *stock;
+	static bool tried;
+	if (!tried)
+		stock = stock_new();
+	tried = true;
+	if (!stock) {
+		randombytes_buf(p, n);
+		return;
+	}
+	if (stock->left < n) {
+		randombytes_buf(stock->octets, sizeof(stock->octets));
+		stock->left = sizeof(stock->octets);
+	}
+	stock->left -= (uint32_t)n;
+	memcpy(p, stock->octets + stock->left, n);
+	sodium_memzero(stock->octets + stock->left, n);
+}
+
 static void make(struct id *ret, int64_t wall_us) {
 	uint64_t tick = next_tick(wall_us), ms = tick >> FRACTION_BITS;
-	randombytes_buf(ret->b + 8, 8);
+	random_octets(ret->b + 8, 8);
 	for (unsigned i = 0; i < 6; i++)
 		ret->b[i] = (uint8_t)(ms >> (40 - 8 * i));
 	ret->b[6] = (uint8_t)(0x70 | (tick >> 8 & 0x0f)); /* version, RFC 9562 4.2 */

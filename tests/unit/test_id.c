@@ -8,6 +8,9 @@
 
 #include "common/id.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #define T0 1795533314123456LL /* 2026-11-24T15:15:14.123456Z */
 
 static void test_layout(void **state) {
@@ -51,6 +54,27 @@ static void test_random(void **state) {
 	id_make(&a, T0);
 	id_make(&b, T0);
 	assert_memory_not_equal(a.b + 9, b.b + 9, 7);
+}
+
+/* Parent and child go on from the same state, and must not make the same ids. */
+static void test_fork(void **state) {
+	struct id here, there;
+	int pair[2], status;
+	id_make(&here, 0);
+	assert_int_equal(pipe(pair), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		id_make(&there, 0);
+		_exit(write(pair[1], &there, sizeof(there)) != sizeof(there));
+	}
+	assert_true(pid > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(read(pair[0], &there, sizeof(there)), sizeof(there));
+	id_make(&here, 0);
+	assert_memory_not_equal(here.b + 8, there.b + 8, 8);
+	close(pair[0]);
+	close(pair[1]);
 }
 
 static void test_parse(void **state) {
@@ -105,7 +129,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_layout),
 	    cmocka_unit_test(test_rising),
-	    cmocka_unit_test(test_random),
+	    cmocka_unit_test(test_random), cmocka_unit_test(test_fork),
 	    cmocka_unit_test(test_fraction),
 	    cmocka_unit_test(test_parse),
 	    cmocka_unit_test(test_round_trip),
