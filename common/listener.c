@@ -305,6 +305,8 @@ struct listener {
 	bool waiting; /* for descriptors or memory */
 	bool freed;
 	bool told; /* of the shortage; until an accept succeeds */
+	const char *refusal;
+	int spare; /* a descriptor to say it with; -1: none */
 	struct timer timer;
 };
 
@@ -319,6 +321,24 @@ static void on_timer(void *arg) {
 	struct listener *l = arg;
 	l->waiting = false;
 	update(l);
+}
+
+static int open_spare(void) {
+	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* With the spare descriptor's place one client learns what the others wait for. */
+static void refuse_one(struct listener *l) {
+	if (!l->refusal || l->spare < 0)
+		return;
+	close(l->spare);
+	int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd >= 0) {
+		ssize_t n = send(fd, l->refusal, strlen(l->refusal), MSG_DONTWAIT | MSG_NOSIGNAL);
+		(void)n;
+		close(fd);
+	}
+	l->spare = open_spare();
 }
 
 static void shortage(struct listener *l, int error) {
@@ -355,6 +375,7 @@ static bool accept_one(struct listener *l) {
 	case ENOMEM:
 	case ENOBUFS:
 		shortage(l, errno);
+		refuse_one(l);
 		return false;
 	default:
 		/* The connection's own error (ECONNABORTED, accept(2)'s list of network errors), or EINTR: the next one may do. */
@@ -374,6 +395,7 @@ struct listener *listener_new(struct loop *loop, int fd, listener_accept *accept
 	struct listener *l = xcalloc(1, sizeof(*l));
 	l->loop = loop;
 	l->fd = fd;
+	l->spare = -1;
 	l->accept = accept;
 	l->arg = arg;
 	l->ev = event_new(loop_base(loop), fd, EV_READ | EV_PERSIST, on_ready, l);
@@ -388,6 +410,8 @@ static void listener_destroy(void *obj) {
 	struct listener *l = obj;
 	event_free(l->ev);
 	timer_fini(&l->timer);
+	if (l->spare >= 0)
+		close(l->spare);
 	free(l);
 }
 
@@ -409,4 +433,10 @@ void listener_pause(struct listener *l) {
 void listener_resume(struct listener *l) {
 	l->paused = false;
 	update(l);
+}
+
+void listener_set_refusal(struct listener *l, const char *text) {
+	l->refusal = text;
+	if (text && l->spare < 0)
+		l->spare = open_spare();
 }

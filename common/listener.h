@@ -27,5 +27,8 @@ struct listener *listener_free(struct listener *);
 /* Pausing leaves connections in the kernel's queue. EMFILE/ENFILE/ENOMEM pause by themselves for 1 s (one log line). */
 void listener_pause(struct listener *);
 void listener_resume(struct listener *);
+/* What a client is told, at most one a second, while descriptors have run out: a spare one is kept for that. Else it waits in the
+ * kernel's queue. NULL: nothing. Borrowed. */
+void listener_set_refusal(struct listener *, const char *text);
 
 #endif

@@ -270,6 +270,43 @@ static void test_shortage(void **state) {
 	loop_free(f.loop);
 }
 
+/* One of those who wait is told, with a descriptor kept for that; the others stay in the queue. */
+static void test_shortage_refusal(void **state) {
+	struct fixture f = {.loop = loop_new()};
+	struct rlimit old, few;
+	const char *error;
+	char said[64] = "";
+	int fd, clients[2];
+	assert_int_equal(listener_open("127.0.0.1:0", 1, &fd, &error), 0);
+	f.listener = listener_new(f.loop, fd, on_accept, &f);
+	listener_set_refusal(f.listener, "421 4.3.2 busy\r\n");
+	for (int i = 0; i < 2; i++)
+		clients[i] = dial(fd);
+	int next = dup(0);
+	close(next);
+	getrlimit(RLIMIT_NOFILE, &old);
+	few = old;
+	few.rlim_cur = (rlim_t)next;
+	setrlimit(RLIMIT_NOFILE, &few);
+	log_set_sink(sink, NULL);
+	spin(f.loop, 500); /* one attempt */
+	assert_int_equal(f.count, 0);
+	assert_int_equal(recv(clients[0], said, sizeof(said) - 1, MSG_DONTWAIT), 16);
+	assert_string_equal(said, "421 4.3.2 busy\r\n");
+	assert_int_equal(recv(clients[0], said, sizeof(said), MSG_DONTWAIT), 0);
+	assert_int_equal(recv(clients[1], said, sizeof(said), MSG_DONTWAIT), -1);
+	setrlimit(RLIMIT_NOFILE, &old);
+	spin(f.loop, 1000);
+	assert_int_equal(f.count, 1);
+	log_set_sink(NULL, NULL);
+	listener_free(f.listener);
+	close(clients[0]);
+	close(clients[1]);
+	close(f.got[0]);
+	close(fd);
+	loop_free(f.loop);
+}
+
 static void print(void *arg, struct buf *out) {
 	buf_append_str(out, arg);
 }
@@ -404,6 +441,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_inherit), cmocka_unit_test(test_faults),       cmocka_unit_test(test_set),    cmocka_unit_test(test_families),
 	    cmocka_unit_test(test_unix),         cmocka_unit_test(test_accept), cmocka_unit_test(test_shortage),
+	    cmocka_unit_test(test_shortage_refusal),
 	    cmocka_unit_test(test_metrics_http),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
