@@ -7,6 +7,7 @@
 #include "common/sandbox.h"
 
 #include <libgen.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define SOCKETS_MAX 1024 /* taken at one address */
@@ -113,4 +114,12 @@ bool daemon_set_log_level(const char *text) {
 		return false;
 	log_set_level(level);
 	return true;
+}
+
+void daemon_raise_descriptors(void) {
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
 }

@@ -36,4 +36,7 @@ const char *daemon_hostname(const char *configured, char room[256]);
 /* False: not a level (debug, info, warning, error); nothing changed. */
 bool daemon_set_log_level(const char *level);
 
+/* As many descriptors as the system lets us have: each connection takes one. */
+void daemon_raise_descriptors(void);
+
 #endif
