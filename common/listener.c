@@ -323,8 +323,9 @@ static void on_timer(void *arg) {
 	update(l);
 }
 
-static int open_spare(void) {
-	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+/* A duplicate, since a sandbox may let us open nothing. */
+static int open_spare(const struct listener *l) {
+	return fcntl(l->fd, F_DUPFD_CLOEXEC, 0);
 }
 
 /* With the spare descriptor's place one client learns what the others wait for. */
@@ -338,7 +339,7 @@ static void refuse_one(struct listener *l) {
 		(void)n;
 		close(fd);
 	}
-	l->spare = open_spare();
+	l->spare = open_spare(l);
 }
 
 static void shortage(struct listener *l, int error) {
@@ -438,5 +439,5 @@ void listener_resume(struct listener *l) {
 void listener_set_refusal(struct listener *l, const char *text) {
 	l->refusal = text;
 	if (text && l->spare < 0)
-		l->spare = open_spare();
+		l->spare = open_spare(l);
 }

@@ -5,19 +5,10 @@
  *   - at most one of lookup, parse, commit is under way, and exactly while the session wants RECIPIENT or STORE;
  *   - input is read only while the session wants input and the output is below its mark (conn_update is the one place that
  *     arms anything);
- *   - the spool belongs to the transaction: made at body_start, gone at body_drop or after the verdict. */
-#include "smtpd/conn.h"
-
-#include "common/clock.h"
-#include "common/log.h"
-#include "common/loop.h"
-#include "common/stream.h"
-#include "smtpd/parser.h"
+ *   - the spool belongs to the transaction: made at body_start, gone at body_drop or after the verdict.
+ * How long a client may take and how much it may ask is in conn_limits.c. */
+#include "smtpd/conn_impl.h"
 #include "smtpd/received.h"
-#include "smtpd/recipient.h"
-#include "smtpd/server.h"
-#include "smtpd/smtpd_metrics.h"
-#include "smtpd/store.h"
 
 #include <event2/buffer.h>
 
@@ -27,40 +18,6 @@
 #define LINGER_US 2000000
 #define PAUSE_US 1000000
 #define RECEIVED_MAX 100           /* RFC 5321 6.3 */
-
-/* An accepted recipient's mailbox; the session keeps the address, we what the store needs. */
-struct accepted {
-	struct id mailbox;
-	int64_t expires_at;
-};
-
-struct conn {
-	struct list link;
-	struct server *server;
-	const struct smtpd_listener *listener;
-	struct stream *stream;
-	struct session *session;
-	bool eof;
-
-	struct accepted *accepted;
-	unsigned accepted_count, accepted_cap;
-
-	struct spool *spool;
-	struct message *message;
-	struct store_recipient *recipients;
-	struct buf trace;
-	char queue_id[ID_TEXT_SIZE];
-	int64_t dot_us, parsed_us;         /* monotonic */
-	int64_t received_at;
-
-	struct recipient_op *lookup;
-	struct parser_op *parse;
-	struct store_op *commit;
-
-	struct timer pause;                /* of a client that errs and errs */
-	int64_t opened_us;
-	unsigned messages;
-};
 
 static void conn_run(struct conn *);
 
@@ -77,16 +34,33 @@ static void conn_drop_transaction(struct conn *c) {
 	c->accepted_count = c->accepted_cap = 0;
 }
 
+static void count_spools(const struct conn *c) {
+	metrics_set(c->server->metrics, SMTPD_SPOOL_MEMORY, (int64_t)spool_memory_in_use());
+	metrics_set(c->server->metrics, SMTPD_SPOOL_OCTETS, (int64_t)spool_octets_in_use());
+}
+
 static void conn_free(void *obj) {
 	free(obj);
 }
 
+/* The API never stores or shows it; the operator may not want it here either. */
+static void log_client(struct log_line *line, const struct conn *c) {
+	char text[NETADDR_TEXT_SIZE];
+	if (!c->server->config->log_client || c->client.address.family == NETADDR_NONE)
+		return;
+	netaddr_format(&c->client.address, text);
+	log_str(line, "client", text);
+	if (netaddr_equal(&c->client.address, &c->client.peer))
+		return;
+	netaddr_format(&c->client.peer, text);
+	log_str(line, "proxy", text);
+}
+
 static void conn_log_end(const struct conn *c, const char *reason) {
 	const struct session_counts *counts = session_counts(c->session);
-	if (c->messages && !log_enabled(LOG_LEVEL_DEBUG))
-		return; /* each message had its line */
 	struct log_line line;
 	log_begin(&line, LOG_LEVEL_INFO, "session ended");
+	log_client(&line, c);
 	log_str(&line, "reason", reason);
 	log_str(&line, "after", counts->stage);
 	log_str(&line, "helo", session_helo(c->session));
@@ -94,6 +68,7 @@ static void conn_log_end(const struct conn *c, const char *reason) {
 	log_int(&line, "errors", counts->errors);
 	log_int(&line, "refused", counts->recipients_refused);
 	log_int(&line, "messages", c->messages);
+	log_str(&line, "tls", session_tls(c->session));
 	log_int(&line, "code", counts->last_code);
 	log_int(&line, "ms", (clock_mono_us() - c->opened_us) / 1000);
 	log_end(&line);
@@ -109,6 +84,8 @@ static void conn_close(struct conn *c, const char *reason) {
 	c->stream = stream_close(c->stream);
 	conn_drop_transaction(c);
 	c->session = session_free(c->session);
+	conn_limits_end(c);
+	count_spools(c);
 	metrics_add(c->server->metrics, SMTPD_SESSIONS, -1);
 	server_conn_closed(c->server, &c->link);
 	loop_bury(c->server->loop, c, conn_free);
@@ -116,24 +93,33 @@ static void conn_close(struct conn *c, const char *reason) {
 
 /* ---- where the octets of a message go ---- */
 
+/* The octets of all workers' messages under way are bounded together: they share the disk. */
+static bool spools_are_full(const struct conn *c, uint64_t more) {
+	return metrics_sum(c->server->metrics, SMTPD_SPOOL_OCTETS) + (int64_t)more > c->server->config->spool_max;
+}
+
 static int sink_start(void *arg) {
 	struct conn *c = arg;
 	c->spool = spool_free(c->spool);
+	if (spools_are_full(c, session_transaction(c->session)->declared_size))
+		return -ENOSPC; /* 452, before anything is sent */
 	if (spool_memory_in_use() > (size_t)c->server->config->spool_memory_max)
 		return -ENOBUFS; /* a fault of ours: 451, the sender's queue keeps the mail */
 	c->spool = spool_new(c->server->config->spool_dir);
-	metrics_set(c->server->metrics, SMTPD_SPOOL_MEMORY, (int64_t)spool_memory_in_use());
 	return 0;
 }
 
 static int sink_write(void *arg, const void *p, size_t n) {
 	struct conn *c = arg;
-	return spool_append(c->spool, p, n);
+	int r = spools_are_full(c, n) ? -ENOSPC : spool_append(c->spool, p, n);
+	count_spools(c);
+	return r;
 }
 
 static void sink_drop(void *arg) {
 	struct conn *c = arg;
 	c->spool = spool_free(c->spool);
+	count_spools(c);
 }
 
 static const struct session_sink SINK = {sink_start, sink_write, sink_drop};
@@ -184,6 +170,8 @@ static void on_recipient(void *arg, enum recipient_verdict verdict, const struct
 		if (session_transaction(c->session)->recipient_count == 0)
 			c->accepted_count = 0; /* the first of a transaction: what an earlier one remembered is void */
 		remember(c, found);
+	} else if (verdict != RECIPIENT_UNAVAILABLE) {
+		conn_limits_refused_recipient(c);
 	}
 	session_on_recipient(c->session, verdict_of(verdict), found ? found->mailbox.b : NULL);
 	conn_run(c);
@@ -195,6 +183,7 @@ static void log_message(const struct conn *c, const char *event, enum log_level 
 	struct log_line line;
 	int64_t now = clock_mono_us_now();
 	log_begin(&line, level, event);
+	log_client(&line, c);
 	log_str(&line, "id", c->queue_id);
 	log_str(&line, "helo", session_helo(c->session));
 	log_int(&line, "size", (int64_t)size);
@@ -225,11 +214,12 @@ static void finish_message(struct conn *c, enum session_store_verdict verdict) {
 		metrics_add(m, SMTPD_OCTETS, (int64_t)size);
 	if (c->message && message_warned(c->message, "parse_failed"))
 		metrics_add(m, SMTPD_PARSE_FAILED, 1);
-	metrics_set(m, SMTPD_SPOOL_MEMORY, (int64_t)spool_memory_in_use());
 	session_on_stored(c->session, verdict, c->queue_id);
 	c->messages++;
+	conn_limits_message(c, size);
 	log_message(c, stored ? "message stored" : "message not stored", stored ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, size, recipients);
 	conn_drop_transaction(c);
+	count_spools(c);
 	conn_run(c);
 }
 
@@ -237,6 +227,7 @@ static void on_stored(void *arg, enum store_verdict verdict) {
 	struct conn *c = arg;
 	c->commit = NULL;
 	metrics_observe_us(c->server->metrics, SMTPD_STORE_TIME, clock_mono_us_now() - c->parsed_us);
+	stress_commit(&c->server->stress, clock_mono_us_now() - c->parsed_us);
 	switch (verdict) {
 	case STORE_COMMITTED:
 		finish_message(c, SESSION_STORE_OK);
@@ -324,7 +315,8 @@ static bool feed(struct conn *c) {
 	struct evbuffer *in = stream_input(c->stream);
 	size_t n = evbuffer_get_contiguous_space(in);
 	const void *p;
-	if (session_receiving(c->session))
+	bool body = session_receiving(c->session);
+	if (body)
 		p = evbuffer_pullup(in, (ev_ssize_t)n);
 	else {
 		n = min_of(evbuffer_get_length(in), max_of((size_t)LINE_PEEK, n));
@@ -334,6 +326,7 @@ static bool feed(struct conn *c) {
 		return false;
 	size_t used = session_input(c->session, p, n);
 	evbuffer_drain(in, used);
+	conn_limits_used(c, used, body);
 	return used > 0;
 }
 
@@ -365,32 +358,30 @@ static void on_paused(void *arg) {
 
 /* The one function that arms anything. */
 static void conn_update(struct conn *c, bool progress) {
-	const struct smtpd_config *config = c->server->config;
 	bool backed_up = stream_output_pending(c->stream) > OUTPUT_MARK;
 	stream_want_read(c->stream, session_wants(c->session) == SESSION_WANT_INPUT && !busy(c) && !backed_up && !c->eof);
-	if (busy(c))
-		stream_set_deadline(c->stream, 0); /* the operation has its own */
-	else if (progress)
-		stream_set_deadline(c->stream, session_receiving(c->session) ? config->data_deadline : config->command_deadline);
+	conn_limits_arm(c, !busy(c), progress);
 }
 
 /* Goes on until input runs out or the session waits for an answer. */
 static void conn_run(struct conn *c) {
-	bool progress = !busy(c); /* called because an answer or octets came */
+	bool progress = false; /* half a line is none */
 	for (;;) {
 		if (busy(c))
 			break;
 		enum session_want want = session_wants(c->session);
-		if (want == SESSION_WANT_RECIPIENT)
-			c->lookup = recipient_start(c->server->recipients, session_recipient(c->session), on_recipient, c);
-		else if (want == SESSION_WANT_STORE)
+		if (want == SESSION_WANT_RECIPIENT) {
+			if (conn_limits_recipient(c))
+				c->lookup = recipient_start(c->server->recipients, session_recipient(c->session), on_recipient, c);
+		} else if (want == SESSION_WANT_STORE) {
 			start_message(c);
-		else if (want == SESSION_WANT_PAUSE)
+		} else if (want == SESSION_WANT_PAUSE) {
 			timer_arm(&c->pause, PAUSE_US);
-		else if (want == SESSION_WANT_INPUT && stream_output_pending(c->stream) <= OUTPUT_MARK && feed(c))
+		} else if (want == SESSION_WANT_INPUT && stream_output_pending(c->stream) <= OUTPUT_MARK && feed(c)) {
 			progress = true;
-		else
+		} else {
 			break;
+		}
 	}
 	enum session_want want = session_wants(c->session);
 	if (want == SESSION_WANT_CLOSE) {
@@ -444,14 +435,14 @@ static bool talks_early(int fd) {
 	return recv(fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-void conn_start(const struct smtpd_listener *listener, int fd, const struct sockaddr_storage *peer) {
+void conn_start(const struct smtpd_listener *listener, int fd, const struct conn_client *client) {
 	static const struct stream_ops ops = {on_event};
-	(void)peer; /* no client address is stored; per-address limits will look at it here */
 	bool early = talks_early(fd);
 	struct server *server = listener->server;
 	struct conn *c = xcalloc(1, sizeof(*c));
 	c->server = server;
 	c->listener = listener;
+	c->client = *client;
 	c->opened_us = clock_mono_us();
 	c->stream = stream_new(server->loop, fd, INPUT_CAP, &ops, c);
 	c->session = session_new(&listener->session, &SINK, c);
@@ -461,7 +452,6 @@ void conn_start(const struct smtpd_listener *listener, int fd, const struct sock
 	if (getsockname(fd, (struct sockaddr *)&local, &(socklen_t){sizeof(local)}) == 0)
 		session_set_local(c->session, &local);
 	server_conn_opened(server, &c->link);
-	metrics_add(server->metrics, SMTPD_CONNECTIONS, 1);
 	metrics_add(server->metrics, SMTPD_SESSIONS, 1);
 	if (early)
 		session_abort(c->session, SESSION_ABORT_UNSYNCHRONISED);
@@ -474,6 +464,10 @@ void conn_drain(struct list *link) {
 	struct conn *c = list_entry(link, struct conn, link);
 	session_abort(c->session, SESSION_ABORT_SHUTDOWN);
 	conn_run(c);
+}
+
+void conn_hurry(struct list *link) {
+	conn_update(list_entry(link, struct conn, link), false);
 }
 
 void conn_kill(struct list *link) {

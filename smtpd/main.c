@@ -33,10 +33,13 @@ static const struct config_key KEYS[] = {
 	    "directory for the unnamed files of messages over 256 KiB while they arrive"),
 	KEY("spool_memory_max", CONFIG_SIZE, spool_memory_max, "256M", MIB, 64 * 1024 * MIB, false,
 	    "octets of messages held in memory by a worker; over it 451"),
+	KEY("spool_max", CONFIG_SIZE, spool_max, "4G", MIB, 1024 * 1024 * MIB, false,
+	    "octets of messages arriving in all workers, in memory and files; over it 452"),
 	KEY("message_size_max", CONFIG_SIZE, message_size_max, "25M", 1024, 2048 * MIB - 1, false, "octets of a message (SIZE)"),
 	KEY("recipients_max", CONFIG_INT, recipients_max, "100", 100, 1000, false, "recipients of a message; over it 452"),
 	KEY("messages_max", CONFIG_INT, messages_max, "0", 0, 1000000, false, "messages of a session; 0: no limit"),
 	KEY("errors_max", CONFIG_INT, errors_max, "20", 0, 1000000, false, "errors of a session, then 421; 0: no limit"),
+	KEY("errors_slow", CONFIG_INT, errors_slow, "10", 0, 1000000, false, "errors of a session from which each costs a second; 0: none"),
 	KEY("junk_max", CONFIG_INT, junk_max, "100", 0, 1000000, false, "NOOP, RSET, VRFY … without mail, then 421; 0: no limit"),
 	KEY("bad_recipients_max", CONFIG_INT, bad_recipients_max, "20", 0, 1000000, false,
 	    "unknown recipients of a session, then 421; 0: no limit"),
@@ -45,8 +48,28 @@ static const struct config_key KEYS[] = {
 	    "one recipient a message from the null sender; over it 452"),
 	KEY("connections_max", CONFIG_INT, connections_max, "10000", 1, 1000000, false,
 	    "sessions of one worker; past it connections wait in the kernel"),
+	KEY("client_connections_max", CONFIG_INT, client_connections_max, "50", 0, 1000000, false,
+	    "connections at once of a client (an IPv4 address or IPv6 /64), over all workers; then 421. 0, here and below: no limit"),
+	KEY("client_connections_rate", CONFIG_INT, client_connections_rate, "600", 0, 1000000000, false,
+	    "new connections a minute of a client"),
+	KEY("client_messages_rate", CONFIG_INT, client_messages_rate, "1000", 0, 1000000000, false, "messages a minute of a client"),
+	KEY("client_octets_rate", CONFIG_SIZE, client_octets_rate, "1G", 0, 1000000 * MIB, false, "octets of messages a minute of a client"),
+	KEY("client_bad_recipients_rate", CONFIG_INT, client_bad_recipients_rate, "100", 0, 1000000000, false,
+	    "recipients a minute of a client that do not exist"),
+	KEY("client_handshakes_rate", CONFIG_INT, client_handshakes_rate, "300", 0, 1000000000, false, "TLS handshakes a minute of a client"),
+	KEY("client_errors_rate", CONFIG_INT, client_errors_rate, "200", 0, 1000000000, false, "errors a minute of a client"),
+	KEY("client_network_factor", CONFIG_INT, client_network_factor, "4", 0, 1000, false,
+	    "times that a client's network (IPv4 /24, IPv6 /48) may do all that"),
+	KEY("client_exempt", CONFIG_LIST, client_exempt, "127.0.0.0/8, ::1", 0, 0, false, "networks whose clients have no such limits"),
+	KEY("log_client", CONFIG_BOOL, log_client, "yes", 0, 0, false, "client addresses in the log"),
 	KEY("command_deadline", CONFIG_DURATION, command_deadline, "5m", SECOND, 3600 * SECOND, false, "for the next command, then 421"),
 	KEY("data_deadline", CONFIG_DURATION, data_deadline, "3m", SECOND, 3600 * SECOND, false, "for the next octets of a message"),
+	KEY("data_rate_min", CONFIG_SIZE, data_rate_min, "500", 0, 1024 * MIB, false,
+	    "octets a second with which a message never meets data_deadline; slower ones may take it in all. 0: the next octets will do"),
+	KEY("session_deadline", CONFIG_DURATION, session_deadline, "1h", 0, 7 * 86400 * SECOND, false, "for a whole session; 0: none"),
+	KEY("stress_sessions", CONFIG_INT, stress_sessions, "80", 0, 100, false,
+	    "percent of a worker's connections_max; over it deadlines are 10 s and one error ends a session. 0: never"),
+	KEY("stress_commit", CONFIG_DURATION, stress_commit, "2s", 0, 300 * SECOND, false, "the same for the time to commit; 0: never"),
 	KEY("store_deadline", CONFIG_DURATION, store_deadline, "10s", SECOND, 300 * SECOND, false,
 	    "from the final dot to the commit, retries included; then 451. Over 1 MB: between two chunks stored"),
 	KEY("store_connections", CONFIG_INT, store_connections, "2", 1, 4, false, "transactions of one worker under way at once"),
@@ -62,6 +85,7 @@ static const struct config_key KEYS[] = {
 struct smtpd {
 	struct smtpd_config config;
 	struct metrics *metrics;
+	struct clients *clients;
 	char **addresses;
 	unsigned listener_count;
 	struct daemon_sockets sockets;
@@ -71,8 +95,9 @@ struct smtpd {
 
 static int worker_start(void *arg, struct loop *loop, unsigned index) {
 	struct smtpd *d = arg;
+	clients_attach(d->clients, index);
 	daemon_sockets_keep(&d->sockets, index);
-	return server_start(&d->server, loop, &d->config, d->metrics, d->sockets.v, d->sockets.count);
+	return server_start(&d->server, loop, &d->config, d->metrics, d->clients, d->sockets.v, d->sockets.count);
 }
 
 static int worker_confine(void *arg) {
@@ -121,6 +146,32 @@ static bool check(const struct smtpd_config *config) {
 	return true;
 }
 
+static bool parse_exempt(struct smtpd_config *config) {
+	for (char **net = config->client_exempt; *net; net++) {
+		if (netaddr_nets_add(&config->exempt, *net, strlen(*net)) == 0)
+			continue;
+		fprintf(stderr, "smtpd: client_exempt: '%s' is not a network (want 10.0.0.0/8 or 2001:db8::/32)\n", *net);
+		return false;
+	}
+	return true;
+}
+
+static struct clients *make_clients(const struct smtpd_config *config, unsigned workers) {
+	const struct clients_limits limits = {
+		.at_once = config->client_connections_max,
+		.a_minute = {
+			[CLIENTS_CONNECTIONS] = config->client_connections_rate,
+			[CLIENTS_MESSAGES] = config->client_messages_rate,
+			[CLIENTS_OCTETS] = config->client_octets_rate,
+			[CLIENTS_BAD_RECIPIENTS] = config->client_bad_recipients_rate,
+			[CLIENTS_HANDSHAKES] = config->client_handshakes_rate,
+			[CLIENTS_ERRORS] = config->client_errors_rate,
+		},
+		.wide_factor = config->client_network_factor,
+	};
+	return clients_new(&limits, workers);
+}
+
 /* The entries of smtpd_listen, for all workers, and their addresses alone; the addresses are borrowed from the entries. */
 static bool parse_listeners(struct smtpd *d) {
 	char fault[LISTEN_FAULT_SIZE];
@@ -141,8 +192,10 @@ static bool parse_listeners(struct smtpd *d) {
 
 static int run(struct smtpd *d, char **argv) {
 	unsigned workers = d->config.workers ? (unsigned)d->config.workers : process_default_workers();
+	daemon_raise_descriptors();
 	d->config.name = daemon_hostname(d->config.hostname, d->host_name);
 	d->metrics = metrics_new(SMTPD_METRICS, workers);
+	d->clients = make_clients(&d->config, workers);
 	if (daemon_sockets_open(&d->sockets, d->addresses, workers) < 0)
 		return 1;
 	const struct process_options options = {
@@ -167,7 +220,7 @@ int main(int argc, char **argv) {
 	log_init("smtpd", LOG_LEVEL_INFO);
 	switch (config_load(KEYS, &d.config, argc, argv, "smtpd: receives mail over SMTP and commits it to PostgreSQL", NULL)) {
 	case CONFIG_OK:
-		if (check(&d.config) && parse_listeners(&d))
+		if (check(&d.config) && parse_exempt(&d.config) && parse_listeners(&d))
 			status = run(&d, argv);
 		break;
 	case CONFIG_EXIT_OK:
@@ -178,6 +231,8 @@ int main(int argc, char **argv) {
 	}
 	daemon_sockets_close(&d.sockets);
 	metrics_free(d.metrics);
+	clients_free(d.clients);
+	netaddr_nets_fini(&d.config.exempt);
 	for (unsigned i = 0; i < d.listener_count; i++)
 		listen_fini(&d.config.listeners[i]);
 	free(d.config.listeners);

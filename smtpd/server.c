@@ -1,6 +1,7 @@
 /* One smtpd worker: builds its services in order, accepts, drains, tears down in reverse. */
 #include "smtpd/server.h"
 
+#include "common/clock.h"
 #include "common/config.h"
 #include "common/daemon.h"
 #include "common/listener.h"
@@ -9,6 +10,7 @@
 #include "common/pg.h"
 #include "common/process.h"
 #include "common/schema.h"
+#include "smtpd/accept.h"
 #include "smtpd/conn.h"
 #include "smtpd/parser.h"
 #include "smtpd/recipient.h"
@@ -18,12 +20,15 @@
 
 #define CONNECT_DEADLINE_US 5000000
 #define PATIENCE_US 3000000 /* without a database we accept all the same, and say 451 */
-#define ERRORS_SLOW 10             /* smtp.md 1.5: and the session ends at errors_max */
+#define TICK_US 1000000
+/* Under stress one error ends a session, as does the second empty command beside the EHLO before and the one after STARTTLS. */
+#define STRESS_ERRORS 1
+#define STRESS_JUNK 4
 #define QUERY_DEADLINE_US 10000000 /* smtp.md 1.15: any dependency down is a 4xx within 10 s */
 
 static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, socklen_t peer_len) {
 	(void)peer_len;
-	conn_start(arg, fd, peer);
+	accept_connection(arg, fd, peer);
 }
 
 static void set_paused(struct server *s, bool paused) {
@@ -37,20 +42,70 @@ static void set_paused(struct server *s, bool paused) {
 	}
 }
 
-void server_conn_opened(struct server *s, struct list *link) {
-	list_append(&s->conns, link);
+void server_place_taken(struct server *s) {
 	if (++s->conn_count >= (unsigned)s->config->connections_max && !s->paused)
 		set_paused(s, true);
 }
 
-void server_conn_closed(struct server *s, struct list *link) {
-	list_unlink(link);
+void server_place_left(struct server *s) {
 	s->conn_count--;
 	if (s->draining) {
 		if (s->conn_count == 0)
 			loop_stop(s->loop);
 	} else if (s->paused && s->conn_count < (unsigned)s->config->connections_max)
 		set_paused(s, false);
+}
+
+void server_conn_opened(struct server *s, struct list *link) {
+	list_append(&s->conns, link);
+	server_place_taken(s);
+}
+
+void server_conn_closed(struct server *s, struct list *link) {
+	list_unlink(link);
+	server_place_left(s);
+}
+
+/* ---- stress, and the database ---- */
+
+static unsigned least(int64_t configured, unsigned stressed) {
+	return configured ? min_of((unsigned)configured, stressed) : stressed;
+}
+
+static void set_stress(struct server *s) {
+	const struct smtpd_config *config = s->config;
+	bool on = s->stress.on;
+	struct log_line line;
+	log_begin(&line, LOG_LEVEL_WARNING, on ? "stress begins" : "stress is over");
+	log_int(&line, "sessions", s->conn_count);
+	log_int(&line, "commit_ms", s->stress.commit_us / 1000);
+	log_end(&line);
+	metrics_set(s->metrics, SMTPD_STRESS, on);
+	for (unsigned i = 0; i < s->listener_count; i++) {
+		struct session_options *o = &s->listeners[i].session;
+		o->errors_max = on ? least(config->errors_max, STRESS_ERRORS) : (unsigned)config->errors_max;
+		o->junk_max = on ? least(config->junk_max, STRESS_JUNK) : (unsigned)config->junk_max;
+	}
+	if (on)
+		list_for_each_safe(link, &s->conns)
+			conn_hurry(link);
+}
+
+static void on_tick(void *arg) {
+	struct server *s = arg;
+	const struct stress_lines lines = {.sessions = s->config->stress_sessions, .commit_us = s->config->stress_commit};
+	int64_t now = clock_mono_us();
+	if (pg_up(s->pg_lookup) && pg_up(s->pg_store))
+		s->database_away_us = 0;
+	else if (!s->database_away_us)
+		s->database_away_us = now;
+	if (stress_update(&s->stress, &lines, s->conn_count, (unsigned)s->config->connections_max, now))
+		set_stress(s);
+	timer_arm(&s->tick, TICK_US);
+}
+
+bool server_database_away(const struct server *s) {
+	return s->database_away_us && clock_mono_us() - s->database_away_us > QUERY_DEADLINE_US;
 }
 
 static void on_parser_restart(void *arg) {
@@ -95,7 +150,7 @@ static struct session_options session_options_for(const struct smtpd_config *con
 		.recipients_max = (unsigned)config->recipients_max,
 		.transactions_max = (unsigned)config->messages_max,
 		.errors_max = (unsigned)config->errors_max,
-		.errors_slow = ERRORS_SLOW,
+		.errors_slow = (unsigned)config->errors_slow,
 		.junk_max = (unsigned)config->junk_max,
 		.bad_recipients_max = (unsigned)config->bad_recipients_max,
 		.starttls = false,
@@ -105,6 +160,14 @@ static struct session_options session_options_for(const struct smtpd_config *con
 		.strict_syntax = config->strict_syntax,
 		.null_sender_single = config->null_sender_single,
 	};
+}
+
+static void make_shortage_text(struct server *s) {
+	struct buf text;
+	buf_init(&text, REPLY_LINE_MAX);
+	reply_append(&text, REPLY_OVERLOAD, s->config->name, strlen(s->config->name));
+	memcpy(s->shortage_text, text.data, min_of(text.len, sizeof(s->shortage_text) - 1));
+	buf_fini(&text);
 }
 
 static void start_accepting(struct server *s) {
@@ -120,6 +183,7 @@ static void start_accepting(struct server *s) {
 		l->settings = &s->config->listeners[s->sockets[i].address];
 		l->session = session_options_for(s->config, l->settings);
 		l->accept = listener_new(s->loop, s->sockets[i].fd, on_accept, l);
+		listener_set_refusal(l->accept, accept_shortage_text(l));
 	}
 	process_ready();
 }
@@ -139,11 +203,14 @@ static void on_database(void *arg, bool up) {
 		process_failed();
 }
 
-int server_start(struct server *s, struct loop *loop, const struct smtpd_config *config, struct metrics *metrics,
+int server_start(struct server *s, struct loop *loop, const struct smtpd_config *config, struct metrics *metrics, struct clients *clients,
                  const struct daemon_socket *sockets, unsigned socket_count) {
-	*s = (struct server){.loop = loop, .config = config, .metrics = metrics, .sockets = sockets, .socket_count = socket_count};
+	*s = (struct server){
+		.loop = loop, .config = config, .metrics = metrics, .clients = clients, .sockets = sockets, .socket_count = socket_count};
 	list_init(&s->conns);
+	list_init(&s->arrivals);
 	timer_init(&s->patience, loop, on_patience, s);
+	make_shortage_text(s);
 	/* The parser's zygote is forked first, while this process holds nothing it should not have. */
 	const struct parser_options parser_options = {
 		.deadline_us = config->parse_deadline,
@@ -170,10 +237,13 @@ int server_start(struct server *s, struct loop *loop, const struct smtpd_config 
 	pg_on_state(s->pg_lookup, on_database, s);
 	pg_on_state(s->pg_store, on_database, s);
 	timer_arm(&s->patience, PATIENCE_US);
+	timer_init(&s->tick, loop, on_tick, s);
+	timer_arm(&s->tick, TICK_US);
 	return PROCESS_LATER;
 }
 
 static void stop_accepting(struct server *s) {
+	timer_disarm(&s->tick);
 	for (unsigned i = 0; i < s->listener_count; i++)
 		s->listeners[i].accept = listener_free(s->listeners[i].accept);
 }
@@ -181,6 +251,7 @@ static void stop_accepting(struct server *s) {
 void server_drain(struct server *s) {
 	s->draining = true;
 	stop_accepting(s);
+	accept_cancel(s);
 	if (s->conn_count == 0) {
 		loop_stop(s->loop);
 		return;
@@ -191,6 +262,8 @@ void server_drain(struct server *s) {
 
 void server_stop(struct server *s) {
 	stop_accepting(s);
+	timer_fini(&s->tick);
+	accept_cancel(s);
 	list_for_each_safe(link, &s->conns)
 		conn_kill(link);
 	free(s->listeners);

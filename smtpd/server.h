@@ -4,8 +4,11 @@
 
 #include "common/list.h"
 #include "common/loop.h"
+#include "smtpd/clients.h"
 #include "smtpd/listen.h"
+#include "smtpd/reply.h"
 #include "smtpd/session.h"
+#include "smtpd/stress.h"
 
 struct daemon_socket;
 struct listener;
@@ -25,6 +28,15 @@ struct smtpd_config {
 	int64_t workers, drain, hang_limit;
 	int64_t message_size_max, recipients_max, messages_max, errors_max, junk_max, bad_recipients_max;
 	bool strict_syntax, null_sender_single;
+	struct netaddr_nets exempt;   /* of client_exempt, parsed */
+	char **client_exempt;
+	int64_t client_connections_max, client_network_factor;
+	int64_t client_connections_rate, client_messages_rate, client_octets_rate, client_bad_recipients_rate, client_handshakes_rate,
+	    client_errors_rate;       /* a minute */
+	int64_t errors_slow, data_rate_min, session_deadline;
+	int64_t stress_sessions, stress_commit;
+	int64_t spool_max;            /* of all workers */
+	bool log_client;
 	int64_t connections_max;      /* of one worker */
 	int64_t command_deadline, data_deadline, store_deadline;
 	int64_t parse_deadline, parse_memory_max, parse_size_max;
@@ -54,16 +66,24 @@ struct server {
 	const struct daemon_socket *sockets;
 	unsigned socket_count;
 	struct timer patience;
+	struct clients *clients;          /* borrowed; of all workers */
 	struct list conns;
-	unsigned conn_count;
+	struct list arrivals;             /* accept.c: connections that have not said who they are */
+	unsigned conn_count;              /* of both */
 	bool paused, open, draining;
+	struct stress stress;
+	struct timer tick;                /* every second: stress, and whether the database is there */
+	int64_t database_away_us;         /* monotonic, since when; 0: it is there */
+	int64_t refusal_logged_us;        /* accept.c */
+	unsigned refusals_unlogged;
+	char shortage_text[REPLY_LINE_MAX + 1];
 };
 
 /* Builds the worker on `loop`. sockets: those that this worker listens on, their addresses in the order of config->listeners;
  * borrowed. PROCESS_LATER (process.h): it accepts, and says that it is ready, once the database has answered or has been waited
  * for long enough; or says that it failed, if the database has a schema that we do not know. -errno. */
-int server_start(struct server *, struct loop *, const struct smtpd_config *, struct metrics *, const struct daemon_socket *sockets,
-                 unsigned socket_count);
+int server_start(struct server *, struct loop *, const struct smtpd_config *, struct metrics *, struct clients *,
+                 const struct daemon_socket *sockets, unsigned socket_count);
 /* Accepts nothing new; sessions end after what is in hand; the loop stops when the last is gone. */
 void server_drain(struct server *);
 void server_stop(struct server *);
@@ -71,5 +91,10 @@ void server_stop(struct server *);
 /* conn reports its birth and death, so that accepting pauses at connections_max and resumes. */
 void server_conn_opened(struct server *, struct list *link);
 void server_conn_closed(struct server *, struct list *link);
+/* The same for a connection that is not one yet. */
+void server_place_taken(struct server *);
+void server_place_left(struct server *);
+/* The database has been away for as long as any command would wait for it: what is accepted now could only be told 451. */
+bool server_database_away(const struct server *);
 
 #endif

@@ -21,6 +21,11 @@ enum smtpd_metric {
 	SMTPD_STORE_TIME,         /* histogram: handed to the store .. verdict */
 	SMTPD_MESSAGE_TIME,       /* histogram: final dot .. reply */
 	SMTPD_SPOOL_MEMORY,       /* gauge: octets */
+	SMTPD_SPOOL_OCTETS,       /* gauge: of messages under way, in memory and files; also what spool_max is held against */
+	SMTPD_STRESS,             /* gauge: workers under stress */
+	SMTPD_REFUSED_LIMIT,      /* connections and recipients that a client's limit refused */
+	SMTPD_REFUSED_PROXY,      /* connections closed for the PROXY header or its lack */
+	SMTPD_REFUSED_DATABASE,   /* connections turned away while the database was away */
 };
 extern const struct metrics_def SMTPD_METRICS[];
 

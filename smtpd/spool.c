@@ -22,9 +22,14 @@ struct spool {
 };
 
 static size_t memory_in_use;
+static uint64_t octets_in_use;
 
 size_t spool_memory_in_use(void) {
 	return memory_in_use;
+}
+
+uint64_t spool_octets_in_use(void) {
+	return octets_in_use;
 }
 
 struct spool *spool_new(const char *dir) {
@@ -47,6 +52,7 @@ struct spool *spool_free(struct spool *s) {
 	if (!s)
 		return NULL;
 	drop_memory(s);
+	octets_in_use -= s->size;
 	if (s->fd >= 0) {
 		close(s->fd);
 		close(s->shown);
@@ -144,6 +150,7 @@ int spool_append(struct spool *s, const void *p, size_t n) {
 	if (r < 0)
 		return r;
 	s->size += n;
+	octets_in_use += n;
 	sha256_update(s->sha256, p, n);
 	return 0;
 }

@@ -25,4 +25,7 @@ void spool_digest(struct spool *, uint8_t ret[SHA256_LEN]);  /* SHA-256 of every
 /* Octets held in memory by all spools of the process, for the bound on messages in flight. */
 size_t spool_memory_in_use(void);
 
+/* Octets of the messages in all spools of the process, in memory or files. */
+uint64_t spool_octets_in_use(void);
+
 #endif

@@ -1,0 +1,68 @@
+/* What conn.c and conn_limits.c share, and nobody else includes: the connection's memory. */
+#ifndef MINUTEMAIL_CONN_IMPL_H
+#define MINUTEMAIL_CONN_IMPL_H
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/stream.h"
+#include "smtpd/conn.h"
+#include "smtpd/parser.h"
+#include "smtpd/recipient.h"
+#include "smtpd/server.h"
+#include "smtpd/smtpd_metrics.h"
+#include "smtpd/store.h"
+
+/* An accepted recipient's mailbox; the session keeps the address, we what the store needs. */
+struct accepted {
+	struct id mailbox;
+	int64_t expires_at;
+};
+
+struct conn {
+	struct list link;
+	struct server *server;
+	const struct smtpd_listener *listener;
+	struct conn_client client;
+	struct stream *stream;
+	struct session *session;
+	bool eof;
+
+	struct accepted *accepted;
+	unsigned accepted_count, accepted_cap;
+
+	struct spool *spool;
+	struct message *message;
+	struct store_recipient *recipients;
+	struct buf trace;
+	char queue_id[ID_TEXT_SIZE];
+	int64_t dot_us, parsed_us;         /* monotonic */
+	int64_t received_at;
+
+	struct recipient_op *lookup;
+	struct parser_op *parse;
+	struct store_op *commit;
+
+	struct timer pause;                /* of a client that errs and errs */
+	int64_t opened_us;
+	unsigned messages;
+
+	/* conn_limits.c */
+	int64_t due;                       /* monotonic: when patience ends; 0: the client owes nothing */
+	bool in_body;                      /* `due` is a body's */
+	unsigned errors_seen;
+};
+
+/* ---- conn_limits.c: what one connection may cost ---- */
+
+void conn_limits_end(struct conn *);
+/* Whether the client may name session_recipient(); when not, the session has been told to end. */
+bool conn_limits_recipient(struct conn *);
+void conn_limits_refused_recipient(struct conn *);
+void conn_limits_message(struct conn *, uint64_t size);
+/* After input was used: counts errors, and octets of a body towards its deadline. */
+void conn_limits_used(struct conn *, size_t octets, bool body);
+/* Sets the stream's deadline. `owing`: the client is to send something; `progress`: it has just sent something whole. */
+void conn_limits_arm(struct conn *, bool owing, bool progress);
+
+#endif

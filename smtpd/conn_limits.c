@@ -1,0 +1,82 @@
+/* What one connection may cost: time, errors, and what its client's address may do by the minute (clients.h). Not who may connect:
+ * accept.h.
+ *
+ * Time. A command is owed within command_deadline, whole: half of one buys nothing. A body is owed like a loan: data_deadline to begin
+ * with, and each octet buys 1/data_rate_min of a second, never more than the deadline itself. So a sender at that rate is never cut off, and
+ * one that drips is, soon. Nothing outlives session_deadline. Under stress both deadlines are STRESS_DEADLINE_US. */
+#include "smtpd/conn_impl.h"
+
+#define STRESS_DEADLINE_US 10000000
+
+void conn_limits_end(struct conn *c) {
+	clients_leave(c->server->clients, &c->client.place);
+}
+
+/* ---- by the minute ---- */
+
+/* They must be reachable by somebody who has a complaint about just this (RFC 5321 4.5.1, RFC 2142). */
+static bool is_postmaster(const struct address *a) {
+	return a->kind == ADDRESS_POSTMASTER || strncmp(a->canonical, "postmaster@", 11) == 0 || strncmp(a->canonical, "abuse@", 6) == 0;
+}
+
+bool conn_limits_recipient(struct conn *c) {
+	static const enum clients_rate rates[] = {CLIENTS_MESSAGES, CLIENTS_OCTETS, CLIENTS_BAD_RECIPIENTS, CLIENTS_ERRORS};
+	for (size_t i = 0; i < array_len(rates); i++) {
+		if (clients_may(c->server->clients, &c->client.place, rates[i]) || is_postmaster(session_recipient(c->session)))
+			continue;
+		metrics_add(c->server->metrics, SMTPD_REFUSED_LIMIT, 1);
+		session_abort(c->session, SESSION_ABORT_RATE);
+		return false;
+	}
+	return true;
+}
+
+void conn_limits_refused_recipient(struct conn *c) {
+	clients_count(c->server->clients, &c->client.place, CLIENTS_BAD_RECIPIENTS, 1);
+}
+
+void conn_limits_message(struct conn *c, uint64_t size) {
+	clients_count(c->server->clients, &c->client.place, CLIENTS_MESSAGES, 1);
+	clients_count(c->server->clients, &c->client.place, CLIENTS_OCTETS, (int64_t)size);
+}
+
+/* ---- errors and time ---- */
+
+static int64_t patience(const struct conn *c, bool body) {
+	const struct smtpd_config *config = c->server->config;
+	int64_t us = body ? config->data_deadline : config->command_deadline;
+	return c->server->stress.on ? min_of(us, (int64_t)STRESS_DEADLINE_US) : us;
+}
+
+static void count_errors(struct conn *c) {
+	unsigned errors = session_counts(c->session)->errors;
+	clients_count(c->server->clients, &c->client.place, CLIENTS_ERRORS, errors - c->errors_seen);
+	c->errors_seen = errors;
+}
+
+void conn_limits_used(struct conn *c, size_t octets, bool body) {
+	int64_t rate = c->server->config->data_rate_min;
+	if (body && rate && c->in_body && c->due)
+		c->due = min_of(c->due + (int64_t)octets * 1000000 / rate, clock_mono_us() + patience(c, true));
+	count_errors(c);
+}
+
+void conn_limits_arm(struct conn *c, bool owing, bool progress) {
+	const struct smtpd_config *config = c->server->config;
+	bool body = session_receiving(c->session);
+	int64_t now = clock_mono_us();
+	if (!owing) {
+		c->due = 0;
+		stream_set_deadline(c->stream, 0); /* the operation has its own */
+		return;
+	}
+	if (!c->due || body != c->in_body || (progress && (!body || !config->data_rate_min)))
+		c->due = now + patience(c, body);
+	c->in_body = body;
+	/* Stress may have begun, the session's end may be near. */
+	int64_t until = min_of(c->due, now + patience(c, body));
+	if (config->session_deadline)
+		until = min_of(until, c->opened_us + config->session_deadline);
+	c->due = until;
+	stream_set_deadline(c->stream, max_of(until - now, INT64_C(1)));
+}

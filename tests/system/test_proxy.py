@@ -1,0 +1,99 @@
+"""The PROXY protocol in front of SMTP: who may send it, who must, and whose address counts afterwards."""
+
+import ipaddress
+import struct
+import time
+
+import pytest
+
+import messages
+from client import Smtp, Wire, wait_until
+
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+
+
+def v1(client="192.0.2.9"):
+    return f"PROXY TCP4 {client} 198.51.100.2 5000 25\r\n".encode()
+
+
+def v2(client="2001:db8::9", command=0x21):
+    addresses = ipaddress.ip_address(client).packed + ipaddress.ip_address("2001:db8::1").packed + struct.pack(">HH", 5000, 25)
+    return V2 + bytes([command, 0x21]) + struct.pack(">H", len(addresses)) + addresses
+
+
+@pytest.fixture(scope="module")
+def smtpd(system):
+    with system.another_smtpd("127.0.0.1:0;proxy=127.0.0.1", "127.0.0.1:0;proxy=10.0.0.0/8",
+                              client_exempt="127.0.0.0/8", client_connections_max=2) as running:
+        yield running
+
+
+@pytest.mark.parametrize("header, client", [(v1(), "192.0.2.9"), (v2(), "2001:db8::9"), (v2("::ffff:192.0.2.7"), "192.0.2.7")])
+def test_delivery(smtpd, api, header, client):
+    box = api.mailbox()
+    with Smtp(smtpd.address()) as wire:
+        wire.send_slowly(header, 0.002)
+        wire.greet()
+        wire.start_data(box["address"])
+        wire.send(messages.plain("proxied") + b".\r\n")
+        assert wire.reply()[0] == 250
+        wire.say(b"QUIT")
+    assert api.only_mail(box)["subject"] == "proxied"
+    line = wait_until(lambda: next((line for line in smtpd.log().splitlines()
+                                    if "session ended" in line and f"client={client} " in line), None))
+    assert " proxy=127.0.0.1 " in line
+
+
+def test_local_is_the_proxy_itself(smtpd):
+    with Smtp(smtpd.address()) as wire:
+        wire.send(v2(command=0x20))
+        wire.greet()
+
+
+@pytest.mark.parametrize("octets", [b"EHLO client.example.org\r\n", b"PROXY UNKNOWN\r\n", b"\x16\x03\x01\x02\x00",
+                                    b"PROXY TCP4 192.0.2.9 198.51.100.2 5000 025\r\n", V2 + b"\x21\x11\xff\xff"])
+def test_no_header_no_service(smtpd, octets):
+    with Wire(smtpd.address()) as wire:
+        wire.send(octets)
+        assert wire.rest() == b""
+
+
+def test_only_listed_proxies_are_believed(smtpd):
+    with Wire(smtpd.address(1)) as wire:
+        try:
+            wire.send(v1("10.0.0.1"))
+        except OSError:
+            pass  # it may be closed already
+        assert wire.rest() == b""
+
+
+def test_silence_has_an_end(smtpd):
+    begin = time.monotonic()
+    with Wire(smtpd.address()) as wire:
+        wire.send(v1()[:20])
+        assert wire.rest() == b""
+    assert 3 < time.monotonic() - begin < 20
+
+
+def test_talk_behind_the_header_is_early(smtpd):
+    with Smtp(smtpd.address()) as wire:
+        wire.send(v1() + b"EHLO client.example.org\r\n")
+        assert wire.reply()[0] == 554
+        assert wire.rest() == b""
+
+
+def test_the_client_behind_it_is_limited(smtpd):
+    opened = []
+
+    def answer(client):
+        wire = Smtp(smtpd.address())
+        opened.append(wire)
+        wire.send(v1(client))
+        return wire.reply()[0]
+
+    try:
+        assert [answer("192.0.2.50") for _ in range(4)] == [220, 220, 421, 421]
+        assert answer("192.0.2.51") == 220
+    finally:
+        for wire in opened:
+            wire.close()
