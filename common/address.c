@@ -333,6 +333,12 @@ int address_canonical_alias(const char *s, size_t n, char ret[ADDRESS_LOCAL_MAX 
 	return 0;
 }
 
+bool address_is_role(const struct address *a) {
+	return a->kind == ADDRESS_POSTMASTER ||
+	       (a->kind == ADDRESS_DOMAIN &&
+	        (strncmp(a->canonical, "postmaster@", 11) == 0 || strncmp(a->canonical, "abuse@", 6) == 0));
+}
+
 bool address_alias_reserved(const char *canonical_alias) {
 	/* RFC 2142 names people expect a human behind, and ours. */
 	static const char *const names[] = {"postmaster", "abuse", "hostmaster", "webmaster", "mailer-daemon", "noreply"};

@@ -44,6 +44,8 @@ void address_format_literal(const struct sockaddr_storage *, char ret[ADDRESS_LI
 int address_canonical_domain(const char *s, size_t n, char ret[ADDRESS_DOMAIN_MAX + 1]);
 /* An alias a client may create: dot-atom, 1..64 octets, ASCII, no '+'; stored lower-case into ret. -EINVAL. */
 int address_canonical_alias(const char *s, size_t n, char ret[ADDRESS_LOCAL_MAX + 1]);
+/* <Postmaster>, and postmaster or abuse of any domain: to be reached whatever else is refused (RFC 5321 4.5.1, RFC 2142 5). */
+bool address_is_role(const struct address *);
 /* postmaster, abuse, hostmaster, webmaster, mailer-daemon, noreply. */
 bool address_alias_reserved(const char *canonical_alias);
 

@@ -169,17 +169,13 @@ static void ask(struct recipient_op *op) {
 	}
 }
 
-static bool is_role(const char *canonical) {
-	return strncmp(canonical, "postmaster@", 11) == 0 || strncmp(canonical, "abuse@", 6) == 0;
-}
-
 struct recipient_op *recipient_start(struct recipients *rs, const struct address *address, recipient_done *done, void *arg) {
 	struct recipient_op *op = xcalloc(1, sizeof(*op));
 	op->owner = rs;
 	op->done = done;
 	op->arg = arg;
 	op->stage = address->kind == ADDRESS_POSTMASTER ? STAGE_PLATFORM_NAME : STAGE_DIRECT;
-	op->by_role = is_role(address->canonical);
+	op->by_role = address_is_role(address);
 	snprintf(op->canonical, sizeof(op->canonical), "%s", address->canonical);
 	snprintf(op->domain, sizeof(op->domain), "%s", address->domain);
 	list_append(&rs->ops, &op->link);

@@ -182,6 +182,24 @@ static void test_format_literal(void **state) {
 	assert_string_equal(text, "");
 }
 
+static void test_role(void **state) {
+	static const struct {
+		const char *in;
+		bool role;
+	} recipients[] = {
+		{"Postmaster", true},         {"POSTMASTER@a.example", true},  {"abuse+x@a.example", true}, {"\"abuse\"@a.example", true},
+		{"postmasters@a.example", false}, {"u@postmaster.example", false}, {"abuse@[192.0.2.1]", false},
+		{"hostmaster@a.example", false},
+	};
+	struct address a;
+	for (size_t i = 0; i < array_len(recipients); i++) {
+		assert_int_equal(address_parse(recipients[i].in, strlen(recipients[i].in), false, true, &a), ADDRESS_OK);
+		assert_int_equal(address_is_role(&a), recipients[i].role);
+	}
+	assert_int_equal(address_parse("", 0, false, false, &a), ADDRESS_OK);
+	assert_false(address_is_role(&a));
+}
+
 static void test_nul(void **state) {
 	struct address a;
 	assert_int_equal(address_parse("a\0b@c", 5, false, false, &a), ADDRESS_BAD_SYNTAX);
@@ -301,7 +319,7 @@ static void test_alias(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_false_a_label), cmocka_unit_test(test_format_literal),
+		cmocka_unit_test(test_role), cmocka_unit_test(test_false_a_label), cmocka_unit_test(test_format_literal),
 		cmocka_unit_test(test_parse),      cmocka_unit_test(test_nul),    cmocka_unit_test(test_postmaster),
 		cmocka_unit_test(test_nfc_growth), cmocka_unit_test(test_domain), cmocka_unit_test(test_alias),
 	};
