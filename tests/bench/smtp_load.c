@@ -1,4 +1,5 @@
 /* Load for the SMTP benches and the crash bench: many sessions on one epoll loop, each message different, each 250 remembered.
+ * Messages travel by DATA, or with --bdat each in one chunk (RFC 3030).
  *
  * It sends a template in which every "@SEQUENCE@@@" (12 octets) is replaced by the message's number, so that every message has its
  * own digest; with --log it writes a line "number queue-id recipient sha256" for each message that got 250, after the 250 and never
@@ -36,13 +37,14 @@ struct options {
 	double seconds;    /* 0: until the messages are sent */
 	double rate;       /* messages a second over all sessions; 0: as fast as it goes */
 	bool retry;        /* go on after a lost connection or a refusal */
+	bool bdat;
 	FILE *log;
 	char **recipients;
 	unsigned recipient_count;
 };
 
 struct template {
-	char *octets; /* dot-stuffed, ending CRLF.CRLF */
+	char *octets; /* as it travels: dot-stuffed and ending CRLF.CRLF, or behind its BDAT command */
 	size_t size;
 	size_t marks[MARKS_MAX];
 	unsigned mark_count;
@@ -113,22 +115,30 @@ static unsigned find_marks(const char *text, size_t size, size_t *marks) {
 	return n;
 }
 
-/* Takes over `plain`. Line ends must be CRLF; the file must end with one. */
-static void template_set(char *plain, size_t size) {
-	template.plain = plain;
-	template.plain_size = size;
-	char *out = allocate(size * 2 + 8);
+static size_t dot_stuff(char *out) {
+	const char *plain = template.plain;
 	size_t n = 0;
-	for (size_t i = 0; i < size; i++) {
+	for (size_t i = 0; i < template.plain_size; i++) {
 		if (plain[i] == '.' && (i == 0 || (i >= 2 && plain[i - 1] == '\n' && plain[i - 2] == '\r')))
 			out[n++] = '.';
 		out[n++] = plain[i];
 	}
 	memcpy(out + n, ".\r\n", 3);
-	template.octets = out;
-	template.size = n + 3;
-	template.mark_count = find_marks(out, n, template.marks);
-	find_marks(plain, size, template.plain_marks);
+	return n + 3;
+}
+
+static size_t make_chunk(char *out) {
+	size_t n = (size_t)sprintf(out, "BDAT %zu LAST\r\n", template.plain_size);
+	memcpy(out + n, template.plain, template.plain_size);
+	return n + template.plain_size;
+}
+
+/* Once the options are known. */
+static void template_dress(void) {
+	template.octets = allocate(template.plain_size * 2 + 64);
+	template.size = options.bdat ? make_chunk(template.octets) : dot_stuff(template.octets);
+	template.mark_count = find_marks(template.octets, template.size, template.marks);
+	find_marks(template.plain, template.plain_size, template.plain_marks);
 }
 
 static void template_load(const char *path) {
@@ -147,7 +157,8 @@ static void template_load(const char *path) {
 		fprintf(stderr, "smtp_load: %s must end with CRLF\n", path);
 		exit(2);
 	}
-	template_set(text, (size_t)size);
+	template.plain = text;
+	template.plain_size = (size_t)size;
 }
 
 static void stamp(char *text, const size_t *marks, uint64_t number) {
@@ -311,7 +322,10 @@ static void session_reply(struct session *s, int code, const char *text) {
 		snprintf(line, sizeof(line), "RCPT TO:<%s>\r\n", s->recipient);
 		session_say(s, STEP_RCPT, line);
 	} else if (s->step == STEP_RCPT && code == 250) {
-		session_say(s, STEP_DATA, "DATA\r\n");
+		if (options.bdat)
+			session_body(s);
+		else
+			session_say(s, STEP_DATA, "DATA\r\n");
 	} else if (s->step == STEP_DATA && code == 354) {
 		session_body(s);
 	} else if (s->step == STEP_DOT && code == 250) {
@@ -441,7 +455,7 @@ static void report(double seconds) {
 
 static void usage(void) {
 	fputs("usage: smtp_load --port N --template FILE [--sessions N] [--per-connection N] [--messages N] [--seconds S]\n"
-	      "                 [--rate N] [--retry] [--log FILE] RECIPIENT...\n",
+	      "                 [--rate N] [--bdat] [--retry] [--log FILE] RECIPIENT...\n",
 	      stderr);
 	exit(2);
 }
@@ -452,7 +466,8 @@ static void parse_options(int argc, char **argv) {
 		{"sessions", required_argument, NULL, 's'}, {"per-connection", required_argument, NULL, 'c'},
 		{"messages", required_argument, NULL, 'm'}, {"seconds", required_argument, NULL, 'S'},
 		{"rate", required_argument, NULL, 'r'},     {"retry", no_argument, NULL, 'R'},
-		{"log", required_argument, NULL, 'l'},      {0},
+		{"log", required_argument, NULL, 'l'},      {"bdat", no_argument, NULL, 'b'},
+		{0},
 	};
 	options.sessions = 1;
 	for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
@@ -478,6 +493,9 @@ static void parse_options(int argc, char **argv) {
 		case 'r':
 			options.rate = atof(optarg);
 			break;
+		case 'b':
+			options.bdat = true;
+			break;
 		case 'R':
 			options.retry = true;
 			break;
@@ -492,9 +510,10 @@ static void parse_options(int argc, char **argv) {
 	}
 	options.recipients = argv + optind;
 	options.recipient_count = (unsigned)(argc - optind);
-	if (!options.port || !template.octets || !options.recipient_count || !options.sessions ||
+	if (!options.port || !template.plain || !options.recipient_count || !options.sessions ||
 	    (!options.messages && options.seconds <= 0))
 		usage();
+	template_dress();
 }
 
 int main(int argc, char **argv) {
