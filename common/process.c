@@ -68,7 +68,7 @@ struct master {
 	struct event *predecessor_ev;
 	int64_t since;
 	unsigned deaths;
-	bool announced, draining, stopping, succeeded, unclean, reloaded, wrote_pid;
+	bool announced, draining, stopping, successor, succeeded, unclean, reloaded, wrote_pid;
 };
 
 /* The worker's side, after the fork. */
@@ -355,7 +355,7 @@ static void announce(struct master *m) {
 			log_end(&line);
 		}
 	}
-	if (process_confine_master() < 0) {
+	if (process_confine_master(m->successor) < 0) {
 		m->unclean = true;
 		begin_stop(m);
 		return;
@@ -619,6 +619,7 @@ static int master_init(struct master *m) {
 	timer_init(&m->pulse, m->loop, on_pulse, m);
 	upgrade_init(&m->upgrade, m->loop, m->options->argv, on_successor, m);
 	m->predecessor = upgrade_predecessor();
+	m->successor = m->predecessor >= 0;
 	inherit_init();
 	sandbox_report();
 	if (process_lacks_user(m->options->user))

@@ -9,6 +9,7 @@
 #include <grp.h>
 #include <libgen.h>
 #include <linux/capability.h>
+#include <linux/seccomp.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <sys/fsuid.h>
@@ -55,7 +56,7 @@ bool process_lacks_user(const char *user) {
 	return true;
 }
 
-int process_confine_master(void) {
+int process_confine_master(bool successor) {
 	static const unsigned kept[] = {CAP_DAC_READ_SEARCH, CAP_KILL, CAP_NET_BIND_SERVICE, CAP_SETGID, CAP_SETUID, CAP_SETPCAP};
 	struct sandbox sandbox;
 	uint64_t mask = 0;
@@ -63,7 +64,8 @@ int process_confine_master(void) {
 		mask |= UINT64_C(1) << kept[i];
 	sandbox_init(&sandbox, SANDBOX_MASTER);
 	int r = sandbox_keep_capabilities(mask);
-	if (r == 0)
+	/* A filter survives exec, and the kernel bounds how many there are: one for all masters of a line of upgrades. */
+	if (r == 0 && !(successor && prctl(PR_GET_SECCOMP) == SECCOMP_MODE_FILTER))
 		r = sandbox_enter(&sandbox);
 	if (r < 0) {
 		struct log_line line;

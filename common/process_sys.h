@@ -9,8 +9,8 @@ int process_drop_user(const char *user);
 /* True, logged: this is root, and nobody has said which user to become; "root" is an answer. */
 bool process_lacks_user(const char *user);
 /* In a master that has started: of root's rights it keeps what a master needs (reading keys, binding ports, other users' children)
- * and it enters SANDBOX_MASTER. -errno, logged. */
-int process_confine_master(void);
+ * and it enters SANDBOX_MASTER. -errno, logged. `successor`: of a master that was confined. */
+int process_confine_master(bool successor);
 /* One datagram to $NOTIFY_SOCKET ("READY=1"), if there is one (sd_notify(3)). */
 void process_notify(const char *state);
 /* RELOADING=1 with the time that it wants with it; READY=1 ends it. */
