@@ -1,6 +1,8 @@
 /* apid's metrics, in the order of enum apid_metric. */
 #include "apid/apid_metrics.h"
 
+#include "apid/router.h"
+
 #define REQUESTS "minutemail_apid_requests_total"
 #define REQUESTS_HELP "Requests answered, by class of status."
 #define AUTH "minutemail_apid_auth_total"
@@ -8,7 +10,7 @@
 #define OCTETS "minutemail_apid_body_bytes_total"
 #define OCTETS_HELP "Octets of bodies, by direction."
 
-const struct metrics_def APID_METRICS[] = {
+static const struct metrics_def FIXED[APID_METRICS_COUNT] = {
     [APID_REQUESTS_2XX] = {REQUESTS, METRICS_COUNTER, REQUESTS_HELP, "class=\"2xx\""},
     [APID_REQUESTS_3XX] = {REQUESTS, METRICS_COUNTER, REQUESTS_HELP, "class=\"3xx\""},
     [APID_REQUESTS_4XX] = {REQUESTS, METRICS_COUNTER, REQUESTS_HELP, "class=\"4xx\""},
@@ -34,5 +36,52 @@ const struct metrics_def APID_METRICS[] = {
     [APID_AUTH_REFUSED] = {"minutemail_apid_auth_refused_total", METRICS_COUNTER, "Requests without a valid key.",
                            NULL},
     [APID_DATABASE_UP] = {"minutemail_apid_database_up", METRICS_GAUGE, "Workers whose database is reachable.", NULL},
-    {NULL},
 };
+
+#define CLASSES 4 /* 2xx to 5xx */
+
+static struct metrics_def *table; /* metrics_new() keeps it for ever */
+static unsigned route_count;
+
+static const char *method_text(enum request_method method) {
+	static const char *const texts[] = {[METHOD_GET] = "GET",
+	                                    [METHOD_POST] = "POST",
+	                                    [METHOD_PUT] = "PUT",
+	                                    [METHOD_PATCH] = "PATCH",
+	                                    [METHOD_DELETE] = "DELETE"};
+	return (size_t)method < array_len(texts) && texts[method] ? texts[method] : "other";
+}
+
+/* Rows of one name stand together: all counters, then all histograms. */
+struct metrics *apid_metrics_new(const struct route *routes, unsigned workers) {
+	assert(!table);
+	while (routes[route_count].pattern)
+		route_count++;
+	table = xcalloc(APID_METRICS_COUNT + route_count * (CLASSES + 1) + 1, sizeof(*table));
+	memcpy(table, FIXED, sizeof(FIXED));
+	struct metrics_def *counters = table + APID_METRICS_COUNT, *histograms = counters + route_count * CLASSES;
+	for (unsigned i = 0; i < route_count; i++) {
+		const char *method = method_text(routes[i].method), *pattern = routes[i].pattern;
+		for (unsigned c = 0; c < CLASSES; c++)
+			counters[i * CLASSES + c] = (struct metrics_def){
+			    "minutemail_apid_route_requests_total", METRICS_COUNTER, "Requests answered, by route and class of status.",
+			    xasprintf("method=\"%s\",route=\"%s\",class=\"%uxx\"", method, pattern, c + 2)};
+		histograms[i] = (struct metrics_def){"minutemail_apid_route_seconds", METRICS_HISTOGRAM,
+		                                     "From a request's head to its answer, by route.",
+		                                     xasprintf("method=\"%s\",route=\"%s\"", method, pattern)};
+	}
+	return metrics_new(table, workers);
+}
+
+void apid_count_answer(struct metrics *metrics, ptrdiff_t route, unsigned status, int64_t us) {
+	unsigned class = min_of(max_of(status / 100, 2u), CLASSES + 1u) - 2;
+	if (!metrics)
+		return;
+	metrics_add(metrics, APID_REQUESTS_2XX + class, 1);
+	metrics_observe_us(metrics, APID_REQUEST_US, us);
+	if (route < 0)
+		return;
+	assert((unsigned)route < route_count);
+	metrics_add(metrics, APID_METRICS_COUNT + (unsigned)route * CLASSES + class, 1);
+	metrics_observe_us(metrics, APID_METRICS_COUNT + route_count * CLASSES + (unsigned)route, us);
+}

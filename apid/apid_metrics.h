@@ -23,9 +23,14 @@ enum apid_metric {
 	APID_AUTH_QUERIED,
 	APID_AUTH_REFUSED,
 	APID_DATABASE_UP, /* gauge: workers whose database connection is up */
+	APID_METRICS_COUNT,
 };
 
-extern const struct metrics_def APID_METRICS[];
+/* And then, for each route, a counter a class of status and a histogram. */
+struct route;
+struct metrics *apid_metrics_new(const struct route *routes, unsigned workers);
+/* A request has been answered; `route` is its index among the routes, -1: none matched. `metrics` may be NULL. */
+void apid_count_answer(struct metrics *, ptrdiff_t route, unsigned status, int64_t us);
 
 /* Tests run without metrics: `metrics` may be NULL. */
 static inline void apid_count(struct metrics *metrics, enum apid_metric index, int64_t n) {

@@ -1,5 +1,6 @@
 /* apid: flags, configuration, listening sockets, then master and workers. */
 #include "apid/apid_metrics.h"
+#include "apid/router.h"
 #include "apid/server.h"
 #include "common/apikey.h"
 #include "common/config.h"
@@ -129,7 +130,7 @@ static bool check(struct apid_config *config) {
 static int run(struct apid *d, char **argv) {
 	unsigned workers = d->config.workers ? (unsigned)d->config.workers : process_default_workers();
 	d->config.name = daemon_hostname(d->config.hostname, d->host_name);
-	d->metrics = metrics_new(APID_METRICS, workers);
+	d->metrics = apid_metrics_new(ROUTES, workers);
 	if (daemon_sockets_open(&d->sockets, d->config.listen, workers) < 0)
 		return 1;
 	const struct process_options options = {

@@ -113,26 +113,12 @@ static void log_request(const struct request *req, int64_t us, bool aborted) {
 	log_end(&line);
 }
 
-static enum apid_metric status_class(unsigned status) {
-	switch (status / 100) {
-	case 2:
-		return APID_REQUESTS_2XX;
-	case 3:
-		return APID_REQUESTS_3XX;
-	case 4:
-		return APID_REQUESTS_4XX;
-	default:
-		return APID_REQUESTS_5XX;
-	}
-}
-
 void request_end(struct request *req) {
 	int64_t us = clock_mono_us_now() - req->began_us;
 	assert(req->state == REQUEST_ANSWERED);
-	apid_count(req->api->metrics, status_class(req->status), 1);
+	ptrdiff_t route = req->route ? req->route - req->conn->server->options.routes : -1;
+	apid_count_answer(req->api->metrics, route, req->status, us);
 	apid_count(req->api->metrics, APID_BODY_OCTETS_OUT, (int64_t)req->octets_out);
-	if (req->api->metrics)
-		metrics_observe_us(req->api->metrics, APID_REQUEST_US, us);
 	log_request(req, us, false);
 	finish(req);
 }

@@ -3,6 +3,7 @@
 #include "common/metrics_process.h"
 
 #include "common/buf.h"
+#include "common/clock.h"
 #include "common/listener.h"
 #include "common/log.h"
 #include "common/loop.h"
@@ -10,18 +11,25 @@
 #include "common/metrics_http.h"
 #include "common/sandbox.h"
 
+#include <fcntl.h>
+#include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define SLOTS_MAX 512
+
 struct board {
-	_Atomic unsigned workers, deaths;
+	_Atomic unsigned workers, deaths, hangs, upgrades_failed;
+	_Atomic int64_t resident[SLOTS_MAX]; /* octets; 0: no process */
 };
 
 struct metrics_process {
 	const struct process_options *options;
 	struct board *board;
 	int fd; /* -1: metrics_http's by now */
+	int64_t started_us; /* wall */
 	struct loop *loop;
 	struct metrics_http *http;
 };
@@ -52,6 +60,7 @@ int metrics_process_new(const struct process_options *options, struct metrics_pr
 		return 0;
 	struct metrics_process *p = xcalloc(1, sizeof(*p));
 	p->options = options;
+	p->started_us = clock_wall_us();
 	p->board = mmap(NULL, sizeof(*p->board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (p->board == MAP_FAILED)
 		abort();
@@ -78,25 +87,75 @@ int metrics_process_fd(const struct metrics_process *p) {
 	return p->fd;
 }
 
-void metrics_process_tell(struct metrics_process *p, unsigned workers_alive, unsigned deaths) {
+void metrics_process_tell(struct metrics_process *p, const struct master_figures *f) {
 	if (!p)
 		return;
-	atomic_store(&p->board->workers, workers_alive);
-	atomic_store(&p->board->deaths, deaths);
+	atomic_store(&p->board->workers, f->workers_alive);
+	atomic_store(&p->board->deaths, f->deaths);
+	atomic_store(&p->board->hangs, f->hangs);
+	atomic_store(&p->board->upgrades_failed, f->upgrades_failed);
+}
+
+/* The process that shows it may not open files: the master looks. */
+static int64_t resident_of(int pid) {
+	char path[32], text[64] = "";
+	long long pages = 0;
+	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	return n > 0 && sscanf(text, "%*d %lld", &pages) == 1 ? pages * sysconf(_SC_PAGESIZE) : 0;
+}
+
+void metrics_process_measure(struct metrics_process *p, unsigned slot, int pid) {
+	if (p && slot < SLOTS_MAX)
+		atomic_store(&p->board->resident[slot], pid ? resident_of(pid) : 0);
+}
+
+static void print_one(struct buf *out, const char *name, const char *kind, const char *help, const char *daemon, int64_t value) {
+	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s{daemon=\"%s\"} %" PRId64 "\n", name, help, name, kind, name, daemon, value);
+}
+
+static void print_resident(const struct metrics_process *p, struct buf *out) {
+	unsigned workers = max_of(p->options->workers, 1u);
+	bool first = true;
+	for (unsigned i = 0; i <= workers && i < SLOTS_MAX; i++) {
+		int64_t octets = atomic_load(&p->board->resident[i]);
+		if (!octets)
+			continue;
+		if (first)
+			buf_append_str(out, "# HELP minutemail_process_resident_bytes Memory of a child process, without its parser's.\n"
+			                    "# TYPE minutemail_process_resident_bytes gauge\n");
+		first = false;
+		buf_printf(out, "minutemail_process_resident_bytes{daemon=\"%s\",process=\"", p->options->name);
+		if (i == workers)
+			buf_append_str(out, "metrics");
+		else
+			buf_printf(out, "%u", i);
+		buf_printf(out, "\"} %" PRId64 "\n", octets);
+	}
 }
 
 static void print(void *arg, struct buf *out) {
 	const struct metrics_process *p = arg;
 	const char *name = p->options->name;
 	metrics_print(p->options->metrics, out);
+	print_one(out, "minutemail_workers", "gauge", "Worker processes alive.", name, atomic_load(&p->board->workers));
+	print_one(out, "minutemail_worker_deaths_total", "counter", "Worker processes that ended unasked.", name,
+	          atomic_load(&p->board->deaths));
+	print_one(out, "minutemail_worker_hangs_total", "counter", "Worker processes killed because their loop stood still.", name,
+	          atomic_load(&p->board->hangs));
+	print_one(out, "minutemail_upgrades_failed_total", "counter", "New masters that could not take over.", name,
+	          atomic_load(&p->board->upgrades_failed));
+	print_one(out, "minutemail_start_time_seconds", "gauge", "When this master started; its counters start there too.", name,
+	          p->started_us / 1000000);
 	buf_printf(out,
-	           "# HELP minutemail_workers Worker processes alive.\n# TYPE minutemail_workers gauge\n"
-	           "minutemail_workers{daemon=\"%s\"} %u\n",
-	           name, atomic_load(&p->board->workers));
-	buf_printf(out,
-	           "# HELP minutemail_worker_deaths_total Worker processes that ended unasked.\n"
-	           "# TYPE minutemail_worker_deaths_total counter\nminutemail_worker_deaths_total{daemon=\"%s\"} %u\n",
-	           name, atomic_load(&p->board->deaths));
+	           "# HELP minutemail_build_info The version that runs.\n# TYPE minutemail_build_info gauge\n"
+	           "minutemail_build_info{daemon=\"%s\",version=\"%s\"} 1\n",
+	           name, MINUTEMAIL_VERSION);
+	print_resident(p, out);
 }
 
 static int start(void *arg, struct loop *loop, unsigned index) {

@@ -15,7 +15,12 @@ struct metrics_process *metrics_process_free(struct metrics_process *);
 int metrics_process_fd(const struct metrics_process *); /* in the master: its socket */
 
 /* In the master: what it alone knows, shown by the next answer. NULL is fine. */
-void metrics_process_tell(struct metrics_process *, unsigned workers_alive, unsigned deaths);
+struct master_figures {
+	unsigned workers_alive, deaths, hangs, upgrades_failed;
+};
+void metrics_process_tell(struct metrics_process *, const struct master_figures *);
+/* In the master: the resident memory of the child in a slot, by its pid; 0: there is none. Reads /proc. NULL is fine. */
+void metrics_process_measure(struct metrics_process *, unsigned slot, int pid);
 
 /* What the forked process does; its `arg` is the struct metrics_process. */
 extern const struct process_ops METRICS_PROCESS_OPS;

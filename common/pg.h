@@ -67,6 +67,11 @@ struct pg *pg_free(struct pg *);
 bool pg_up(const struct pg *);         /* at least one connection is ready */
 /* Why not, for /ready and the log: "" when up. Borrowed until the next call. */
 const char *pg_down_reason(const struct pg *);
+struct pg_stats {
+	unsigned up, waiting;    /* connections ready; queries and transactions that wait for one */
+	unsigned long connects;  /* that came up, ever */
+};
+struct pg_stats pg_stats(const struct pg *);
 /* Down because the server's schema is not schema_version: pg_down_reason() tells both. */
 bool pg_other_schema(const struct pg *);
 /* Called whenever pg_up() may have changed, and with each asynchronous notification (LISTEN). */

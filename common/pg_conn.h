@@ -104,6 +104,7 @@ struct pg {
 	char *conninfo, *application_name;
 	struct pg_conn *conns;
 	unsigned up;  /* READY */
+	unsigned long connects;
 	bool failing, other_schema; /* none is up and the last attempt failed: refuse at once */
 	bool closed;
 	uint32_t timeline;   /* the highest seen */

@@ -94,6 +94,10 @@ const char *pg_down_reason(const struct pg *pg) {
 	return pg->up > 0 ? "" : pg->reason;
 }
 
+struct pg_stats pg_stats(const struct pg *pg) {
+	return (struct pg_stats){.up = pg->up, .waiting = pg->waiting_queries + pg->waiting_txs, .connects = pg->connects};
+}
+
 bool pg_other_schema(const struct pg *pg) {
 	return pg->up == 0 && pg->other_schema;
 }
@@ -121,6 +125,7 @@ static void tell_state(void *arg) {
 void pg_came_up(struct pg_conn *c) {
 	struct pg *pg = c->pg;
 	pg->up++;
+	pg->connects++;
 	pg->failing = pg->other_schema = false;
 	pg->reason[0] = '\0';
 	c->backoff_us = PG_BACKOFF_MIN_US;

@@ -36,6 +36,7 @@
 #define BACK_OFF_MOST_US 5000000
 #define LIVED_LONG_US 10000000 /* after this the back-off starts over */
 #define DRAIN_GRACE_US 500000
+#define MEASURE_PULSES 5
 
 struct worker {
 	struct master *master;
@@ -67,7 +68,8 @@ struct master {
 	int predecessor;               /* the master that started us, until it lets us announce ourselves; -1 */
 	struct event *predecessor_ev;
 	int64_t since;
-	unsigned deaths;
+	struct master_figures figures;
+	unsigned pulses;
 	bool announced, draining, stopping, successor, succeeded, unclean, reloaded, wrote_pid;
 };
 
@@ -121,7 +123,8 @@ static bool anyone_alive(const struct master *m) {
 }
 
 static void tell_exporter(struct master *m) {
-	metrics_process_tell(m->exporter, alive_count(m), m->deaths);
+	m->figures.workers_alive = alive_count(m);
+	metrics_process_tell(m->exporter, &m->figures);
 }
 
 static int read_signal(int fd) {
@@ -460,7 +463,7 @@ static void worker_ended(struct worker *w, int status) {
 			end_exporter(m, SIGTERM);
 		return;
 	}
-	m->deaths += is_worker(w);
+	m->figures.deaths += is_worker(w);
 	if (!m->announced) {
 		m->unclean = true;
 		begin_stop(m);
@@ -480,8 +483,10 @@ static void reap(struct master *m) {
 		if (w->pid && waitpid(w->pid, &status, WNOHANG) == w->pid)
 			worker_ended(w, status);
 	}
-	if (upgrade_reap(&m->upgrade))
+	if (upgrade_reap(&m->upgrade)) {
+		m->figures.upgrades_failed++;
 		process_notify("READY=1");
+	}
 	tell_exporter(m);
 }
 
@@ -555,6 +560,7 @@ static void look_at(struct worker *w) {
 	log_str(&line, "now", "killing it");
 	log_end(&line);
 	w->hung = true;
+	m->figures.hangs++;
 	kill(w->pid, SIGKILL);
 }
 
@@ -564,10 +570,13 @@ static void on_pulse(void *arg) {
 	bool hung = false;
 	for (unsigned i = 0; i < slot_count(m); i++) {
 		hung = hung || m->workers[i].hung;
+		if (m->pulses % MEASURE_PULSES == 0)
+			metrics_process_measure(m->exporter, i, m->workers[i].pid);
 		look_at(&m->workers[i]);
 	}
 	if (!hung && m->announced && !m->succeeded && health_watchdog_us())
 		process_notify("WATCHDOG=1");
+	m->pulses++;
 	timer_arm(&m->pulse, health_period_us(m->health));
 }
 

@@ -74,6 +74,17 @@ static void conn_log_end(const struct conn *c, const char *reason) {
 	log_end(&line);
 }
 
+static enum smtpd_metric ended_how(const char *reason) {
+	static const struct {
+		const char *reason;
+		enum smtpd_metric metric;
+	} rows[] = {{"done", SMTPD_ENDS_DONE}, {"lost connection", SMTPD_ENDS_LOST}, {"stopped", SMTPD_ENDS_STOPPED}};
+	for (size_t i = 0; i < array_len(rows); i++)
+		if (strcmp(reason, rows[i].reason) == 0)
+			return rows[i].metric;
+	return SMTPD_ENDS_ERROR;
+}
+
 /* Everything goes but the memory itself, which the graveyard frees when no callback can be on the stack. */
 static void conn_close(struct conn *c, const char *reason) {
 	c->lookup = recipient_cancel(c->lookup);
@@ -87,6 +98,7 @@ static void conn_close(struct conn *c, const char *reason) {
 	conn_limits_end(c);
 	count_spools(c);
 	metrics_add(c->server->metrics, SMTPD_SESSIONS, -1);
+	metrics_add(c->server->metrics, ended_how(reason), 1);
 	server_conn_closed(c->server, &c->link);
 	loop_bury(c->server->loop, c, conn_free);
 }
@@ -166,6 +178,7 @@ static enum session_recipient_verdict verdict_of(enum recipient_verdict v) {
 static void on_recipient(void *arg, enum recipient_verdict verdict, const struct recipient *found) {
 	struct conn *c = arg;
 	c->lookup = NULL;
+	metrics_observe_us(c->server->metrics, SMTPD_LOOKUP_TIME, clock_mono_us_now() - c->asked_us);
 	if (verdict == RECIPIENT_OK) {
 		if (session_transaction(c->session)->recipient_count == 0)
 			c->accepted_count = 0; /* the first of a transaction: what an earlier one remembered is void */
@@ -371,8 +384,10 @@ static void conn_run(struct conn *c) {
 			break;
 		enum session_want want = session_wants(c->session);
 		if (want == SESSION_WANT_RECIPIENT) {
-			if (conn_limits_recipient(c))
+			if (conn_limits_recipient(c)) {
+				c->asked_us = clock_mono_us_now();
 				c->lookup = recipient_start(c->server->recipients, session_recipient(c->session), on_recipient, c);
+			}
 		} else if (want == SESSION_WANT_STORE) {
 			start_message(c);
 		} else if (want == SESSION_WANT_PAUSE) {
@@ -424,9 +439,7 @@ static void on_event(void *arg, enum stream_event event) {
 
 static void on_reply(void *arg, unsigned code) {
 	struct conn *c = arg;
-	unsigned class = code / 100;
-	if (class >= 2 && class <= 5)
-		metrics_add(c->server->metrics, SMTPD_REPLIES_2XX + class - 2, 1);
+	metrics_add(c->server->metrics, smtpd_reply_metric(code), 1);
 }
 
 /* A client that talks before the banner does not speak SMTP, or speaks it for another (RFC 5321 4.3.1). */

@@ -37,6 +37,7 @@ struct conn {
 	struct buf trace;
 	char queue_id[ID_TEXT_SIZE];
 	int64_t dot_us, parsed_us;         /* monotonic */
+	int64_t asked_us;                  /* monotonic: when the look-up began */
 	int64_t received_at;
 
 	struct recipient_op *lookup;

@@ -91,6 +91,16 @@ static void set_stress(struct server *s) {
 			conn_hurry(link);
 }
 
+/* What is not counted where it happens. */
+static void sample(struct server *s) {
+	struct pg_stats a = pg_stats(s->pg_lookup), b = pg_stats(s->pg_store);
+	metrics_set(s->metrics, SMTPD_DATABASE_UP, a.up + b.up);
+	metrics_set(s->metrics, SMTPD_DATABASE_WAITING, a.waiting + b.waiting);
+	metrics_add(s->metrics, SMTPD_DATABASE_CONNECTS, (int64_t)(a.connects + b.connects - s->connects));
+	metrics_set(s->metrics, SMTPD_PAUSED, s->paused);
+	s->connects = a.connects + b.connects;
+}
+
 static void on_tick(void *arg) {
 	struct server *s = arg;
 	const struct stress_lines lines = {.sessions = s->config->stress_sessions, .commit_us = s->config->stress_commit};
@@ -101,6 +111,7 @@ static void on_tick(void *arg) {
 		s->database_away_us = now;
 	if (stress_update(&s->stress, &lines, s->conn_count, (unsigned)s->config->connections_max, now))
 		set_stress(s);
+	sample(s);
 	timer_arm(&s->tick, TICK_US);
 }
 

@@ -67,6 +67,7 @@ struct server {
 	unsigned socket_count;
 	struct timer patience;
 	struct clients *clients;          /* borrowed; of all workers */
+	unsigned long connects;           /* told to the metrics */
 	struct list conns;
 	struct list arrivals;             /* accept.c: connections that have not said who they are */
 	unsigned conn_count;              /* of both */

@@ -7,10 +7,12 @@
 enum smtpd_metric {
 	SMTPD_CONNECTIONS,        /* counter: accepted */
 	SMTPD_SESSIONS,           /* gauge */
-	SMTPD_REPLIES_2XX,
-	SMTPD_REPLIES_3XX,
-	SMTPD_REPLIES_4XX,
-	SMTPD_REPLIES_5XX,
+	SMTPD_REPLIES,            /* counters: by code, in the order of SMTPD_REPLY_CODES */
+	SMTPD_REPLIES_OTHER = SMTPD_REPLIES + 24,
+	SMTPD_ENDS_DONE,          /* counters: sessions by how they ended */
+	SMTPD_ENDS_LOST,
+	SMTPD_ENDS_ERROR,
+	SMTPD_ENDS_STOPPED,
 	SMTPD_MESSAGES_STORED,
 	SMTPD_MESSAGES_DEFERRED,  /* 4xx at the end of data */
 	SMTPD_MESSAGES_REFUSED,   /* 5xx at the end of data */
@@ -26,7 +28,14 @@ enum smtpd_metric {
 	SMTPD_REFUSED_LIMIT,      /* connections and recipients that a client's limit refused */
 	SMTPD_REFUSED_PROXY,      /* connections closed for the PROXY header or its lack */
 	SMTPD_REFUSED_DATABASE,   /* connections turned away while the database was away */
+	SMTPD_LOOKUP_TIME,        /* histogram: RCPT .. its verdict from the database */
+	SMTPD_PAUSED,             /* gauge: workers that accept nothing, having connections_max sessions */
+	SMTPD_DATABASE_UP,        /* gauges: connections ready; waiting for one */
+	SMTPD_DATABASE_WAITING,
+	SMTPD_DATABASE_CONNECTS,  /* counter: connections made, the first ones too */
 };
 extern const struct metrics_def SMTPD_METRICS[];
+
+enum smtpd_metric smtpd_reply_metric(unsigned code);
 
 #endif
