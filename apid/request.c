@@ -98,7 +98,11 @@ static const char *method_name(enum request_method method) {
 static void log_request(const struct request *req, int64_t us, bool aborted) {
 	struct log_line line;
 	const struct slice path = req->head->path;
+	static struct log_limit limit = {.what = "request", .per_second = 100};
 	if (!log_enabled(LOG_LEVEL_INFO))
+		return;
+	/* Without a key, and refused: anybody can send any number of these. */
+	if (!req->principal && req->status >= 400 && req->status < 500 && !log_limit_pass(&limit))
 		return;
 	log_begin(&line, LOG_LEVEL_INFO, "request");
 	log_str(&line, "method", path.n ? method_name(req->head->method) : NULL);

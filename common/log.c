@@ -226,6 +226,26 @@ void log_end(struct log_line *l) {
 	emit(l);
 }
 
+bool log_limit_pass(struct log_limit *l) {
+	int64_t now = clock_mono_us();
+	if (l->used == 0 || now - l->second_us >= 1000000) {
+		unsigned left_out = l->left_out;
+		l->second_us = now;
+		l->used = l->left_out = 0;
+		if (left_out) {
+			struct log_line line;
+			log_begin(&line, LOG_LEVEL_WARNING, "lines left out");
+			log_str(&line, "of", l->what);
+			log_int(&line, "count", left_out);
+			log_end(&line);
+		}
+	}
+	bool pass = l->used < l->per_second;
+	l->used += pass;
+	l->left_out += !pass;
+	return pass;
+}
+
 void log_msg(enum log_level level, const char *event, const char *fmt, ...) {
 	if (!log_enabled(level))
 		return;

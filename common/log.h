@@ -36,6 +36,16 @@ void log_int(struct log_line *, const char *key, int64_t value);
 void log_errno(struct log_line *, int r);                             /* r: errno or -errno; error="No such file" */
 void log_end(struct log_line *);
 
+/* Lines that a stranger can cause at will: so many a second in this process, and no more. Static, one a kind of line. The first one
+ * let through after some were held back says how many ("lines left out"). */
+struct log_limit {
+	const char *what;       /* names the kind: the event's words */
+	unsigned per_second;
+	int64_t second_us;      /* when the current second began, monotonic */
+	unsigned used, left_out;
+};
+bool log_limit_pass(struct log_limit *);
+
 /* The short form: event and one formatted text (msg="…"). */
 void log_msg(enum log_level, const char *event, const char *fmt, ...) printf_like(3, 4);
 

@@ -58,6 +58,9 @@ static void log_client(struct log_line *line, const struct conn *c) {
 
 static void conn_log_end(const struct conn *c, const char *reason) {
 	const struct session_counts *counts = session_counts(c->session);
+	static struct log_limit limit = {.what = "session ended", .per_second = 100};
+	if (!c->messages && !log_enabled(LOG_LEVEL_DEBUG) && !log_limit_pass(&limit))
+		return;
 	struct log_line line;
 	log_begin(&line, LOG_LEVEL_INFO, "session ended");
 	log_client(&line, c);

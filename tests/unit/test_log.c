@@ -143,10 +143,27 @@ static void test_hold(void **state) {
 	log_set_sink(sink, NULL);
 }
 
+static void test_limit(void **state) {
+	struct log_limit limit = {.what = "x y", .per_second = 3};
+	unsigned before = lines;
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(log_limit_pass(&limit), i < 3);
+	assert_int_equal(lines, before);
+	clock_advance(999999);
+	assert_false(log_limit_pass(&limit));
+	clock_advance(1);
+	assert_true(log_limit_pass(&limit));
+	assert_int_equal(lines, before + 1);
+	assert_non_null(strstr(got, "event=\"lines left out\" of=\"x y\" count=8"));
+	clock_advance(1000000);
+	assert_true(log_limit_pass(&limit));
+	assert_int_equal(lines, before + 1);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_values), cmocka_unit_test(test_pairs),
 	                                   cmocka_unit_test(test_levels), cmocka_unit_test(test_cut),
-	                                   cmocka_unit_test(test_hold)};
+	                                   cmocka_unit_test(test_hold),  cmocka_unit_test(test_limit)};
 	clock_set(1795533314123456);
 	log_init("test 1", LOG_LEVEL_INFO);
 	log_set_sink(sink, NULL);
