@@ -7,7 +7,7 @@
 enum smtpd_metric {
 	SMTPD_CONNECTIONS,        /* counter: accepted */
 	SMTPD_SESSIONS,           /* gauge */
-	SMTPD_REPLIES,            /* counters: by code, in the order of SMTPD_REPLY_CODES */
+	SMTPD_REPLIES,            /* counters: by code; smtpd_reply_metric() finds it */
 	SMTPD_REPLIES_OTHER = SMTPD_REPLIES + 24,
 	SMTPD_ENDS_DONE,          /* counters: sessions by how they ended */
 	SMTPD_ENDS_LOST,
