@@ -9,6 +9,7 @@
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
 #include <openssl/ssl.h>
+#include <stdio.h>
 
 #define DAY_US (86400 * 1000000LL)
 
@@ -61,6 +62,78 @@ static inline void client_fini(struct client *c) {
 	SSL_set_shutdown(c->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN); /* or its session would count as broken */
 	SSL_free(c->ssl);
 	SSL_CTX_free(c->ctx);
+}
+
+/* ---- a handshake without a network ---- */
+
+struct outcome {
+	bool done;
+	bool rsa;             /* the certificate served */
+	char cn[64];
+	struct tls_info info;
+	SSL_SESSION *session;
+};
+
+static inline void move(BIO *from, BIO *to) {
+	char block[16384];
+	int n;
+	while ((n = BIO_read(from, block, sizeof(block))) > 0)
+		assert_int_equal(BIO_write(to, block, n), n);
+}
+
+struct offer {
+	const char *sni, *sigalgs, *ciphers;
+	int version;
+	SSL_SESSION *session;
+};
+
+static inline void describe(const struct client *c, struct outcome *o) {
+	X509 *x = SSL_get1_peer_certificate(c->ssl);
+	if (!x)
+		return;
+	o->rsa = EVP_PKEY_get_base_id(X509_get0_pubkey(x)) == EVP_PKEY_RSA;
+	X509_NAME_get_text_by_NID(X509_get_subject_name(x), NID_commonName, o->cn, sizeof(o->cn));
+	X509_free(x);
+}
+
+static inline struct outcome meet(struct tls_set *set, const struct offer *offer) {
+	struct outcome o = {0};
+	struct client c;
+	client_init(&c, offer->version, offer->sni);
+	if (offer->sigalgs)
+		assert_int_equal(SSL_set1_sigalgs_list(c.ssl, offer->sigalgs), 1);
+	if (offer->ciphers)
+		assert_int_equal(SSL_set_cipher_list(c.ssl, offer->ciphers), 1);
+	if (offer->session)
+		SSL_set_session(c.ssl, offer->session);
+	SSL *server = tls_set_accept(set, &o.info);
+	BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
+	SSL_set_bio(server, in, out);
+	int there = 0, here = 0;
+	for (int i = 0; i < 10 && !(there == 1 && here == 1); i++) {
+		there = SSL_do_handshake(c.ssl);
+		move(c.out, in);
+		here = SSL_do_handshake(server);
+		move(out, c.in);
+	}
+	o.done = there == 1 && here == 1;
+	o.info.resumed = SSL_session_reused(server);
+	describe(&c, &o);
+	if (o.done) { /* 1.3: tickets come behind the handshake */
+		char octet;
+		SSL_read(c.ssl, &octet, 1);
+		o.session = SSL_get1_session(c.ssl);
+	}
+	ERR_clear_error();
+	SSL_free(server);
+	client_fini(&c);
+	return o;
+}
+
+static inline struct outcome meet_once(struct tls_set *set, const struct offer *offer) {
+	struct outcome o = meet(set, offer);
+	SSL_SESSION_free(o.session);
+	return o;
 }
 
 #endif
