@@ -507,6 +507,8 @@ static void on_reload_signal(struct master *m) {
 	log_msg(LOG_LEVEL_INFO, "reloading", "signal %d", SIGHUP);
 	m->reloaded = true;
 	process_notify_reloading();
+	if (m->ops->reload_master)
+		m->ops->reload_master(m->arg);
 	signal_workers(m, SIGHUP);
 	process_notify("READY=1");
 }

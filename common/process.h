@@ -31,6 +31,8 @@ struct process_ops {
 	void (*let_go)(void *arg);
 	/* In the worker, right after start(): enter its sandbox (daemon_confine). -errno ends the worker. */
 	int (*confine)(void *arg);
+	/* SIGHUP, in the master, before the workers learn of it; NULL: nothing. */
+	void (*reload_master)(void *arg);
 };
 
 struct process_options {

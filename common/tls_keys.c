@@ -234,7 +234,8 @@ static int look_after_signer(struct keeper *k) {
 	close_fd(&k->loads);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		_exit(0); /* nobody is left who could ask */
-	log_msg(LOG_LEVEL_ERROR, "key process died", "status %d; another takes its place", status);
+	log_msg(LOG_LEVEL_ERROR, "key process died", "%s %d; another takes its place", WIFSIGNALED(status) ? "signal" : "status",
+	        WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 	if (clock_mono_us_now() - k->since > LIVED_LONG_US)
 		k->back_off = BACK_OFF_FIRST_MS;
 	return k->back_off;

@@ -8,6 +8,9 @@
  *   - the spool belongs to the transaction: made at body_start, gone at body_drop or after the verdict.
  * How long a client may take and how much it may ask is in conn_limits.c. */
 #include "smtpd/conn_impl.h"
+
+#include "common/tls.h"
+#include "common/tls_keys.h"
 #include "smtpd/received.h"
 
 #include <event2/buffer.h>
@@ -17,6 +20,7 @@
 #define LINE_PEEK 4096             /* more than the longest command line, so a whole one is contiguous */
 #define LINGER_US 2000000
 #define PAUSE_US 1000000
+#define HANDSHAKE_US 30000000
 #define RECEIVED_MAX 100           /* RFC 5321 6.3 */
 
 static void conn_run(struct conn *);
@@ -67,6 +71,8 @@ static void conn_log_end(const struct conn *c, const char *reason) {
 	log_str(&line, "reason", reason);
 	log_str(&line, "after", counts->stage);
 	log_str(&line, "helo", session_helo(c->session));
+	log_str(&line, "tls", c->tls);
+	log_str(&line, "tls_error", c->tls_error);
 	log_int(&line, "commands", counts->commands);
 	log_int(&line, "errors", counts->errors);
 	log_int(&line, "refused", counts->recipients_refused);
@@ -96,6 +102,7 @@ static void conn_close(struct conn *c, const char *reason) {
 	timer_fini(&c->pause);
 	conn_log_end(c, reason);
 	c->stream = stream_close(c->stream);
+	free(c->tls);
 	conn_drop_transaction(c);
 	c->session = session_free(c->session);
 	conn_limits_end(c);
@@ -137,7 +144,18 @@ static void sink_drop(void *arg) {
 	count_spools(c);
 }
 
-static const struct session_sink SINK = {sink_start, sink_write, sink_drop};
+/* A client that talks before the banner does not speak SMTP, or speaks it for another (RFC 5321 4.3.1). */
+static bool talks_early(int fd) {
+	char octet;
+	return recv(fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+static bool sink_input_waits(void *arg) {
+	struct conn *c = arg;
+	return talks_early(stream_fd(c->stream));
+}
+
+static const struct session_sink SINK = {sink_start, sink_write, sink_drop, sink_input_waits};
 
 /* ---- recipients ---- */
 
@@ -202,6 +220,7 @@ static void log_message(const struct conn *c, const char *event, enum log_level 
 	log_client(&line, c);
 	log_str(&line, "id", c->queue_id);
 	log_str(&line, "helo", session_helo(c->session));
+	log_str(&line, "tls", c->tls);
 	log_int(&line, "size", (int64_t)size);
 	log_int(&line, "recipients", recipients);
 	log_int(&line, "parts", c->message ? c->message->parts.count : 0);
@@ -307,7 +326,7 @@ static void on_parsed(void *arg, struct message *message) {
 		.received_at = c->received_at,
 		.mail_from = tx->mail_from.raw,
 		.helo = session_helo(c->session),
-		.tls = session_tls(c->session),
+		.tls = c->tls,
 		.trace = c->trace.data,
 		.message = message,
 		.spool = c->spool,
@@ -363,7 +382,7 @@ static bool should_flush(struct conn *c) {
 }
 
 static bool busy(const struct conn *c) {
-	return c->lookup || c->parse || c->commit || timer_armed(&c->pause);
+	return c->lookup || c->parse || c->commit || c->shaking || timer_armed(&c->pause);
 }
 
 static void on_paused(void *arg) {
@@ -376,12 +395,55 @@ static void on_paused(void *arg) {
 static void conn_update(struct conn *c, bool progress) {
 	bool backed_up = stream_output_pending(c->stream) > OUTPUT_MARK;
 	stream_want_read(c->stream, session_wants(c->session) == SESSION_WANT_INPUT && !busy(c) && !backed_up && !c->eof);
-	conn_limits_arm(c, !busy(c), progress);
+	if (!c->shaking) /* HANDSHAKE_US is for all of that */
+		conn_limits_arm(c, !busy(c), progress);
+}
+
+/* ---- TLS ---- */
+
+/* Whatever was to be said before it is in front of the handshake; nothing else is until it is done. */
+static void start_tls(struct conn *c) {
+	struct tls_set *set = tls_usable(c->server->tls);
+	flush(c);
+	c->shaking = true;
+	stream_set_deadline(c->stream, HANDSHAKE_US);
+	if (!set)
+		c->tls_error = "no certificate or key can be used";
+	else if (stream_start_tls(c->stream, set) < 0)
+		c->tls_error = "input in clear";
+}
+
+/* Never back to clear (RFC 3207 4.1): an alert is all that may still leave. */
+static void tls_failed(struct conn *c, const char *why) {
+	c->tls_error = why;
+	metrics_add(c->server->metrics, SMTPD_TLS_FAILED, 1);
+	c->stream = stream_close_after_write(c->stream, LINGER_US);
+	conn_close(c, "TLS handshake failed");
+}
+
+static void tls_done(struct conn *c) {
+	const struct tls_info *info = stream_tls(c->stream);
+	struct metrics *m = c->server->metrics;
+	cleanup(freep) char *agreed = xasprintf("%s %s", info->version, info->cipher);
+	c->shaking = false;
+	c->tls = *info->sni ? xasprintf("%s sni=%s", agreed, info->sni) : xstrdup(agreed);
+	metrics_add(m, strcmp(info->version, "TLSv1.2") == 0 ? SMTPD_TLS_12 : SMTPD_TLS_13, 1);
+	if (info->resumed)
+		metrics_add(m, SMTPD_TLS_RESUMED, 1);
+	if (session_wants(c->session) == SESSION_WANT_TLS) {
+		session_on_tls(c->session, agreed);
+	} else {
+		session_set_tls(c->session, agreed);
+		session_start(c->session);
+	}
+	conn_run(c);
 }
 
 /* Goes on until input runs out or the session waits for an answer. */
 static void conn_run(struct conn *c) {
 	bool progress = false; /* half a line is none */
+	if (!c->tls)
+		server_look_at_tls(c->server);
 	for (;;) {
 		if (busy(c))
 			break;
@@ -395,6 +457,8 @@ static void conn_run(struct conn *c) {
 			start_message(c);
 		} else if (want == SESSION_WANT_PAUSE) {
 			timer_arm(&c->pause, PAUSE_US);
+		} else if (want == SESSION_WANT_TLS) {
+			start_tls(c);
 		} else if (want == SESSION_WANT_INPUT && stream_output_pending(c->stream) <= OUTPUT_MARK && feed(c)) {
 			progress = true;
 		} else {
@@ -402,6 +466,10 @@ static void conn_run(struct conn *c) {
 		}
 	}
 	enum session_want want = session_wants(c->session);
+	if (c->tls_error) {
+		tls_failed(c, c->tls_error);
+		return;
+	}
 	if (want == SESSION_WANT_CLOSE) {
 		flush(c);
 		c->stream = stream_close_after_write(c->stream, LINGER_US);
@@ -429,12 +497,21 @@ static void on_event(void *arg, enum stream_event event) {
 		conn_run(c);
 		break;
 	case STREAM_DEADLINE:
+		if (c->shaking) {
+			tls_failed(c, "deadline passed");
+			break;
+		}
 		session_abort(c->session, SESSION_ABORT_IDLE);
 		conn_run(c);
 		break;
 	case STREAM_TLS:
+		tls_done(c);
+		break;
 	case STREAM_TLS_FAILED:
+		tls_failed(c, stream_tls_error(c->stream));
+		break;
 	case STREAM_ERROR:
+		c->tls_error = stream_tls_error(c->stream);
 		conn_close(c, "connection error");
 		break;
 	}
@@ -445,15 +522,9 @@ static void on_reply(void *arg, unsigned code) {
 	metrics_add(c->server->metrics, smtpd_reply_metric(code), 1);
 }
 
-/* A client that talks before the banner does not speak SMTP, or speaks it for another (RFC 5321 4.3.1). */
-static bool talks_early(int fd) {
-	char octet;
-	return recv(fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
-}
-
 void conn_start(const struct smtpd_listener *listener, int fd, const struct conn_client *client) {
 	static const struct stream_ops ops = {on_event};
-	bool early = talks_early(fd);
+	bool early = !listener->settings->tls && talks_early(fd);
 	struct server *server = listener->server;
 	struct conn *c = xcalloc(1, sizeof(*c));
 	c->server = server;
@@ -471,8 +542,12 @@ void conn_start(const struct smtpd_listener *listener, int fd, const struct conn
 	metrics_add(server->metrics, SMTPD_SESSIONS, 1);
 	if (early)
 		session_abort(c->session, SESSION_ABORT_UNSYNCHRONISED);
-	session_start(c->session);
-	flush(c);
+	if (listener->settings->tls) {
+		start_tls(c); /* the banner comes after it */
+	} else {
+		session_start(c->session);
+		flush(c);
+	}
 	conn_run(c);
 }
 

@@ -27,6 +27,9 @@ struct conn {
 	struct stream *stream;
 	struct session *session;
 	bool eof;
+	bool shaking;                      /* a TLS handshake is under way */
+	const char *tls_error;             /* static; why the handshake failed */
+	char *tls;                         /* as stored: version, cipher and the name asked for; NULL: clear */
 
 	struct accepted *accepted;
 	unsigned accepted_count, accepted_cap;

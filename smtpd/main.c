@@ -6,6 +6,7 @@
 #include "common/process.h"
 #include "common/sandbox.h"
 #include "common/sandbox_database.h"
+#include "common/tls_keys.h"
 #include "smtpd/server.h"
 #include "smtpd/smtpd_metrics.h"
 
@@ -18,6 +19,10 @@
 static const struct config_key KEYS[] = {
 	KEY("smtpd_listen", CONFIG_LIST, listen, "127.0.0.1:1025", 0, 0, false,
 	    "addresses to receive mail on: 127.0.0.1:1025, [::1]:25, *:25, unix:/path; each may have options: *:25;option=value;…"),
+	KEY("tls_certificates", CONFIG_LIST, tls_certificates, NULL, 0, 0, false,
+	    "CHAIN.pem:KEY.pem, …; the first is the default; the files are read again at SIGHUP; empty: a self-signed one"),
+	KEY("tls_dir", CONFIG_STRING, tls_dir, "/var/lib/minutemail/tls", 0, 0, false,
+	    "directory of the self-signed certificate, made at the first start; empty: without tls_certificates no TLS"),
 	KEY("smtpd_database", CONFIG_STRING, database, "dbname=minutemail user=minutemail_smtpd", 0, 0, false,
 	    "libpq connection string or URI; several hosts allowed"),
 	KEY("smtpd_workers", CONFIG_INT, workers, "0", 0, 256, false, "worker processes; 0: one per core"),
@@ -89,6 +94,9 @@ struct smtpd {
 	char **addresses;
 	unsigned listener_count;
 	struct daemon_sockets sockets;
+	struct tls_keys_options tls_options;
+	struct tls_keys *tls_keys;
+	struct tls *tls;
 	char host_name[256];
 	struct server server;
 };
@@ -97,7 +105,10 @@ static int worker_start(void *arg, struct loop *loop, unsigned index) {
 	struct smtpd *d = arg;
 	clients_attach(d->clients, index);
 	daemon_sockets_keep(&d->sockets, index);
-	return server_start(&d->server, loop, &d->config, d->metrics, d->clients, d->sockets.v, d->sockets.count);
+	/* First, so that the parser is forked without ticket keys. */
+	if (d->tls_keys)
+		d->tls = tls_open(d->tls_keys, loop, index, d->metrics, SMTPD_TLS_EXPIRY);
+	return server_start(&d->server, loop, &d->config, d->metrics, d->clients, d->tls, d->sockets.v, d->sockets.count);
 }
 
 static int worker_confine(void *arg) {
@@ -123,6 +134,7 @@ static void worker_reload(void *arg) {
 static void worker_stop(void *arg) {
 	struct smtpd *d = arg;
 	server_stop(&d->server);
+	d->tls = tls_close(d->tls);
 }
 
 static void let_go(void *arg) {
@@ -130,6 +142,11 @@ static void let_go(void *arg) {
 	config_forget(KEYS);
 	explicit_bzero(d->config.database, strlen(d->config.database));
 	daemon_sockets_close(&d->sockets);
+	d->tls_keys = tls_keys_free(d->tls_keys);
+}
+
+static void reload_master(void *arg) {
+	tls_keys_reload(((struct smtpd *)arg)->tls_keys);
 }
 
 static bool refuse(const char *text) {
@@ -190,10 +207,32 @@ static bool parse_listeners(struct smtpd *d) {
 	return true;
 }
 
+/* Who asks for TLS gets it or a fault, not clear text. */
+static bool listeners_have_tls(const struct smtpd *d) {
+	for (unsigned i = 0; i < d->listener_count; i++) {
+		const struct listen_settings *s = &d->config.listeners[i];
+		if (!d->tls_keys && (s->tls || s->require_tls)) {
+			fprintf(stderr, "smtpd: smtpd_listen: %s: there is no certificate; see tls_certificates and tls_dir\n", d->config.listen[i]);
+			return false;
+		}
+	}
+	return true;
+}
+
 static int run(struct smtpd *d, char **argv) {
 	unsigned workers = d->config.workers ? (unsigned)d->config.workers : process_default_workers();
 	daemon_raise_descriptors();
 	d->config.name = daemon_hostname(d->config.hostname, d->host_name);
+	d->tls_options = (struct tls_keys_options){
+		.name = "smtpd",
+		.certificates = d->config.tls_certificates,
+		.self_signed_dir = d->config.tls_dir,
+		.hostname = d->config.name,
+		.user = d->config.user,
+		.workers = workers,
+	};
+	if (tls_keys_start(&d->tls_options, &d->tls_keys) < 0 || !listeners_have_tls(d))
+		return 1;
 	d->metrics = metrics_new(SMTPD_METRICS, workers);
 	d->clients = make_clients(&d->config, workers);
 	if (daemon_sockets_open(&d->sockets, d->addresses, workers) < 0)
@@ -210,7 +249,7 @@ static int run(struct smtpd *d, char **argv) {
 		.sockets = &d->sockets,
 		.hang_us = d->config.hang_limit,
 	};
-	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go, worker_confine};
+	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go, worker_confine, reload_master};
 	return process_run(&options, &ops, d);
 }
 
@@ -229,6 +268,7 @@ int main(int argc, char **argv) {
 	case CONFIG_BAD:
 		break;
 	}
+	tls_keys_free(d.tls_keys);
 	daemon_sockets_close(&d.sockets);
 	metrics_free(d.metrics);
 	clients_free(d.clients);

@@ -10,6 +10,7 @@
 #include "common/pg.h"
 #include "common/process.h"
 #include "common/schema.h"
+#include "common/tls_keys.h"
 #include "smtpd/accept.h"
 #include "smtpd/conn.h"
 #include "smtpd/parser.h"
@@ -164,7 +165,7 @@ static struct session_options session_options_for(const struct smtpd_config *con
 		.errors_slow = (unsigned)config->errors_slow,
 		.junk_max = (unsigned)config->junk_max,
 		.bad_recipients_max = (unsigned)config->bad_recipients_max,
-		.starttls = false,
+		.starttls = settings->starttls && !settings->tls && smtpd_wants_tls(config),
 		.require_tls = settings->require_tls,
 		.chunking = true,
 		.reject_bare_newline = settings->bare_newline_reject,
@@ -214,10 +215,16 @@ static void on_database(void *arg, bool up) {
 		process_failed();
 }
 
+void server_look_at_tls(struct server *s) {
+	bool broken = !tls_usable(s->tls);
+	for (unsigned i = 0; i < s->listener_count; i++)
+		s->listeners[i].session.starttls_broken = broken && s->listeners[i].session.starttls;
+}
+
 int server_start(struct server *s, struct loop *loop, const struct smtpd_config *config, struct metrics *metrics, struct clients *clients,
-                 const struct daemon_socket *sockets, unsigned socket_count) {
+                 struct tls *tls, const struct daemon_socket *sockets, unsigned socket_count) {
 	*s = (struct server){
-		.loop = loop, .config = config, .metrics = metrics, .clients = clients, .sockets = sockets, .socket_count = socket_count};
+		.loop = loop, .config = config, .metrics = metrics, .clients = clients, .tls = tls, .sockets = sockets, .socket_count = socket_count};
 	list_init(&s->conns);
 	list_init(&s->arrivals);
 	timer_init(&s->patience, loop, on_patience, s);

@@ -18,10 +18,12 @@ struct parser;
 struct pg;
 struct recipients;
 struct store;
+struct tls;
 
 /* The daemon's configuration; main.c has the table that fills it. Durations in microseconds, sizes in octets. */
 struct smtpd_config {
-	char **listen;
+	char **listen, **tls_certificates;
+	char *tls_dir;
 	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *spool_dir;
 	const char *name;             /* by which we go: hostname, or the host's when that is empty */
 	struct listen_settings *listeners;   /* of `listen`, parsed; as many */
@@ -44,6 +46,11 @@ struct smtpd_config {
 	int64_t store_connections;
 };
 
+/* Whether there is to be TLS: a certificate is configured, or may be made. */
+static inline bool smtpd_wants_tls(const struct smtpd_config *config) {
+	return config->tls_certificates[0] || *config->tls_dir;
+}
+
 /* A listening socket of this worker, and how it treats its sessions; they borrow it, so it outlives them. */
 struct smtpd_listener {
 	struct server *server;
@@ -61,6 +68,7 @@ struct server {
 	struct pg *pg_lookup, *pg_store;  /* apart, so that no look-up waits behind a commit */
 	struct recipients *recipients;
 	struct store *store;
+	struct tls *tls;                  /* borrowed; NULL: no TLS */
 	struct smtpd_listener *listeners;
 	unsigned listener_count;
 	const struct daemon_socket *sockets;
@@ -80,10 +88,13 @@ struct server {
 	char shortage_text[REPLY_LINE_MAX + 1];
 };
 
-/* Builds the worker on `loop`. sockets: those that this worker listens on, their addresses in the order of config->listeners;
+/* Whether a certificate and its key can be used now, told to the sessions in clear before they are fed. */
+void server_look_at_tls(struct server *);
+
+/* Builds the worker on `loop`. `tls` is borrowed until server_stop(). sockets: those that this worker listens on, their addresses in the order of config->listeners;
  * borrowed. PROCESS_LATER (process.h): it accepts, and says that it is ready, once the database has answered or has been waited
  * for long enough; or says that it failed, if the database has a schema that we do not know. -errno. */
-int server_start(struct server *, struct loop *, const struct smtpd_config *, struct metrics *, struct clients *,
+int server_start(struct server *, struct loop *, const struct smtpd_config *, struct metrics *, struct clients *, struct tls *,
                  const struct daemon_socket *sockets, unsigned socket_count);
 /* Accepts nothing new; sessions end after what is in hand; the loop stops when the last is gone. */
 void server_drain(struct server *);

@@ -418,6 +418,11 @@ void session_on_policy(struct session *s, enum session_policy why) {
 	session_settle(s);
 }
 
+void session_set_tls(struct session *s, const char *version_cipher) {
+	assert(!s->tls && s->state == STATE_GREET);
+	s->tls = xstrdup(version_cipher);
+}
+
 void session_on_tls(struct session *s, const char *version_cipher) {
 	if (s->state == STATE_CLOSING)
 		return;

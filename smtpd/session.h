@@ -82,6 +82,8 @@ struct session_sink {
 	int (*body_start)(void *arg);
 	int (*body_write)(void *arg, const void *p, size_t n);
 	void (*body_drop)(void *arg);
+	/* Whether more has come from the client that session_input() was not given: nothing may follow STARTTLS in clear. NULL: no. */
+	bool (*input_waits)(void *arg);
 };
 
 struct session *session_new(const struct session_options *, const struct session_sink *, void *sink_arg);
@@ -89,6 +91,8 @@ struct session *session_free(struct session *);
 
 /* The address that the client connected to: postmaster@[that address] is ours (RFC 5321 4.5.1). Before the start. */
 void session_set_local(struct session *, const struct sockaddr_storage *);
+/* TLS from the first octet: the handshake is done. Before the start. */
+void session_set_tls(struct session *, const char *version_cipher);
 void session_start(struct session *);                       /* queues the banner */
 /* Instead of it: 554 5.7.1, then 503 to all but QUIT (RFC 5321 3.1). */
 void session_start_refused(struct session *);

@@ -257,7 +257,7 @@ static void act_starttls(struct session *s, const struct command *c, size_t wait
 		session_count_junk(s);
 	} else if (!s->options->starttls) {
 		session_fault(s, REPLY_NOT_OFFERED);
-	} else if (waiting) {
+	} else if (waiting || (s->sink->input_waits && s->sink->input_waits(s->sink_arg))) {
 		session_close_fault(s, REPLY_UNSYNCHRONISED); /* commands injected in clear must not be run inside TLS */
 	} else {
 		session_end_transaction(s);

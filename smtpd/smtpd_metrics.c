@@ -4,6 +4,7 @@
 #define ENDS(reason) {"minutemail_smtpd_sessions_ended_total", METRICS_COUNTER, "Sessions by how they ended", "reason=\"" reason "\""}
 #define GAUGE(name, help) {"minutemail_smtpd_" name, METRICS_GAUGE, help, NULL}
 #define REFUSED(why) {"minutemail_smtpd_refused_total", METRICS_COUNTER, "Connections and recipients refused, by reason", "reason=\"" why "\""}
+#define HANDSHAKES(version) {"minutemail_smtpd_tls_handshakes_total", METRICS_COUNTER, "TLS handshakes done, by version", "version=\"" version "\""}
 #define MESSAGES(what) {"minutemail_smtpd_messages_total", METRICS_COUNTER, "Messages by outcome", "outcome=\"" what "\""}
 
 const struct metrics_def SMTPD_METRICS[] = {
@@ -58,6 +59,11 @@ const struct metrics_def SMTPD_METRICS[] = {
 	[SMTPD_DATABASE_UP] = GAUGE("database_connections", "Database connections that are ready"),
 	[SMTPD_DATABASE_WAITING] = GAUGE("database_waiting", "Queries and transactions that wait for a connection"),
 	[SMTPD_DATABASE_CONNECTS] = {"minutemail_smtpd_database_connects_total", METRICS_COUNTER, "Database connections made", NULL},
+	[SMTPD_TLS_12] = HANDSHAKES("TLSv1.2"),
+	[SMTPD_TLS_13] = HANDSHAKES("TLSv1.3"),
+	[SMTPD_TLS_RESUMED] = {"minutemail_smtpd_tls_resumed_total", METRICS_COUNTER, "TLS handshakes from a ticket", NULL},
+	[SMTPD_TLS_FAILED] = {"minutemail_smtpd_tls_failed_total", METRICS_COUNTER, "TLS handshakes that failed", NULL},
+	[SMTPD_TLS_EXPIRY] = {"minutemail_smtpd_tls_expiry_seconds", METRICS_GAUGE, "Until the first certificate expires", NULL},
 	{NULL, METRICS_COUNTER, NULL, NULL},
 };
 

@@ -33,6 +33,11 @@ enum smtpd_metric {
 	SMTPD_DATABASE_UP,        /* gauges: connections ready; waiting for one */
 	SMTPD_DATABASE_WAITING,
 	SMTPD_DATABASE_CONNECTS,  /* counter: connections made, the first ones too */
+	SMTPD_TLS_12,             /* counters: handshakes done, by version */
+	SMTPD_TLS_13,
+	SMTPD_TLS_RESUMED,        /* of these: from a ticket */
+	SMTPD_TLS_FAILED,
+	SMTPD_TLS_EXPIRY,         /* gauge: seconds */
 };
 extern const struct metrics_def SMTPD_METRICS[];
 
