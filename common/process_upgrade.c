@@ -76,14 +76,14 @@ static void on_channel(evutil_socket_t fd, short what, void *arg) {
 
 /* In the child. */
 static _Noreturn void become_successor(const struct upgrade *u, int channel, const int *fds, unsigned n) {
-	char text[24];
+	char text[48];
 	process_reset_signals();
 	int at = inherit_pass(fds, n, channel);
 	if (at < 0) {
 		log_msg(LOG_LEVEL_ERROR, "sockets cannot be handed over", "%s", strerror(-at));
 		_exit(127);
 	}
-	snprintf(text, sizeof(text), "%d", at);
+	snprintf(text, sizeof(text), "%d %ld", at, (long)getpid());
 	setenv(CHANNEL, text, 1);
 	snprintf(text, sizeof(text), "%ld", (long)getpid());
 	if (getenv("WATCHDOG_PID"))
@@ -157,9 +157,12 @@ int upgrade_predecessor(void) {
 	struct stat st;
 	if (!s)
 		return -1;
-	int fd = atoi(s);
+	/* Meant for us: an environment that outlived its process names a descriptor that may be anything here. */
+	int fd;
+	long pid;
+	bool ours = sscanf(s, "%d %ld", &fd, &pid) == 2 && pid == (long)getpid();
 	unsetenv(CHANNEL);
-	if (fd <= STDERR_FILENO || fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode))
+	if (!ours || fd <= STDERR_FILENO || fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode))
 		return -1;
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	return fd;
