@@ -1,33 +1,16 @@
 /* The signer: answers its workers one request at a time until the last of them has gone. It parses fixed structures only and has
  * neither files nor network nor rights; whoever takes a worker over can have things signed while he is there, and no key. */
 #include "common/buf.h"
+#include "common/sandbox.h"
 #include "common/tls_keys_impl.h"
 
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 #include <poll.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
-
-#if defined(__x86_64__)
-#define FILTER_ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define FILTER_ARCH AUDIT_ARCH_AARCH64
-#endif
 
 /* ---- signatures ---- */
 
@@ -218,55 +201,8 @@ _Noreturn void tls_signer_serve(struct tls_keys *k, const struct tls_load *load,
 
 /* ---- the lock ---- */
 
-#ifdef FILTER_ARCH
-/* Everything else fails with EPERM. */
-static const unsigned allowed[] = {
-	__NR_read,          __NR_write,      __NR_recvmsg,      __NR_sendmsg, __NR_recvfrom,     __NR_sendto,
-	__NR_close,         __NR_ppoll,      __NR_mmap,         __NR_munmap,  __NR_mprotect,     __NR_mremap,
-	__NR_madvise,       __NR_brk,        __NR_futex,        __NR_exit,    __NR_exit_group,   __NR_rt_sigreturn,
-	__NR_rt_sigprocmask, __NR_clock_gettime, __NR_gettimeofday, __NR_getrandom, __NR_getpid, __NR_gettid,
-	__NR_restart_syscall,
-#ifdef __NR_poll
-	__NR_poll,
-#endif
-};
-
-static int filter_calls(void) {
-	enum { HEAD = 4, COUNT = array_len(allowed) };
-	struct sock_filter code[HEAD + COUNT + 2];
-	size_t n = 0;
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
-	code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FILTER_ARCH, 1, 0);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-	for (size_t i = 0; i < COUNT; i++)
-		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, allowed[i], (uint8_t)(COUNT - i), 0);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	struct sock_fprog program = {.len = (unsigned short)n, .filter = code};
-	/* A kernel built without filters still has the limits and the lost rights. */
-	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 && errno != EINVAL ? -errno : 0;
-}
-#else
-static int filter_calls(void) {
-	return 0;
-}
-#endif
-
-static int limit(int resource, rlim_t value) {
-	const struct rlimit l = {value, value};
-	return setrlimit((__rlimit_resource_t)resource, &l) < 0 ? -errno : 0;
-}
-
 int tls_signer_lock_up(void) {
-	int r = limit(RLIMIT_CORE, 0);
-	if (r == 0)
-		r = limit(RLIMIT_FSIZE, 0);
-	if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		r = -errno;
-	if (r == 0 && prctl(PR_SET_DUMPABLE, 0) < 0)
-		r = -errno;
-	if (r == 0 && !SANITIZED)
-		r = filter_calls();
-	return r;
+	struct sandbox sandbox;
+	sandbox_init(&sandbox, SANDBOX_KEYS);
+	return sandbox_enter(&sandbox);
 }
