@@ -243,7 +243,11 @@ static int look_after_signer(struct keeper *k) {
 
 _Noreturn static void run_keeper(struct keeper *k) {
 	struct pollfd fds[] = {{.fd = k->control, .events = POLLIN}, {.fd = k->signal_fd, .events = POLLIN}};
+	const struct tls_keys_options *o = k->keys->options;
 	bool first = load(k, true);
+	/* The self-signed pair is the user's by now: nothing is left that only root could read. */
+	if (first && !o->certificates[0])
+		first = process_drop_user(o->user) == 0;
 	ssize_t n = write(k->control, first ? "o" : "f", 1);
 	(void)n;
 	for (int wait = -1; first;) {
