@@ -32,6 +32,7 @@ enum step { STEP_IDLE, STEP_CONNECT, STEP_BANNER, STEP_EHLO, STEP_MAIL, STEP_RCP
 
 struct options {
 	uint16_t port;
+	in_addr_t source; /* 0: any */
 	unsigned sessions, per_connection;
 	uint64_t messages; /* 0: until the time is over */
 	double seconds;    /* 0: until the messages are sent */
@@ -284,6 +285,9 @@ static void session_connect(struct session *s) {
 	setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	struct sockaddr_in to = {
 		.sin_family = AF_INET, .sin_port = htons(options.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = options.source};
+	if (options.source && bind(s->fd, (struct sockaddr *)&from, sizeof(from)) < 0)
+		fail("bind");
 	s->step = STEP_CONNECT;
 	s->sent_here = 0;
 	s->want_write = true;
@@ -455,7 +459,7 @@ static void report(double seconds) {
 
 static void usage(void) {
 	fputs("usage: smtp_load --port N --template FILE [--sessions N] [--per-connection N] [--messages N] [--seconds S]\n"
-	      "                 [--rate N] [--bdat] [--retry] [--log FILE] RECIPIENT...\n",
+	      "                 [--rate N] [--bdat] [--retry] [--source 127.x.x.x] [--log FILE] RECIPIENT...\n",
 	      stderr);
 	exit(2);
 }
@@ -467,6 +471,7 @@ static void parse_options(int argc, char **argv) {
 		{"messages", required_argument, NULL, 'm'}, {"seconds", required_argument, NULL, 'S'},
 		{"rate", required_argument, NULL, 'r'},     {"retry", no_argument, NULL, 'R'},
 		{"log", required_argument, NULL, 'l'},      {"bdat", no_argument, NULL, 'b'},
+		{"source", required_argument, NULL, 'f'},
 		{0},
 	};
 	options.sessions = 1;
@@ -498,6 +503,9 @@ static void parse_options(int argc, char **argv) {
 			break;
 		case 'R':
 			options.retry = true;
+			break;
+		case 'f':
+			options.source = inet_addr(optarg);
 			break;
 		case 'l':
 			options.log = fopen(optarg, "w");
