@@ -37,7 +37,7 @@ struct store_request {           /* everything is borrowed until `done` runs or 
 	unsigned recipient_count;
 	int64_t received_at;         /* wall µs */
 	const char *mail_from, *helo;
-	const char *tls;             /* "TLSv1.3 TLS_AES_256_GCM_SHA384"; NULL: clear */
+	const char *tls;             /* "TLSv1.3 TLS_AES_256_GCM_SHA384 sni=mx.example.org", the last only if a name was asked for; NULL: clear */
 	const char *trace;           /* our Return-Path and Received fields, CRLF line ends; not part of the source */
 	const struct message *message;
 	struct spool *spool;

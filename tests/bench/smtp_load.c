@@ -1,5 +1,6 @@
 /* Load for the SMTP benches and the crash bench: many sessions on one epoll loop, each message different, each 250 remembered.
- * Messages travel by DATA, or with --bdat each in one chunk (RFC 3030).
+ * Messages travel by DATA, or with --bdat each in one chunk (RFC 3030), and with --starttls inside TLS, a full handshake for each
+ * connection and no look at the certificate.
  *
  * It sends a template in which every "@SEQUENCE@@@" (12 octets) is replaced by the message's number, so that every message has its
  * own digest; with --log it writes a line "number queue-id recipient sha256" for each message that got 250, after the 250 and never
@@ -11,7 +12,9 @@
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/ssl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,7 +31,7 @@
 #define MARKS_MAX 16
 #define REPLY_MAX 4096
 
-enum step { STEP_IDLE, STEP_CONNECT, STEP_BANNER, STEP_EHLO, STEP_MAIL, STEP_RCPT, STEP_DATA, STEP_DOT, STEP_QUIT };
+enum step { STEP_IDLE, STEP_CONNECT, STEP_BANNER, STEP_EHLO, STEP_STARTTLS, STEP_HANDSHAKE, STEP_MAIL, STEP_RCPT, STEP_DATA, STEP_DOT, STEP_QUIT };
 
 struct options {
 	uint16_t port;
@@ -39,6 +42,7 @@ struct options {
 	double rate;       /* messages a second over all sessions; 0: as fast as it goes */
 	bool retry;        /* go on after a lost connection or a refusal */
 	bool bdat;
+	bool starttls;
 	FILE *log;
 	char **recipients;
 	unsigned recipient_count;
@@ -57,6 +61,7 @@ struct template {
 struct session {
 	int fd;
 	enum step step;
+	SSL *ssl;           /* NULL in clear */
 	bool want_write;
 	unsigned sent_here; /* messages finished on this connection */
 	uint64_t number;    /* of the message under way */
@@ -79,6 +84,7 @@ struct totals {
 static struct options options;
 static struct template template;
 static struct totals totals;
+static SSL_CTX *tls;
 static int epoll_fd;
 static int64_t begin_at, end_at;
 static volatile sig_atomic_t stopping;
@@ -214,6 +220,8 @@ static void interest(struct session *s) {
 }
 
 static void session_close(struct session *s, int64_t pause_us) {
+	SSL_free(s->ssl);
+	s->ssl = NULL;
 	if (s->fd >= 0)
 		close(s->fd);
 	s->fd = -1;
@@ -231,11 +239,33 @@ static void session_lost(struct session *s) {
 	session_close(s, 20000);
 }
 
+/* Of OpenSSL's ways to say no, those that mean "later" become EAGAIN. */
+static ssize_t tls_result(struct session *s, int r) {
+	int error = SSL_get_error(s->ssl, r);
+	ERR_clear_error();
+	if (r > 0)
+		return r;
+	if (error == SSL_ERROR_ZERO_RETURN)
+		return 0;
+	errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : EPROTO;
+	return -1;
+}
+
+static ssize_t session_send(struct session *s) {
+	if (!s->ssl)
+		return send(s->fd, s->out, s->out_size, MSG_NOSIGNAL);
+	return tls_result(s, SSL_write(s->ssl, s->out, s->out_size > INT32_MAX ? INT32_MAX : (int)s->out_size));
+}
+
+static ssize_t session_receive(struct session *s, char *p, size_t n) {
+	return s->ssl ? tls_result(s, SSL_read(s->ssl, p, (int)n)) : recv(s->fd, p, n, 0);
+}
+
 static void flush_output(struct session *s) {
 	while (s->out_size > 0) {
 		if (s->step == STEP_DOT)
 			s->dot_at = now_us(); /* of the send that carries the last octet */
-		ssize_t n = send(s->fd, s->out, s->out_size, MSG_NOSIGNAL);
+		ssize_t n = session_send(s);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -314,6 +344,23 @@ static void session_done(struct session *s, const char *reply) {
 	session_next(s);
 }
 
+static void session_shake(struct session *s) {
+	int r = SSL_do_handshake(s->ssl);
+	if (r == 1)
+		session_say(s, STEP_EHLO, "EHLO load.example.org\r\n");
+	else if (tls_result(s, r) < 0 && errno != EAGAIN)
+		session_lost(s);
+}
+
+static void session_start_tls(struct session *s) {
+	s->step = STEP_HANDSHAKE;
+	s->ssl = SSL_new(tls);
+	if (!s->ssl || SSL_set_fd(s->ssl, s->fd) != 1)
+		fail("TLS");
+	SSL_set_connect_state(s->ssl);
+	session_shake(s);
+}
+
 /* One whole reply. Anything unexpected ends the connection; with --retry the load goes on with the next message. */
 static void session_reply(struct session *s, int code, const char *text) {
 	char line[400];
@@ -321,7 +368,12 @@ static void session_reply(struct session *s, int code, const char *text) {
 		totals.connections++;
 		session_say(s, STEP_EHLO, "EHLO load.example.org\r\n");
 	} else if (s->step == STEP_EHLO && code == 250) {
-		session_next(s);
+		if (options.starttls && !s->ssl)
+			session_say(s, STEP_STARTTLS, "STARTTLS\r\n");
+		else
+			session_next(s);
+	} else if (s->step == STEP_STARTTLS && code == 220) {
+		session_start_tls(s);
 	} else if (s->step == STEP_MAIL && code == 250) {
 		snprintf(line, sizeof(line), "RCPT TO:<%s>\r\n", s->recipient);
 		session_say(s, STEP_RCPT, line);
@@ -348,7 +400,11 @@ static void session_reply(struct session *s, int code, const char *text) {
 }
 
 static void session_read(struct session *s) {
-	ssize_t n = recv(s->fd, s->reply + s->reply_size, sizeof(s->reply) - 1 - s->reply_size, 0);
+	if (s->step == STEP_HANDSHAKE) {
+		session_shake(s);
+		return;
+	}
+	ssize_t n = session_receive(s, s->reply + s->reply_size, sizeof(s->reply) - 1 - s->reply_size);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
@@ -459,7 +515,7 @@ static void report(double seconds) {
 
 static void usage(void) {
 	fputs("usage: smtp_load --port N --template FILE [--sessions N] [--per-connection N] [--messages N] [--seconds S]\n"
-	      "                 [--rate N] [--bdat] [--retry] [--source 127.x.x.x] [--log FILE] RECIPIENT...\n",
+	      "                 [--rate N] [--bdat] [--starttls] [--retry] [--source 127.x.x.x] [--log FILE] RECIPIENT...\n",
 	      stderr);
 	exit(2);
 }
@@ -472,6 +528,7 @@ static void parse_options(int argc, char **argv) {
 		{"rate", required_argument, NULL, 'r'},     {"retry", no_argument, NULL, 'R'},
 		{"log", required_argument, NULL, 'l'},      {"bdat", no_argument, NULL, 'b'},
 		{"source", required_argument, NULL, 'f'},
+		{"starttls", no_argument, NULL, 'T'},
 		{0},
 	};
 	options.sessions = 1;
@@ -501,6 +558,9 @@ static void parse_options(int argc, char **argv) {
 		case 'b':
 			options.bdat = true;
 			break;
+		case 'T':
+			options.starttls = true;
+			break;
 		case 'R':
 			options.retry = true;
 			break;
@@ -529,6 +589,11 @@ int main(int argc, char **argv) {
 	struct sigaction action = {.sa_handler = on_stop};
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
+	signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
+	tls = SSL_CTX_new(TLS_client_method());
+	if (!tls)
+		fail("TLS");
+	SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (epoll_fd < 0)
 		fail("epoll_create1");
@@ -541,6 +606,7 @@ int main(int argc, char **argv) {
 	run(sessions);
 	double seconds = (double)(now_us() - begin_at) / 1e6;
 	for (unsigned i = 0; i < options.sessions; i++) {
+		SSL_free(sessions[i].ssl);
 		if (sessions[i].fd >= 0)
 			close(sessions[i].fd);
 		free(sessions[i].body);
@@ -552,6 +618,7 @@ int main(int argc, char **argv) {
 	free(totals.latencies);
 	free(template.octets);
 	free(template.plain);
+	SSL_CTX_free(tls);
 	close(epoll_fd);
 	return totals.accepted == 0;
 }
