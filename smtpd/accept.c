@@ -1,10 +1,9 @@
 /* What happens to a connection before it is a session; see the header. An arrival is a connection whose PROXY header is awaited; it takes
  * a session's place from the start, so that slow proxies are bounded too.
  *
- * Refusals may come by the thousand a second: each is one send() and one close(), and at most one a second is logged. */
+ * Refusals may come by the thousand a second: each is one send() and one close(), and few are logged. */
 #include "smtpd/accept.h"
 
-#include "common/clock.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/proxy_accept.h"
@@ -16,8 +15,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LOG_EVERY_US 1000000
-
 struct arrival {
 	struct list link;
 	const struct smtpd_listener *listener;
@@ -28,11 +25,9 @@ struct arrival {
 static void log_refusal(struct server *s, const struct conn_client *client, const char *reason, unsigned code) {
 	struct log_line line;
 	char text[NETADDR_TEXT_SIZE];
-	int64_t now = clock_mono_us();
-	if (s->refusal_logged_us && now - s->refusal_logged_us < LOG_EVERY_US) {
-		s->refusals_unlogged++;
+	static struct log_limit limit = {.what = "connection refused", .per_second = 10};
+	if (!log_limit_pass(&limit))
 		return;
-	}
 	log_begin(&line, LOG_LEVEL_INFO, "connection refused");
 	log_str(&line, "reason", reason);
 	if (s->config->log_client) {
@@ -40,10 +35,7 @@ static void log_refusal(struct server *s, const struct conn_client *client, cons
 		log_str(&line, "client", text);
 	}
 	log_int(&line, "code", code);
-	log_int(&line, "unlogged", s->refusals_unlogged);
 	log_end(&line);
-	s->refusal_logged_us = now;
-	s->refusals_unlogged = 0;
 }
 
 /* One line instead of the banner. Not inside TLS, where it could not be read. */

@@ -20,7 +20,6 @@
 #define LINE_PEEK 4096             /* more than the longest command line, so a whole one is contiguous */
 #define LINGER_US 2000000
 #define PAUSE_US 1000000
-#define HANDSHAKE_US 30000000
 #define RECEIVED_MAX 100           /* RFC 5321 6.3 */
 
 static void conn_run(struct conn *);
@@ -38,49 +37,8 @@ static void conn_drop_transaction(struct conn *c) {
 	c->accepted_count = c->accepted_cap = 0;
 }
 
-static void count_spools(const struct conn *c) {
-	metrics_set(c->server->metrics, SMTPD_SPOOL_MEMORY, (int64_t)spool_memory_in_use());
-	metrics_set(c->server->metrics, SMTPD_SPOOL_OCTETS, (int64_t)spool_octets_in_use());
-}
-
 static void conn_free(void *obj) {
 	free(obj);
-}
-
-/* The API never stores or shows it; the operator may not want it here either. */
-static void log_client(struct log_line *line, const struct conn *c) {
-	char text[NETADDR_TEXT_SIZE];
-	if (!c->server->config->log_client || c->client.address.family == NETADDR_NONE)
-		return;
-	netaddr_format(&c->client.address, text);
-	log_str(line, "client", text);
-	if (netaddr_equal(&c->client.address, &c->client.peer))
-		return;
-	netaddr_format(&c->client.peer, text);
-	log_str(line, "proxy", text);
-}
-
-static void conn_log_end(const struct conn *c, const char *reason) {
-	const struct session_counts *counts = session_counts(c->session);
-	static struct log_limit limit = {.what = "session ended", .per_second = 100};
-	if (!c->messages && !log_enabled(LOG_LEVEL_DEBUG) && !log_limit_pass(&limit))
-		return;
-	struct log_line line;
-	log_begin(&line, LOG_LEVEL_INFO, "session ended");
-	log_client(&line, c);
-	log_str(&line, "reason", reason);
-	log_str(&line, "after", counts->stage);
-	log_str(&line, "helo", session_helo(c->session));
-	log_str(&line, "tls", c->tls);
-	log_str(&line, "tls_error", c->tls_error);
-	log_int(&line, "commands", counts->commands);
-	log_int(&line, "errors", counts->errors);
-	log_int(&line, "refused", counts->recipients_refused);
-	log_int(&line, "messages", c->messages);
-	log_str(&line, "tls", session_tls(c->session));
-	log_int(&line, "code", counts->last_code);
-	log_int(&line, "ms", (clock_mono_us() - c->opened_us) / 1000);
-	log_end(&line);
 }
 
 static enum smtpd_metric ended_how(const char *reason) {
@@ -106,56 +64,12 @@ static void conn_close(struct conn *c, const char *reason) {
 	conn_drop_transaction(c);
 	c->session = session_free(c->session);
 	conn_limits_end(c);
-	count_spools(c);
+	conn_spool_count(c);
 	metrics_add(c->server->metrics, SMTPD_SESSIONS, -1);
 	metrics_add(c->server->metrics, ended_how(reason), 1);
 	server_conn_closed(c->server, &c->link);
 	loop_bury(c->server->loop, c, conn_free);
 }
-
-/* ---- where the octets of a message go ---- */
-
-/* The octets of all workers' messages under way are bounded together: they share the disk. */
-static bool spools_are_full(const struct conn *c, uint64_t more) {
-	return metrics_sum(c->server->metrics, SMTPD_SPOOL_OCTETS) + (int64_t)more > c->server->config->spool_max;
-}
-
-static int sink_start(void *arg) {
-	struct conn *c = arg;
-	c->spool = spool_free(c->spool);
-	if (spools_are_full(c, session_transaction(c->session)->declared_size))
-		return -ENOSPC; /* 452, before anything is sent */
-	if (spool_memory_in_use() > (size_t)c->server->config->spool_memory_max)
-		return -ENOBUFS; /* a fault of ours: 451, the sender's queue keeps the mail */
-	c->spool = spool_new(c->server->config->spool_dir);
-	return 0;
-}
-
-static int sink_write(void *arg, const void *p, size_t n) {
-	struct conn *c = arg;
-	int r = spools_are_full(c, n) ? -ENOSPC : spool_append(c->spool, p, n);
-	count_spools(c);
-	return r;
-}
-
-static void sink_drop(void *arg) {
-	struct conn *c = arg;
-	c->spool = spool_free(c->spool);
-	count_spools(c);
-}
-
-/* A client that talks before the banner does not speak SMTP, or speaks it for another (RFC 5321 4.3.1). */
-static bool talks_early(int fd) {
-	char octet;
-	return recv(fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
-}
-
-static bool sink_input_waits(void *arg) {
-	struct conn *c = arg;
-	return talks_early(stream_fd(c->stream));
-}
-
-static const struct session_sink SINK = {sink_start, sink_write, sink_drop, sink_input_waits};
 
 /* ---- recipients ---- */
 
@@ -213,25 +127,6 @@ static void on_recipient(void *arg, enum recipient_verdict verdict, const struct
 
 /* ---- storing ---- */
 
-static void log_message(const struct conn *c, const char *event, enum log_level level, uint64_t size, unsigned recipients) {
-	struct log_line line;
-	int64_t now = clock_mono_us_now();
-	log_begin(&line, level, event);
-	log_client(&line, c);
-	log_str(&line, "id", c->queue_id);
-	log_str(&line, "helo", session_helo(c->session));
-	log_str(&line, "tls", c->tls);
-	log_int(&line, "size", (int64_t)size);
-	log_int(&line, "recipients", recipients);
-	log_int(&line, "parts", c->message ? c->message->parts.count : 0);
-	if (c->message && c->message->warnings.n)
-		log_str(&line, "warning", c->message->warnings.v[0]);
-	log_int(&line, "code", session_counts(c->session)->last_code);
-	log_int(&line, "parse_us", c->parsed_us - c->dot_us);
-	log_int(&line, "us", now - c->dot_us);
-	log_end(&line);
-}
-
 static void finish_message(struct conn *c, enum session_store_verdict verdict) {
 	static const enum smtpd_metric outcome[] = {
 		[SESSION_STORE_OK] = SMTPD_MESSAGES_STORED,
@@ -252,9 +147,9 @@ static void finish_message(struct conn *c, enum session_store_verdict verdict) {
 	session_on_stored(c->session, verdict, c->queue_id);
 	c->messages++;
 	conn_limits_message(c, size);
-	log_message(c, stored ? "message stored" : "message not stored", stored ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, size, recipients);
+	conn_log_message(c, stored ? "message stored" : "message not stored", stored ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, size, recipients);
 	conn_drop_transaction(c);
-	count_spools(c);
+	conn_spool_count(c);
 	conn_run(c);
 }
 
@@ -395,7 +290,7 @@ static void on_paused(void *arg) {
 static void conn_update(struct conn *c, bool progress) {
 	bool backed_up = stream_output_pending(c->stream) > OUTPUT_MARK;
 	stream_want_read(c->stream, session_wants(c->session) == SESSION_WANT_INPUT && !busy(c) && !backed_up && !c->eof);
-	if (!c->shaking) /* HANDSHAKE_US is for all of that */
+	if (!c->shaking) /* it has one deadline for all of it */
 		conn_limits_arm(c, !busy(c), progress);
 }
 
@@ -406,8 +301,10 @@ static void start_tls(struct conn *c) {
 	struct tls_set *set = tls_usable(c->server->tls);
 	flush(c);
 	c->shaking = true;
-	stream_set_deadline(c->stream, HANDSHAKE_US);
-	if (!set)
+	stream_set_deadline(c->stream, conn_limits_handshake_us(c));
+	if (!conn_limits_handshake(c))
+		c->tls_error = "too many handshakes";
+	else if (!set)
 		c->tls_error = "no certificate or key can be used";
 	else if (stream_start_tls(c->stream, set) < 0)
 		c->tls_error = "input in clear";
@@ -434,6 +331,8 @@ static void tls_done(struct conn *c) {
 		session_on_tls(c->session, agreed);
 	} else {
 		session_set_tls(c->session, agreed);
+		if (evbuffer_get_length(stream_input(c->stream)) > 0)
+			session_abort(c->session, SESSION_ABORT_UNSYNCHRONISED);
 		session_start(c->session);
 	}
 	conn_run(c);
@@ -524,7 +423,7 @@ static void on_reply(void *arg, unsigned code) {
 
 void conn_start(const struct smtpd_listener *listener, int fd, const struct conn_client *client) {
 	static const struct stream_ops ops = {on_event};
-	bool early = !listener->settings->tls && talks_early(fd);
+	bool early = !listener->settings->tls && conn_talks_early(fd);
 	struct server *server = listener->server;
 	struct conn *c = xcalloc(1, sizeof(*c));
 	c->server = server;
@@ -532,7 +431,7 @@ void conn_start(const struct smtpd_listener *listener, int fd, const struct conn
 	c->client = *client;
 	c->opened_us = clock_mono_us();
 	c->stream = stream_new(server->loop, fd, INPUT_CAP, &ops, c);
-	c->session = session_new(&listener->session, &SINK, c);
+	c->session = session_new(&listener->session, &CONN_SPOOL, c);
 	session_on_reply(c->session, on_reply, c);
 	timer_init(&c->pause, server->loop, on_paused, c);
 	struct sockaddr_storage local;

@@ -1,4 +1,4 @@
-/* What conn.c and conn_limits.c share, and nobody else includes: the connection's memory. */
+/* What conn*.c share, and nobody else includes: the connection's memory. */
 #ifndef MINUTEMAIL_CONN_IMPL_H
 #define MINUTEMAIL_CONN_IMPL_H
 
@@ -63,10 +63,24 @@ void conn_limits_end(struct conn *);
 /* Whether the client may name session_recipient(); when not, the session has been told to end. */
 bool conn_limits_recipient(struct conn *);
 void conn_limits_refused_recipient(struct conn *);
+bool conn_limits_handshake(struct conn *);   /* whether there may be one more, and then counts it */
+int64_t conn_limits_handshake_us(const struct conn *);
 void conn_limits_message(struct conn *, uint64_t size);
 /* After input was used: counts errors, and octets of a body towards its deadline. */
 void conn_limits_used(struct conn *, size_t octets, bool body);
 /* Sets the stream's deadline. `owing`: the client is to send something; `progress`: it has just sent something whole. */
 void conn_limits_arm(struct conn *, bool owing, bool progress);
+
+/* ---- conn_spool.c: the session's sink; its argument is the connection ---- */
+
+extern const struct session_sink CONN_SPOOL;
+void conn_spool_count(const struct conn *);   /* sets the gauges; after spools came or went */
+/* A client that talks before the banner, or before the 354, does not speak SMTP, or speaks it for another (RFC 5321 4.3.1). */
+bool conn_talks_early(int fd);
+
+/* ---- conn_log.c ---- */
+
+void conn_log_end(const struct conn *, const char *reason);
+void conn_log_message(const struct conn *, const char *event, enum log_level, uint64_t size, unsigned recipients);
 
 #endif

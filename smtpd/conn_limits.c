@@ -7,6 +7,7 @@
 #include "smtpd/conn_impl.h"
 
 #define STRESS_DEADLINE_US 10000000
+#define HANDSHAKE_US 30000000
 
 void conn_limits_end(struct conn *c) {
 	clients_leave(c->server->clients, &c->client.place);
@@ -14,21 +15,29 @@ void conn_limits_end(struct conn *c) {
 
 /* ---- by the minute ---- */
 
-/* They must be reachable by somebody who has a complaint about just this (RFC 5321 4.5.1, RFC 2142). */
-static bool is_postmaster(const struct address *a) {
-	return a->kind == ADDRESS_POSTMASTER || strncmp(a->canonical, "postmaster@", 11) == 0 || strncmp(a->canonical, "abuse@", 6) == 0;
-}
-
 bool conn_limits_recipient(struct conn *c) {
 	static const enum clients_rate rates[] = {CLIENTS_MESSAGES, CLIENTS_OCTETS, CLIENTS_BAD_RECIPIENTS, CLIENTS_ERRORS};
 	for (size_t i = 0; i < array_len(rates); i++) {
-		if (clients_may(c->server->clients, &c->client.place, rates[i]) || is_postmaster(session_recipient(c->session)))
-			continue;
+		if (clients_may(c->server->clients, &c->client.place, rates[i]) || address_is_role(session_recipient(c->session)))
+			continue; /* roles are for somebody who has a complaint about just this */
 		metrics_add(c->server->metrics, SMTPD_REFUSED_LIMIT, 1);
 		session_abort(c->session, SESSION_ABORT_RATE);
 		return false;
 	}
 	return true;
+}
+
+bool conn_limits_handshake(struct conn *c) {
+	if (!clients_may(c->server->clients, &c->client.place, CLIENTS_HANDSHAKES)) {
+		metrics_add(c->server->metrics, SMTPD_REFUSED_LIMIT, 1);
+		return false;
+	}
+	clients_count(c->server->clients, &c->client.place, CLIENTS_HANDSHAKES, 1);
+	return true;
+}
+
+int64_t conn_limits_handshake_us(const struct conn *c) {
+	return c->server->stress.on ? STRESS_DEADLINE_US : HANDSHAKE_US;
 }
 
 void conn_limits_refused_recipient(struct conn *c) {

@@ -83,8 +83,6 @@ struct server {
 	struct stress stress;
 	struct timer tick;                /* every second: stress, and whether the database is there */
 	int64_t database_away_us;         /* monotonic, since when; 0: it is there */
-	int64_t refusal_logged_us;        /* accept.c */
-	unsigned refusals_unlogged;
 	char shortage_text[REPLY_LINE_MAX + 1];
 };
 

@@ -281,7 +281,7 @@ class Smtpd:
         return pathlib.Path(self.log_path).read_text(errors="replace")
 
     def workers(self):
-        return children(self.process.pid)
+        return [pid for pid in children(self.process.pid) if process_name(pid) == "smtpd"]
 
     def address(self, i=0):
         return f"127.0.0.1:{self.ports[i]}"

@@ -4,6 +4,7 @@ exempt as the launcher's does."""
 import os
 import signal
 import socket
+import ssl
 import statistics
 import time
 
@@ -119,6 +120,25 @@ def test_bad_recipients_a_minute(system, box):
                     if answer[0] == 421:
                         break
         assert codes[:6] == [550] * 6 and codes[-1] == 421
+
+
+def test_handshakes_a_minute(system):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    def handshake(source):
+        with Smtp(smtpd.address(), source=source) as wire:
+            wire.greet()
+            assert wire.say(b"STARTTLS")[0] == 220
+            try:
+                with context.wrap_socket(wire.socket):
+                    return True
+            except OSError:
+                return False
+
+    with system.another_smtpd("127.0.0.1:0", client_handshakes_rate=3, **STRICT) as smtpd:
+        assert [handshake("127.0.0.2") for _ in range(5)][2:] == [True, False, False]
+        assert handshake("127.0.0.3")
 
 
 def test_errors_cost_time(system):
@@ -239,7 +259,7 @@ def test_octets_under_way_are_bounded_over_workers(system, box):
             holder.start_data(box["address"])
             holder.send(b"x" * 78 + b"\r\n")
             holder.send((b"y" * 78 + b"\r\n") * 10000)
-            wait_until(lambda: smtpd.metrics()["minutemail_smtpd_spool_octets"] > 700000)
+            wait_until(lambda: smtpd.metrics()["minutemail_smtpd_spool_bytes"] > 700000)
             wire.greet()
             wire.say(b"MAIL FROM:<a@b.example> SIZE=400000")
             wire.say(b"RCPT TO:<" + box["address"].encode() + b">")
@@ -252,7 +272,7 @@ def test_octets_under_way_are_bounded_over_workers(system, box):
             assert (code, text[:5]) == (452, "4.3.1")
             holder.send(b".\r\n")
             assert holder.reply()[0] == 250
-        wait_until(lambda: smtpd.metrics()["minutemail_smtpd_spool_octets"] == 0)
+        wait_until(lambda: smtpd.metrics()["minutemail_smtpd_spool_bytes"] == 0)
         assert deliver(smtpd.address(), messages.plain(), box["address"])[0] == 250
 
 

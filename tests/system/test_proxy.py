@@ -1,6 +1,8 @@
 """The PROXY protocol in front of SMTP: who may send it, who must, and whose address counts afterwards."""
 
 import ipaddress
+import socket
+import ssl
 import struct
 import time
 
@@ -97,3 +99,31 @@ def test_the_client_behind_it_is_limited(smtpd):
     finally:
         for wire in opened:
             wire.close()
+
+
+def test_implicit_tls_behind_it(system, api):
+    """The header is in clear in front of the handshake, as proxies send it."""
+    box = api.mailbox()
+    with system.another_smtpd("127.0.0.1:0;tls;proxy=127.0.0.1") as smtpd:
+        host, port = smtpd.address().split(":")
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with socket.create_connection((host, int(port)), timeout=30) as plain:
+            plain.sendall(v1())
+            with context.wrap_socket(plain) as s, s.makefile("rb") as replies:
+                def say(octets):
+                    s.sendall(octets)
+                    while (line := replies.readline())[3:4] == b"-":
+                        pass
+                    return line[:3]
+
+                assert say(b"") == b"220"
+                assert say(b"EHLO client.example.org\r\n") == b"250"
+                assert say(b"MAIL FROM:<a@b.example>\r\n") == b"250"
+                assert say(b"RCPT TO:<" + box["address"].encode() + b">\r\n") == b"250"
+                assert say(b"DATA\r\n") == b"354"
+                assert say(messages.plain("inside") + b".\r\n") == b"250"
+                assert say(b"QUIT\r\n") == b"221"
+        assert api.only_mail(box)["subject"] == "inside"
+        wait_until(lambda: any("client=192.0.2.9 " in line and "tls=\"TLS" in line for line in smtpd.log().splitlines()
+                               if "session ended" in line))

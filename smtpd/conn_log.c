@@ -1,0 +1,56 @@
+/* The lines that a connection leaves in the log: one for each message, and one when it ends. */
+#include "smtpd/conn_impl.h"
+
+/* The API never stores or shows it; the operator may not want it here either. */
+static void log_client(struct log_line *line, const struct conn *c) {
+	char text[NETADDR_TEXT_SIZE];
+	if (!c->server->config->log_client || c->client.address.family == NETADDR_NONE)
+		return;
+	netaddr_format(&c->client.address, text);
+	log_str(line, "client", text);
+	if (netaddr_equal(&c->client.address, &c->client.peer))
+		return;
+	netaddr_format(&c->client.peer, text);
+	log_str(line, "proxy", text);
+}
+
+void conn_log_end(const struct conn *c, const char *reason) {
+	const struct session_counts *counts = session_counts(c->session);
+	static struct log_limit limit = {.what = "session ended", .per_second = 100};
+	if (!c->messages && !log_enabled(LOG_LEVEL_DEBUG) && !log_limit_pass(&limit))
+		return;
+	struct log_line line;
+	log_begin(&line, LOG_LEVEL_INFO, "session ended");
+	log_client(&line, c);
+	log_str(&line, "reason", reason);
+	log_str(&line, "after", counts->stage);
+	log_str(&line, "helo", session_helo(c->session));
+	log_str(&line, "tls", c->tls);
+	log_str(&line, "tls_error", c->tls_error);
+	log_int(&line, "commands", counts->commands);
+	log_int(&line, "errors", counts->errors);
+	log_int(&line, "refused", counts->recipients_refused);
+	log_int(&line, "messages", c->messages);
+	log_int(&line, "code", counts->last_code);
+	log_int(&line, "ms", (clock_mono_us() - c->opened_us) / 1000);
+	log_end(&line);
+}
+
+void conn_log_message(const struct conn *c, const char *event, enum log_level level, uint64_t size, unsigned recipients) {
+	struct log_line line;
+	int64_t now = clock_mono_us_now();
+	log_begin(&line, level, event);
+	log_client(&line, c);
+	log_str(&line, "id", c->queue_id);
+	log_str(&line, "helo", session_helo(c->session));
+	log_str(&line, "tls", c->tls);
+	log_int(&line, "size", (int64_t)size);
+	log_int(&line, "recipients", recipients);
+	log_int(&line, "parts", c->message ? c->message->parts.count : 0);
+	if (c->message && c->message->warnings.n)
+		log_str(&line, "warning", c->message->warnings.v[0]);
+	log_int(&line, "code", session_counts(c->session)->last_code);
+	log_int(&line, "parse_us", c->parsed_us - c->dot_us);
+	log_int(&line, "us", now - c->dot_us);
+	log_end(&line);
+}
