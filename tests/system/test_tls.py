@@ -273,7 +273,7 @@ def test_key_process(system, directory):
         if os.getuid() == 0:
             assert not re.search(r"^Uid:.*\b0\b", status, re.M)
         os.kill(signer, signal.SIGKILL)
-        wait_until(lambda: children(keeper) and children(keeper)[0] != signer)
+        wait_until(lambda: set(children(keeper)) - {signer})
         wait_until(lambda: "STARTTLS" in keywords(smtpd))
         assert common_name(served(smtpd.address())) == "first.example.org"
         os.kill(keeper, signal.SIGKILL)
