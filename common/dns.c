@@ -345,6 +345,12 @@ static int load_zone(struct dns *d, const char *path, char *ret_fault) {
 	return r;
 }
 
+uint16_t dns_server_port(const char *server) {
+	const char *bracket = strrchr(server, ']'), *colon = strrchr(server, ':');
+	bool port = colon && (bracket ? colon == bracket + 1 : strchr(server, ':') == colon);
+	return port ? (uint16_t)strtoul(colon + 1, NULL, 10) : 53;
+}
+
 static int set_servers(struct dns *d, char *const *servers, char *ret_fault) {
 	struct buf csv;
 	int r = ARES_SUCCESS;

@@ -22,6 +22,9 @@ struct dns_options {
 	unsigned cached;             /* answers remembered; 1024 when 0 */
 };
 
+/* The port of one of `servers`: a sandbox must let TCP to it pass. */
+uint16_t dns_server_port(const char *server);
+
 #define DNS_FAULT_SIZE 256
 /* -errno; ret_fault says why, naming the server or the zone file's line. */
 int dns_new(struct loop *, const struct dns_options *, struct dns **ret, char ret_fault[DNS_FAULT_SIZE]);

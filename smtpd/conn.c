@@ -2,7 +2,8 @@
  * the two, runs the look-up, the parse and the store that the session asks for, and accounts for the result.
  *
  * Invariants:
- *   - at most one of lookup, parse, commit is under way, and exactly while the session wants RECIPIENT or STORE;
+ *   - at most one of lookup, parse, commit and a wait for authentication is under way, and exactly while the session wants
+ *     RECIPIENT or STORE;
  *   - input is read only while the session wants input and the output is below its mark (conn_update is the one place that
  *     arms anything);
  *   - the spool belongs to the transaction: made at body_start, gone at body_drop or after the verdict.
@@ -57,6 +58,7 @@ static void conn_close(struct conn *c, const char *reason) {
 	c->lookup = recipient_cancel(c->lookup);
 	c->parse = parser_cancel(c->parse);
 	c->commit = store_cancel(c->commit);
+	conn_auth_end(&c->auth);
 	timer_fini(&c->pause);
 	conn_log_end(c, reason);
 	c->stream = stream_close(c->stream);
@@ -127,6 +129,25 @@ static void on_recipient(void *arg, enum recipient_verdict verdict, const struct
 
 /* ---- storing ---- */
 
+/* After the reply to it. */
+static void end_message(struct conn *c, enum smtpd_metric outcome, uint64_t size, unsigned recipients) {
+	bool stored = outcome == SMTPD_MESSAGES_STORED;
+	struct metrics *m = c->server->metrics;
+	metrics_add(m, outcome, 1);
+	metrics_observe_us(m, SMTPD_MESSAGE_TIME, clock_mono_us_now() - c->dot_us);
+	if (stored)
+		metrics_add(m, SMTPD_OCTETS, (int64_t)size);
+	if (c->message && message_warned(c->message, "parse_failed"))
+		metrics_add(m, SMTPD_PARSE_FAILED, 1);
+	c->messages++;
+	conn_limits_message(c, size);
+	conn_log_message(c, stored ? "message stored" : "message not stored", stored ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, size, recipients);
+	conn_auth_drop(&c->auth);
+	conn_drop_transaction(c);
+	conn_spool_count(c);
+	conn_run(c);
+}
+
 static void finish_message(struct conn *c, enum session_store_verdict verdict) {
 	static const enum smtpd_metric outcome[] = {
 		[SESSION_STORE_OK] = SMTPD_MESSAGES_STORED,
@@ -137,20 +158,18 @@ static void finish_message(struct conn *c, enum session_store_verdict verdict) {
 	bool stored = verdict == SESSION_STORE_OK;
 	uint64_t size = spool_size(c->spool);
 	unsigned recipients = session_transaction(c->session)->recipient_count;
-	struct metrics *m = c->server->metrics;
-	metrics_add(m, outcome[verdict], 1);
-	metrics_observe_us(m, SMTPD_MESSAGE_TIME, clock_mono_us_now() - c->dot_us);
 	if (stored)
-		metrics_add(m, SMTPD_OCTETS, (int64_t)size);
-	if (c->message && message_warned(c->message, "parse_failed"))
-		metrics_add(m, SMTPD_PARSE_FAILED, 1);
+		conn_auth_stored(&c->auth, c->session, &c->spool, c->recipients, recipients);
 	session_on_stored(c->session, verdict, c->queue_id);
-	c->messages++;
-	conn_limits_message(c, size);
-	conn_log_message(c, stored ? "message stored" : "message not stored", stored ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, size, recipients);
-	conn_drop_transaction(c);
-	conn_spool_count(c);
-	conn_run(c);
+	end_message(c, outcome[verdict], size, recipients);
+}
+
+/* Policy says no to what could have been stored. */
+static void refuse_message(struct conn *c, enum session_policy policy) {
+	uint64_t size = spool_size(c->spool);
+	unsigned recipients = session_transaction(c->session)->recipient_count;
+	session_on_policy(c->session, policy);
+	end_message(c, session_counts(c->session)->last_code < 500 ? SMTPD_MESSAGES_DEFERRED : SMTPD_MESSAGES_REFUSED, size, recipients);
 }
 
 static void on_stored(void *arg, enum store_verdict verdict) {
@@ -200,6 +219,32 @@ static void make_trace(struct conn *c, const struct session_transaction *tx) {
 	received_append(&c->trace, &r);
 }
 
+static void store_message(struct conn *c) {
+	const struct session_transaction *tx = session_transaction(c->session);
+	enum session_policy policy;
+	switch (conn_auth_message(&c->auth, c->session, &c->spool, &policy)) {
+	case CONN_AUTH_GO:
+		break;
+	case CONN_AUTH_WAIT:
+		return;
+	case CONN_AUTH_REFUSE:
+		refuse_message(c, policy);
+		return;
+	}
+	const struct store_request request = {
+		.recipients = c->recipients,
+		.recipient_count = tx->recipient_count,
+		.received_at = c->received_at,
+		.mail_from = tx->mail_from.raw,
+		.helo = session_helo(c->session),
+		.tls = c->tls,
+		.trace = c->trace.data,
+		.message = c->message,
+		.spool = c->spool,
+	};
+	c->commit = store_start(c->server->store, &request, on_stored, c);
+}
+
 static void on_parsed(void *arg, struct message *message) {
 	struct conn *c = arg;
 	const struct session_transaction *tx = session_transaction(c->session);
@@ -215,18 +260,7 @@ static void on_parsed(void *arg, struct message *message) {
 		finish_message(c, SESSION_STORE_LOOP);
 		return;
 	}
-	const struct store_request request = {
-		.recipients = c->recipients,
-		.recipient_count = tx->recipient_count,
-		.received_at = c->received_at,
-		.mail_from = tx->mail_from.raw,
-		.helo = session_helo(c->session),
-		.tls = c->tls,
-		.trace = c->trace.data,
-		.message = message,
-		.spool = c->spool,
-	};
-	c->commit = store_start(c->server->store, &request, on_stored, c);
+	store_message(c);
 }
 
 static void start_message(struct conn *c) {
@@ -236,6 +270,31 @@ static void start_message(struct conn *c) {
 	make_recipients(c, tx);
 	make_trace(c, tx);
 	c->parse = parser_start(c->server->parser, c->spool, on_parsed, c);
+}
+
+/* What authentication had to find out has come. */
+static void on_auth(void *arg) {
+	struct conn *c = arg;
+	if (c->message)
+		store_message(c);
+	else
+		conn_run(c);
+}
+
+static void start_recipient(struct conn *c) {
+	if (!conn_limits_recipient(c))
+		return;
+	switch (conn_auth_recipient(&c->auth, session_recipient(c->session))) {
+	case CONN_AUTH_GO:
+		c->asked_us = clock_mono_us_now();
+		c->lookup = recipient_start(c->server->recipients, session_recipient(c->session), on_recipient, c);
+		break;
+	case CONN_AUTH_WAIT:
+		break;
+	case CONN_AUTH_REFUSE:
+		session_on_policy(c->session, SESSION_POLICY_LOCAL);
+		break;
+	}
 }
 
 /* ---- feeding ---- */
@@ -277,7 +336,7 @@ static bool should_flush(struct conn *c) {
 }
 
 static bool busy(const struct conn *c) {
-	return c->lookup || c->parse || c->commit || c->shaking || timer_armed(&c->pause);
+	return c->lookup || c->parse || c->commit || c->shaking || conn_auth_busy(&c->auth) || timer_armed(&c->pause);
 }
 
 static void on_paused(void *arg) {
@@ -348,10 +407,7 @@ static void conn_run(struct conn *c) {
 			break;
 		enum session_want want = session_wants(c->session);
 		if (want == SESSION_WANT_RECIPIENT) {
-			if (conn_limits_recipient(c)) {
-				c->asked_us = clock_mono_us_now();
-				c->lookup = recipient_start(c->server->recipients, session_recipient(c->session), on_recipient, c);
-			}
+			start_recipient(c);
 		} else if (want == SESSION_WANT_STORE) {
 			start_message(c);
 		} else if (want == SESSION_WANT_PAUSE) {
@@ -437,6 +493,7 @@ void conn_start(const struct smtpd_listener *listener, int fd, const struct conn
 	struct sockaddr_storage local;
 	if (getsockname(fd, (struct sockaddr *)&local, &(socklen_t){sizeof(local)}) == 0)
 		session_set_local(c->session, &local);
+	conn_auth_start(&c->auth, server, &client->address, on_auth, c);
 	server_conn_opened(server, &c->link);
 	metrics_add(server->metrics, SMTPD_SESSIONS, 1);
 	if (early)

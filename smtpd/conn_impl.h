@@ -7,6 +7,7 @@
 #include "common/loop.h"
 #include "common/stream.h"
 #include "smtpd/conn.h"
+#include "smtpd/conn_auth.h"
 #include "smtpd/parser.h"
 #include "smtpd/recipient.h"
 #include "smtpd/server.h"
@@ -46,6 +47,7 @@ struct conn {
 	struct recipient_op *lookup;
 	struct parser_op *parse;
 	struct store_op *commit;
+	struct conn_auth auth;
 
 	struct timer pause;                /* of a client that errs and errs */
 	int64_t opened_us;

@@ -1,6 +1,7 @@
 /* smtpd: flags, configuration, listening sockets, then master and workers. */
 #include "common/config.h"
 #include "common/daemon.h"
+#include "common/dns.h"
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/process.h"
@@ -84,6 +85,22 @@ static const struct config_key KEYS[] = {
 	    "address space of the parser process"),
 	KEY("parse_size_max", CONFIG_SIZE, parse_size_max, "64M", 1024, 2048 * MIB - 1, false,
 	    "longer messages are stored unparsed"),
+	KEY("authentication", CONFIG_BOOL, authentication, "yes", 0, 0, false, "check SPF, DKIM and DMARC of received mail, for the API to show"),
+	KEY("authserv_id", CONFIG_STRING, authserv_id, NULL, 0, 0, false, "our name in Authentication-Results; default: hostname"),
+	KEY("authentication_deadline", CONFIG_DURATION, authentication_deadline, "10s", SECOND, 60 * SECOND, false,
+	    "for all DNS questions about a message; then temperror"),
+	KEY("authentication_max", CONFIG_INT, authentication_max, "1000", 1, 100000, false,
+	    "messages of one worker being checked; beyond it mail is stored unchecked"),
+	KEY("authentication_memory_max", CONFIG_SIZE, authentication_memory_max, "64M", MIB, 64 * 1024 * MIB, false,
+	    "octets of messages of one worker waiting for their check; beyond it mail is stored unchecked"),
+	KEY("spf_reject", CONFIG_BOOL, spf_reject, "no", 0, 0, false, "refuse mail whose SPF result is fail, permerror or, for now, temperror"),
+	KEY("dmarc_reject", CONFIG_BOOL, dmarc_reject, "no", 0, 0, false, "refuse mail that fails DMARC where the domain asks for reject"),
+	KEY("null_mx_reject", CONFIG_BOOL, null_mx_reject, "no", 0, 0, false, "refuse mail from domains that take none (null MX)"),
+	KEY("dnsbl_zones", CONFIG_LIST, dnsbl_zones, NULL, 0, 0, false,
+	    "DNS block lists to look clients up in: zone, or zone=127.0.0.2-127.0.0.11/127.0.0.20, the answers that count"),
+	KEY("dnsbl_action", CONFIG_STRING, dnsbl_action, "annotate", 0, 0, false, "annotate, or reject: 554 to the recipients of who is listed"),
+	KEY("dns_servers", CONFIG_LIST, dns_servers, NULL, 0, 0, false, "resolvers to ask, 127.0.0.1 or [::1]:53; default: the system's"),
+	KEY("dns_zone_file", CONFIG_STRING, dns_zone_file, NULL, 0, 0, false, "a zone file that stands in for the DNS, for tests; empty: none"),
 	{NULL, CONFIG_STRING, 0, NULL, 0, 0, false, NULL},
 };
 
@@ -118,6 +135,8 @@ static int worker_confine(void *arg) {
 	sandbox_may_use_libraries(&sandbox);
 	sandbox_may_use_database(&sandbox, d->config.database);
 	sandbox_may_write_in(&sandbox, d->config.spool_dir);
+	for (char **server = d->config.dns_servers; *server; server++)
+		sandbox_may_connect(&sandbox, dns_server_port(*server));
 	return daemon_confine(KEYS, &sandbox);
 }
 
@@ -160,6 +179,10 @@ static bool check(const struct smtpd_config *config) {
 		return refuse("log_level must be debug, info, warning or error");
 	if (!config->listen[0])
 		return refuse("smtpd_listen is empty");
+	if (strcmp(config->dnsbl_action, "annotate") != 0 && strcmp(config->dnsbl_action, "reject") != 0)
+		return refuse("dnsbl_action must be annotate or reject");
+	if (!config->authentication && (config->spf_reject || config->dmarc_reject || config->null_mx_reject))
+		return refuse("spf_reject, dmarc_reject and null_mx_reject need authentication");
 	return true;
 }
 

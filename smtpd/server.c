@@ -13,6 +13,7 @@
 #include "common/tls_keys.h"
 #include "smtpd/accept.h"
 #include "smtpd/conn.h"
+#include "smtpd/mail_auth.h"
 #include "smtpd/parser.h"
 #include "smtpd/recipient.h"
 #include "smtpd/smtpd_metrics.h"
@@ -43,6 +44,13 @@ static void set_paused(struct server *s, bool paused) {
 	}
 }
 
+/* Sessions and what is being found out about their mail. */
+static void stop_if_drained(void *arg) {
+	struct server *s = arg;
+	if (s->draining && s->conn_count == 0 && (!s->auth.checks || mail_auth_idle(s->auth.checks)))
+		loop_stop(s->loop);
+}
+
 void server_place_taken(struct server *s) {
 	if (++s->conn_count >= (unsigned)s->config->connections_max && !s->paused)
 		set_paused(s, true);
@@ -50,10 +58,9 @@ void server_place_taken(struct server *s) {
 
 void server_place_left(struct server *s) {
 	s->conn_count--;
-	if (s->draining) {
-		if (s->conn_count == 0)
-			loop_stop(s->loop);
-	} else if (s->paused && s->conn_count < (unsigned)s->config->connections_max)
+	if (s->draining)
+		stop_if_drained(s);
+	else if (s->paused && s->conn_count < (unsigned)s->config->connections_max)
 		set_paused(s, false);
 }
 
@@ -138,14 +145,14 @@ static void forget_secrets(void *arg) {
 	config_forget(NULL);
 }
 
-static struct pg *open_pg(struct server *s, unsigned connections, bool transactions_only) {
+struct pg *server_open_pg(struct server *s, unsigned connections, enum server_pg kind) {
 	const struct pg_options options = {
 		.conninfo = s->config->database,
 		.application_name = "minutemail-smtpd",
 		.stmts = SMTPD_STMTS,
 		.connections = connections,
-		.transactions_only = transactions_only,
-		.read_only = !transactions_only,
+		.transactions_only = kind == SERVER_PG_TRANSACTIONS,
+		.read_only = kind == SERVER_PG_LOOKUPS,
 		.depth = 256,
 		.queue = 8192,
 		.query_deadline_us = QUERY_DEADLINE_US,
@@ -242,8 +249,8 @@ int server_start(struct server *s, struct loop *loop, const struct smtpd_config 
 	s->parser = parser_new(loop, &parser_options);
 	if (!s->parser)
 		return -EAGAIN;
-	s->pg_lookup = open_pg(s, 1, false);
-	s->pg_store = open_pg(s, (unsigned)config->store_connections, true);
+	s->pg_lookup = server_open_pg(s, 1, SERVER_PG_LOOKUPS);
+	s->pg_store = server_open_pg(s, (unsigned)config->store_connections, SERVER_PG_TRANSACTIONS);
 	s->recipients = recipients_new(loop, s->pg_lookup);
 	const struct store_options store_options = {
 		.connections = (unsigned)config->store_connections,
@@ -252,6 +259,9 @@ int server_start(struct server *s, struct loop *loop, const struct smtpd_config 
 		.deadline_us = config->store_deadline,
 	};
 	s->store = store_new(loop, s->pg_store, &store_options);
+	int r = server_auth_start(s);
+	if (r < 0)
+		return r;
 	pg_on_state(s->pg_lookup, on_database, s);
 	pg_on_state(s->pg_store, on_database, s);
 	timer_arm(&s->patience, PATIENCE_US);
@@ -270,12 +280,11 @@ void server_drain(struct server *s) {
 	s->draining = true;
 	stop_accepting(s);
 	accept_cancel(s);
-	if (s->conn_count == 0) {
-		loop_stop(s->loop);
-		return;
-	}
+	if (s->auth.checks)
+		mail_auth_on_idle(s->auth.checks, stop_if_drained, s);
 	list_for_each_safe(link, &s->conns)
 		conn_drain(link);
+	stop_if_drained(s);
 }
 
 void server_stop(struct server *s) {
@@ -285,6 +294,7 @@ void server_stop(struct server *s) {
 	list_for_each_safe(link, &s->conns)
 		conn_kill(link);
 	free(s->listeners);
+	server_auth_stop(s);
 	s->store = store_free(s->store);
 	s->recipients = recipients_free(s->recipients);
 	s->pg_store = pg_free(s->pg_store);

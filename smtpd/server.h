@@ -7,6 +7,7 @@
 #include "smtpd/clients.h"
 #include "smtpd/listen.h"
 #include "smtpd/reply.h"
+#include "smtpd/server_auth.h"
 #include "smtpd/session.h"
 #include "smtpd/stress.h"
 
@@ -44,6 +45,10 @@ struct smtpd_config {
 	int64_t parse_deadline, parse_memory_max, parse_size_max;
 	int64_t spool_memory_max;     /* of one worker */
 	int64_t store_connections;
+	char **dns_servers, **dnsbl_zones;
+	char *dns_zone_file, *authserv_id, *dnsbl_action;
+	bool authentication, spf_reject, dmarc_reject, null_mx_reject;
+	int64_t authentication_deadline, authentication_max, authentication_memory_max;
 };
 
 /* Whether there is to be TLS: a certificate is configured, or may be made. */
@@ -69,6 +74,7 @@ struct server {
 	struct recipients *recipients;
 	struct store *store;
 	struct tls *tls;                  /* borrowed; NULL: no TLS */
+	struct server_auth auth;
 	struct smtpd_listener *listeners;
 	unsigned listener_count;
 	const struct daemon_socket *sockets;
@@ -97,6 +103,14 @@ int server_start(struct server *, struct loop *, const struct smtpd_config *, st
 /* Accepts nothing new; sessions end after what is in hand; the loop stops when the last is gone. */
 void server_drain(struct server *);
 void server_stop(struct server *);
+
+/* A pool of our database; for the services beside, too. */
+enum server_pg {
+	SERVER_PG_LOOKUPS,       /* queries that only read */
+	SERVER_PG_TRANSACTIONS,  /* no queries */
+	SERVER_PG_STATEMENTS,    /* queries that write */
+};
+struct pg *server_open_pg(struct server *, unsigned connections, enum server_pg);
 
 /* conn reports its birth and death, so that accepting pauses at connections_max and resumes. */
 void server_conn_opened(struct server *, struct list *link);

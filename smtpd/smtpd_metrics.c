@@ -6,6 +6,8 @@
 #define REFUSED(why) {"minutemail_smtpd_refused_total", METRICS_COUNTER, "Connections and recipients refused, by reason", "reason=\"" why "\""}
 #define HANDSHAKES(version) {"minutemail_smtpd_tls_handshakes_total", METRICS_COUNTER, "TLS handshakes done, by version", "version=\"" version "\""}
 #define MESSAGES(what) {"minutemail_smtpd_messages_total", METRICS_COUNTER, "Messages by outcome", "outcome=\"" what "\""}
+#define AUTHENTICATION(what)                                                                                                  \
+	{"minutemail_smtpd_authentications_total", METRICS_COUNTER, "Messages by what became of their authentication", "result=\"" what "\""}
 
 const struct metrics_def SMTPD_METRICS[] = {
 	[SMTPD_CONNECTIONS] = {"minutemail_smtpd_connections_total", METRICS_COUNTER, "Connections accepted", NULL},
@@ -64,6 +66,10 @@ const struct metrics_def SMTPD_METRICS[] = {
 	[SMTPD_TLS_RESUMED] = {"minutemail_smtpd_tls_resumed_total", METRICS_COUNTER, "TLS handshakes from a ticket", NULL},
 	[SMTPD_TLS_FAILED] = {"minutemail_smtpd_tls_failed_total", METRICS_COUNTER, "TLS handshakes that failed", NULL},
 	[SMTPD_TLS_EXPIRY] = {"minutemail_smtpd_tls_expiry_seconds", METRICS_GAUGE, "Until the first certificate expires", NULL},
+	[SMTPD_AUTH_CHECKED] = AUTHENTICATION("checked"),
+	[SMTPD_AUTH_OVERLOAD] = AUTHENTICATION("overload"),
+	[SMTPD_AUTH_LOST] = AUTHENTICATION("lost"),
+	[SMTPD_AUTH_TIME] = {"minutemail_smtpd_authentication_seconds", METRICS_HISTOGRAM, "Time to a message's SPF, DKIM and DMARC", NULL},
 	{NULL, METRICS_COUNTER, NULL, NULL},
 };
 

@@ -38,6 +38,10 @@ enum smtpd_metric {
 	SMTPD_TLS_RESUMED,        /* of these: from a ticket */
 	SMTPD_TLS_FAILED,
 	SMTPD_TLS_EXPIRY,         /* gauge: seconds */
+	SMTPD_AUTH_CHECKED,       /* messages whose authentication was concluded */
+	SMTPD_AUTH_OVERLOAD,      /* messages not checked: too many under way */
+	SMTPD_AUTH_LOST,          /* results that could not be written */
+	SMTPD_AUTH_TIME,          /* histogram: handed over .. concluded */
 };
 extern const struct metrics_def SMTPD_METRICS[];
 

@@ -53,3 +53,9 @@ insert into message_source (data, bucket, id, chunk, expiry_hour, codec, size)
 select $1::bytea, r.bucket, r.id, $2::int, r.expiry_hour, $3::smallint, $4::int
 from unnest($5::smallint[], $6::uuid[], $7::int[]) as r (bucket, id, expiry_hour)
 on conflict (bucket, id, chunk, expiry_hour) do update set id = excluded.id
+
+-- What authentication found out about messages that are there already; one that is gone meanwhile refuses the statement (23503).
+-- name: message_authentication_insert
+insert into message_authentication (bucket, id, results, forged)
+select * from unnest($1::smallint[], $2::uuid[], $3::text[], $4::boolean[])
+on conflict do nothing

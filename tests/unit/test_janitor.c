@@ -104,7 +104,7 @@ static const char *partition_of(int n) {
 }
 
 static int setup_each(void **state) {
-	pg_fixture_exec(db, "truncate messages, message_source, mailboxes, account_mailboxes");
+	pg_fixture_exec(db, "truncate messages, message_authentication, message_source, mailboxes, account_mailboxes");
 	pg_fixture_exec(db,
 	                "do $$ declare r record; begin for r in select oid::regclass as t from pg_class where relkind = 'r'"
 	                " and relname ~ '^message_source_h[0-9]+$' loop execute 'drop table ' || r.t; end loop; end $$");

@@ -194,7 +194,7 @@ static int teardown(void **state) {
 		set_standby("");
 	pg_fixture_exec(db, "drop trigger if exists test on messages");
 	pg_fixture_exec(db, "drop trigger if exists test on message_source");
-	pg_fixture_exec(db, "truncate messages, message_source");
+	pg_fixture_exec(db, "truncate messages, message_authentication, message_source");
 	return 0;
 }
 

@@ -1,0 +1,118 @@
+#include "smtpd/conn_auth.h"
+
+#include "smtpd/dnsbl.h"
+#include "smtpd/mail_auth.h"
+#include "smtpd/server.h"
+#include "smtpd/store.h"
+
+/* ---- block lists ---- */
+
+static void on_listing(void *arg) {
+	struct conn_auth *a = arg;
+	if (!a->listing_awaited)
+		return;
+	a->listing_awaited = false;
+	a->resume(a->arg);
+}
+
+void conn_auth_start(struct conn_auth *a, struct server *server, const struct netaddr *client, void (*resume)(void *arg), void *arg) {
+	*a = (struct conn_auth){.server = server, .client = *client, .resume = resume, .arg = arg};
+	if (server->auth.dnsbl)
+		a->listing = dnsbl_start(server->auth.dnsbl, client, on_listing, a);
+}
+
+void conn_auth_end(struct conn_auth *a) {
+	a->listing = dnsbl_cancel(a->listing);
+	conn_auth_drop(a);
+}
+
+bool conn_auth_busy(const struct conn_auth *a) {
+	return a->listing_awaited || a->check_awaited;
+}
+
+enum conn_auth_answer conn_auth_recipient(struct conn_auth *a, const struct address *rcpt) {
+	if (!a->listing || !a->server->auth.dnsbl_rejects || address_is_role(rcpt))
+		return CONN_AUTH_GO; /* who is listed by mistake must reach somebody */
+	if (!dnsbl_is_done(a->listing)) {
+		a->listing_awaited = true;
+		return CONN_AUTH_WAIT;
+	}
+	return dnsbl_listed(a->listing) ? CONN_AUTH_REFUSE : CONN_AUTH_GO;
+}
+
+/* ---- checks ---- */
+
+static struct mail_auth_op *start(struct conn_auth *a, const struct session *session, struct spool *spool, mail_auth_done *done) {
+	const struct mail_auth_request request = {
+		.client = a->client,
+		.helo = session_helo(session),
+		.mail_from = session_transaction(session)->mail_from.raw,
+		.spool = spool,
+		.dnsbl = a->listing ? dnsbl_results(a->listing) : NULL,
+	};
+	return mail_auth_start(a->server->auth.checks, &request, done, a);
+}
+
+static void on_checked(void *arg) {
+	struct conn_auth *a = arg;
+	a->check_awaited = false;
+	a->resume(a->arg);
+}
+
+/* What the operator wants refused; the order is that of the envelope, then the author. */
+static bool refuses(const struct smtpd_config *config, const struct mail_auth_result *r, enum session_policy *ret) {
+	if (config->null_mx_reject && r->null_mx) {
+		*ret = SESSION_POLICY_SENDER_NULL_MX;
+		return true;
+	}
+	if (config->spf_reject && (r->spf.verdict == SPF_FAIL || r->spf.verdict == SPF_PERMERROR || r->spf.verdict == SPF_TEMPERROR)) {
+		*ret = r->spf.verdict == SPF_FAIL        ? SESSION_POLICY_SPF_FAIL
+		       : r->spf.verdict == SPF_PERMERROR ? SESSION_POLICY_SPF_PERMERROR
+		                                         : SESSION_POLICY_SPF_TEMPERROR;
+		return true;
+	}
+	*ret = SESSION_POLICY_DMARC_REJECT;
+	return config->dmarc_reject && r->dmarc.verdict == DMARC_FAIL && r->dmarc.policy == DMARC_POLICY_REJECT;
+}
+
+enum conn_auth_answer conn_auth_message(struct conn_auth *a, const struct session *session, struct spool **spool,
+                                        enum session_policy *ret_policy) {
+	if (!a->server->auth.checks || !a->server->auth.before_commit)
+		return CONN_AUTH_GO;
+	if (!a->check) {
+		a->check = start(a, session, *spool, on_checked);
+		if (!a->check)
+			return CONN_AUTH_GO; /* overload: unchecked mail is taken, as where there is no policy */
+		*spool = NULL;
+		a->check_awaited = true;
+		return CONN_AUTH_WAIT;
+	}
+	*spool = mail_auth_take_spool(a->check);
+	if (!refuses(a->server->config, mail_auth_get(a->check), ret_policy))
+		return CONN_AUTH_GO;
+	conn_auth_drop(a);
+	return CONN_AUTH_REFUSE;
+}
+
+void conn_auth_stored(struct conn_auth *a, const struct session *session, struct spool **spool, const struct store_recipient *recipients,
+                      unsigned n) {
+	if (!a->server->auth.checks)
+		return;
+	if (!a->check && !a->server->auth.before_commit) {
+		a->check = start(a, session, *spool, NULL);
+		if (a->check)
+			*spool = NULL;
+	}
+	if (!a->check)
+		return;
+	struct id *ids = xcalloc(n, sizeof(*ids));
+	for (unsigned i = 0; i < n; i++)
+		ids[i] = recipients[i].id;
+	mail_auth_keep(take_ptr(a->check), ids, n);
+	free(ids);
+}
+
+void conn_auth_drop(struct conn_auth *a) {
+	a->check = mail_auth_cancel(a->check);
+	a->check_awaited = false;
+}
