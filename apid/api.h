@@ -11,6 +11,7 @@ struct pg;
 
 struct api_config {              /* the part of the daemon's configuration that handlers need */
 	const char *hostname;
+	const char *authserv_id;     /* ours in Authentication-Results */
 	int64_t mailbox_lifetime_default_us, mailbox_lifetime_min_us, mailbox_lifetime_max_us;
 	int64_t source_max;          /* octets of an injected mail */
 };

@@ -12,7 +12,7 @@
 #define PAGE_OCTETS (16 << 20)
 #define PAGE_WRITTEN (32 << 20)
 #define ANSWER_MAX (64 << 20) /* a page and one mail more at its largest: 2 MB of bodies, 300 KB of parts, escaped */
-#define COLUMN_MORE 18
+#define COLUMN_MORE 20
 
 struct asking {
 	struct id mailbox, mail;

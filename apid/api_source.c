@@ -8,6 +8,7 @@
 
 #include "apid/api.h"
 #include "apid/api_common.h"
+#include "apid/auth_results.h"
 #include "apid/handlers.h"
 #include "apid_stmts.h"
 #include "common/log.h"
@@ -205,6 +206,8 @@ void source_stream(struct request *r, unsigned status, const char *type, const s
 
 /* ---- raw ---- */
 
+#define TRACE_MAX (128 * 1024)
+
 struct reading {
 	struct id mailbox, mail;
 	struct slice trace;
@@ -230,6 +233,29 @@ static void refuse_mail(struct request *r, const struct reading *reading) {
 	api_refuse_mail(r, &reading->mailbox, &reading->mail);
 }
 
+/* Where the trace's first field ends, if that is Return-Path, which stays on top (RFC 5321 4.4). */
+static size_t return_path_length(struct slice trace) {
+	struct text_field field;
+	struct slice rest = trace;
+	bool found = text_next_field(&rest, &field) == 1 && slice_eq(field.name, slice_str("Return-Path"));
+	return found ? trace.n - rest.n : 0;
+}
+
+/* Our trace, with Authentication-Results, once they are known, above Received (RFC 8601 5). The request's. */
+static struct slice trace_of(struct request *r, const struct pg_rows *rows) {
+	struct slice trace = pg_text(rows, 0, 2), results = pg_text(rows, 0, 7);
+	struct buf all;
+	size_t top = return_path_length(trace);
+	buf_init(&all, TRACE_MAX);
+	buf_append(&all, trace.p, top);
+	if (results.p)
+		auth_results_append(&all, request_api(r)->config->authserv_id, results);
+	buf_append(&all, trace.p + top, trace.n - top);
+	struct slice kept = keep(r, buf_slice(&all));
+	buf_fini(&all);
+	return kept;
+}
+
 static void raw_row(struct request *r, void *arg, const struct pg_result *result) {
 	struct reading *reading = arg;
 	if (pg_rows_count(result->rows) == 0) {
@@ -238,7 +264,7 @@ static void raw_row(struct request *r, void *arg, const struct pg_result *result
 	}
 	struct slice digest = pg_text(result->rows, 0, 6);
 	char etag[API_ETAG_SIZE], name[ID_TEXT_SIZE], disposition[80];
-	api_etag(digest, NULL, etag);
+	api_etag(digest, pg_null(result->rows, 0, 7) ? NULL : "-a", etag); /* results come once and stay */
 	if (respond_not_modified(r, etag))
 		return;
 	id_format(&reading->mail, name);
@@ -254,7 +280,7 @@ static void raw_row(struct request *r, void *arg, const struct pg_result *result
 	    .mail = reading->mail,
 	    .length = size,
 	    .take = size,
-	    .before = pg_text(result->rows, 0, 2),
+	    .before = trace_of(r, result->rows),
 	};
 	source_stream(r, 200, "message/rfc822", headers, &plan);
 }
@@ -388,7 +414,7 @@ static void headers_row(struct request *r, void *arg, const struct pg_result *re
 		refuse_mail(r, reading);
 		return;
 	}
-	reading->trace = keep(r, pg_text(result->rows, 0, 2));
+	reading->trace = trace_of(r, result->rows);
 	reading->size = (uint64_t)pg_int(result->rows, 0, 3);
 	reading->zstd = mail_zstd_new();
 	buf_init(&reading->block, HEADERS_MAX + MAIL_CHUNK);

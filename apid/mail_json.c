@@ -26,6 +26,7 @@ static const struct {
     {"expiresAt", MAIL_EXPIRES_AT},
     {"envelope", MAIL_ENVELOPE},
     {"warnings", MAIL_WARNINGS},
+    {"authentication", MAIL_AUTHENTICATION},
 };
 
 static unsigned field_bit(struct slice name) {
@@ -78,6 +79,8 @@ void mail_view_read(const struct pg_rows *rows, unsigned row, const struct id *m
 	    .body_html = pg_text(rows, row, 14),
 	    .size = pg_int(rows, row, 15),
 	    .warnings = pg_text(rows, row, 17),
+	    .authentication = pg_text(rows, row, 18),
+	    .forged = !pg_null(rows, row, 19) && pg_bool(rows, row, 19),
 	    .parts = parts,
 	};
 }
@@ -188,6 +191,31 @@ static void write_envelope(struct json_out *j, const struct mail_view *m) {
 	json_out_object_end(j);
 }
 
+/* The parser's, and what authentication found out later. */
+static void write_warnings(struct json_out *j, const struct mail_view *m) {
+	static const char forged[] = "\"forged_authentication_results\"]";
+	if (!m->forged || m->warnings.n < 2) {
+		member_raw(j, "warnings", m->warnings);
+		return;
+	}
+	struct buf list;
+	buf_init(&list, m->warnings.n + sizeof(forged) + 1);
+	buf_append(&list, m->warnings.p, m->warnings.n - 1); /* without the bracket */
+	if (m->warnings.n > 2)
+		buf_append_char(&list, ',');
+	buf_append_str(&list, forged);
+	member_raw(j, "warnings", buf_slice(&list));
+	buf_fini(&list);
+}
+
+static void write_authentication(struct json_out *j, const struct mail_view *m) {
+	json_out_key(j, "authentication");
+	if (m->authentication.p)
+		json_out_raw(j, m->authentication.p, m->authentication.n);
+	else
+		json_out_null(j);
+}
+
 void mail_write(struct json_out *j, const struct mail_view *m, unsigned fields) {
 	json_out_object(j);
 	if (fields & MAIL_ID)
@@ -209,6 +237,8 @@ void mail_write(struct json_out *j, const struct mail_view *m, unsigned fields) 
 	if (fields & MAIL_ENVELOPE)
 		write_envelope(j, m);
 	if (fields & MAIL_WARNINGS)
-		member_raw(j, "warnings", m->warnings);
+		write_warnings(j, m);
+	if (fields & MAIL_AUTHENTICATION)
+		write_authentication(j, m);
 	json_out_object_end(j);
 }

@@ -29,7 +29,8 @@ enum mail_field {
 	MAIL_EXPIRES_AT = 1 << 16,
 	MAIL_ENVELOPE = 1 << 17,
 	MAIL_WARNINGS = 1 << 18,
-	MAIL_ALL = (1 << 19) - 1,
+	MAIL_AUTHENTICATION = 1 << 19,
+	MAIL_ALL = (1 << 20) - 1,
 	MAIL_BODIES = MAIL_BODY | MAIL_BODY_TEXT | MAIL_BODY_HTML,
 };
 
@@ -42,6 +43,8 @@ struct mail_view { /* borrows everything */
 	struct slice mail_from, rcpt_to, helo, tls;
 	struct slice from_address, from_name, subject, body_text, body_html; /* p NULL: none */
 	struct slice to, cc, reply_to, warnings;                             /* JSON arrays */
+	struct slice authentication;                                         /* JSON object; p NULL: not known (yet) */
+	bool forged;                                                         /* its source claims results of ours */
 	const struct part_table *parts;
 };
 

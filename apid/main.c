@@ -51,6 +51,8 @@ static const struct config_key KEYS[] = {
     KEY("mailbox_lifetime_max", CONFIG_DURATION, mailbox_lifetime_max, "60m", MINUTE, 3650 * 24 * 60 * MINUTE, false,
         "the longest that a creator may say, except for ever"),
     KEY("source_max", CONFIG_SIZE, source_max, "25M", 1024, 512 * MIB, false, "octets of a mail made through the API"),
+    KEY("authserv_id", CONFIG_STRING, authserv_id, NULL, 0, 0, false,
+        "our name in Authentication-Results; default: hostname"),
     {NULL, CONFIG_STRING, 0, NULL, 0, 0, false, NULL},
 };
 

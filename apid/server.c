@@ -122,6 +122,7 @@ int server_start(struct server *s, struct loop *loop, const struct apid_config *
 	timer_init(&s->patience, loop, on_patience, s);
 	s->api_config = (struct api_config){
 	    .hostname = config->name,
+	    .authserv_id = config->authserv_id[0] ? config->authserv_id : config->name,
 	    .mailbox_lifetime_default_us = config->mailbox_lifetime_default,
 	    .mailbox_lifetime_min_us = config->mailbox_lifetime_min,
 	    .mailbox_lifetime_max_us = config->mailbox_lifetime_max,

@@ -16,7 +16,7 @@ struct metrics;
 struct apid_config {
 	char **listen;
 	const char *name; /* by which we go: hostname, or the host's when that is empty */
-	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *environment, *key_secret;
+	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *environment, *key_secret, *authserv_id;
 	int64_t workers, drain, hang_limit;
 	int64_t database_connections; /* of one worker, beside one for keys */
 	int64_t connections_max;      /* of one worker */

@@ -14,7 +14,7 @@ BUILD_PACKAGES=(gcc libc6-dev meson ninja-build pkg-config python3 libevent-dev 
 # shellcheck disable=SC2034
 RUN_PACKAGES=(postgresql curl ca-certificates)
 # shellcheck disable=SC2034
-TEST_PACKAGES=(libcmocka-dev python3-pytest python3-psycopg2 swaks libnet-ssleay-perl openssl)
+TEST_PACKAGES=(libcmocka-dev python3-pytest python3-psycopg2 swaks libnet-ssleay-perl openssl python3-dkim python3-nacl)
 # shellcheck disable=SC2034
 BENCH_PACKAGES=(postfix wrk nginx-light)
 

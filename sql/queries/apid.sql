@@ -150,8 +150,9 @@ select address, tag, domain_id from gone
 -- $6 mail, $7 whether the bodies are wanted.
 -- name: mail_get
 select b.expires_at, m.id, m.received_at, m.mail_from, m.rcpt_to, m.helo, m.tls, m.from_address, m.from_name, m.to_list, m.cc_list,
-	m.reply_to_list, m.subject, case when $7 then m.body_text end, case when $7 then m.body_html end, m.size, m.parts, m.warnings
-from mailboxes b, messages m
+	m.reply_to_list, m.subject, case when $7 then m.body_text end, case when $7 then m.body_html end, m.size, m.parts, m.warnings,
+	a.results, a.forged
+from mailboxes b, messages m left join message_authentication a on a.bucket = $1 and a.id = m.id
 where b.bucket = $1 and b.id = $2 and (b.expires_at is null or b.expires_at > $3) and b.user_id = $4
 	and b.domain_id = any($5::uuid[]) and m.bucket = $1 and m.id = $6 and m.mailbox_id = b.id
 
@@ -160,7 +161,7 @@ where b.bucket = $1 and b.id = $2 and (b.expires_at is null or b.expires_at > $3
 -- name: mail_list
 select b.expires_at, m.id, m.received_at, m.mail_from, m.rcpt_to, m.helo, m.tls, m.from_address, m.from_name, m.to_list, m.cc_list,
 	m.reply_to_list, m.subject, case when $7 then m.body_text end, case when $7 then m.body_html end, m.size, m.parts, m.warnings,
-	m.more
+	a.results, a.forged, m.more
 from mailboxes b left join lateral (
 	select l.*, lead(l.id) over w is not null as more, row_number() over w as place,
 		sum(case when $7 then coalesce(octet_length(l.body_text), 0) + coalesce(octet_length(l.body_html), 0) else 0 end
@@ -170,6 +171,7 @@ from mailboxes b left join lateral (
 	) l
 	window w as (order by l.id desc rows unbounded preceding)
 ) m on m.octets <= $9 or m.place = 1
+left join message_authentication a on a.bucket = $1 and a.id = m.id
 where b.bucket = $1 and b.id = $2 and (b.expires_at is null or b.expires_at > $3) and b.user_id = $4
 	and b.domain_id = any($5::uuid[])
 order by m.id desc
@@ -193,8 +195,8 @@ select id from found
 
 -- What a source's readers need. $6 mail.
 -- name: mail_source
-select b.expires_at, m.received_at, m.trace, m.size, m.parts, m.injected, m.digest
-from mailboxes b, messages m
+select b.expires_at, m.received_at, m.trace, m.size, m.parts, m.injected, m.digest, a.results
+from mailboxes b, messages m left join message_authentication a on a.bucket = $1 and a.id = m.id
 where b.bucket = $1 and b.id = $2 and (b.expires_at is null or b.expires_at > $3) and b.user_id = $4
 	and b.domain_id = any($5::uuid[]) and m.bucket = $1 and m.id = $6 and m.mailbox_id = b.id
 

@@ -10,6 +10,13 @@ import urllib.parse
 TIMEOUT = 30
 
 
+def end_of_field(octets, at):
+    at = octets.index(b"\r\n", at) + 2
+    while octets[at:at + 1] in (b" ", b"\t"):
+        at = octets.index(b"\r\n", at) + 2
+    return at
+
+
 class Response:
     def __init__(self, status, headers, body):
         self.status = status
@@ -98,11 +105,10 @@ class Api:
         raw = self.raw(mail)
         assert raw.startswith(b"Return-Path: <"), raw[:100]
         at = raw.index(b"\r\n") + 2
+        if raw[at:].startswith(b"Authentication-Results: "):  # once they are known
+            at = end_of_field(raw, at)
         assert raw[at:].startswith(b"Received: from "), raw[:300]
-        at = raw.index(b"\r\n", at) + 2
-        while raw[at:at + 1] in (b" ", b"\t"):
-            at = raw.index(b"\r\n", at) + 2
-        return raw[at:]
+        return raw[end_of_field(raw, at):]
 
 
 def check_problem(response, status, error):

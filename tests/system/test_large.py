@@ -114,7 +114,7 @@ def read_streamed(system, path, skip_trace=False):
     first = skip_trace
     while piece := answer.read(1 << 20):
         if first:
-            piece = re.sub(rb"\AReturn-Path: [^\r]*\r\nReceived: (?:[^\r]|\r\n[ \t])*\r\n", b"", piece, count=1)
+            piece = re.sub(rb"\AReturn-Path: [^\r]*\r\n(?:Authentication-Results: (?:[^\r]|\r\n[ \t])*\r\n)?Received: (?:[^\r]|\r\n[ \t])*\r\n", b"", piece, count=1)
             first = False
         sha.update(piece)
         length += len(piece)

@@ -247,7 +247,13 @@ static void test_mail(void **state) {
 	    ","
 	    "\"sizeBytes\":42,\"receivedAt\":\"2026-11-24T15:00:00.000Z\",\"expiresAt\":null,\"envelope\":{\"mailFrom\":"
 	    "\"env@x.org\","
-	    "\"rcptTo\":\"Box+1@b.cc\",\"helo\":\"h\",\"tls\":null},\"warnings\":[\"no_headers\"]}");
+	    "\"rcptTo\":\"Box+1@b.cc\",\"helo\":\"h\",\"tls\":null},\"warnings\":[\"no_headers\"],\"authentication\":null}");
+	m.authentication = slice_str("{\"spf\":{}}");
+	m.forged = true;
+	check_mail(&m, MAIL_WARNINGS | MAIL_AUTHENTICATION,
+	           "{\"warnings\":[\"no_headers\",\"forged_authentication_results\"],\"authentication\":{\"spf\":{}}}");
+	m.warnings = slice_str("[]");
+	check_mail(&m, MAIL_WARNINGS, "{\"warnings\":[\"forged_authentication_results\"]}");
 	m.from_address = slice_str("head@x.org");
 	check_mail(&m, MAIL_FROM | MAIL_SENDER, "{\"sender\":\"head@x.org\",\"from\":\"head@x.org\"}");
 	m.body_html = slice_str("<p>");
