@@ -3,6 +3,7 @@
 #include "apid/router.h"
 #include "apid/server.h"
 #include "common/apikey.h"
+#include "common/clock.h"
 #include "common/config.h"
 #include "common/daemon.h"
 #include "common/log.h"
@@ -53,6 +54,7 @@ static const struct config_key KEYS[] = {
     KEY("source_max", CONFIG_SIZE, source_max, "25M", 1024, 512 * MIB, false, "octets of a mail made through the API"),
     KEY("authserv_id", CONFIG_STRING, authserv_id, NULL, 0, 0, false,
         "our name in Authentication-Results; default: hostname"),
+    KEY("test_clock_offset", CONFIG_DURATION, test_clock_offset, "0", 0, 0, true, NULL),
     {NULL, CONFIG_STRING, 0, NULL, 0, 0, false, NULL},
 };
 
@@ -69,6 +71,7 @@ struct apid {
 static int worker_start(void *arg, struct loop *loop, unsigned index) {
 	struct apid *d = arg;
 	daemon_sockets_keep(&d->sockets, index);
+	clock_shift(d->config.test_clock_offset);
 	return server_start(&d->server, loop, &d->config, d->metrics, d->sockets.v, d->sockets.count, index);
 }
 
@@ -89,6 +92,8 @@ static void worker_reload(void *arg) {
 	struct apid *d = arg;
 	if (config_reload(KEYS, &d->config) == 0 && !daemon_set_log_level(d->config.log_level))
 		log_msg(LOG_LEVEL_WARNING, "ignoring log_level", "must be debug, info, warning or error");
+	if (strcmp(d->config.environment, "test") == 0)
+		clock_shift(d->config.test_clock_offset);
 }
 
 static void worker_stop(void *arg) {
@@ -118,6 +123,8 @@ static bool check(struct apid_config *config) {
 		return refuse("log_level must be debug, info, warning or error");
 	if (strcmp(config->environment, "live") != 0 && strcmp(config->environment, "test") != 0)
 		return refuse("environment must be live or test");
+	if (config->test_clock_offset && strcmp(config->environment, "test") != 0)
+		return refuse("test_clock_offset is for environment test only");
 	if (!config->listen[0])
 		return refuse("apid_listen is empty");
 	if (config->mailbox_lifetime_default < config->mailbox_lifetime_min ||

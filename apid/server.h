@@ -23,6 +23,7 @@ struct apid_config {
 	int64_t key_cache;            /* keys held by one worker */
 	int64_t mailbox_lifetime_default, mailbox_lifetime_min, mailbox_lifetime_max;
 	int64_t source_max;
+	int64_t test_clock_offset;    /* added to the time of day; only where environment is test */
 	uint8_t secret[32]; /* key_secret, decoded */
 };
 

@@ -10,6 +10,7 @@
 static int64_t now_mono, now_wall;
 static bool stale = true;
 static bool frozen;
+static int64_t shift;
 
 static int64_t read_clock(clockid_t id) {
 	struct timespec ts;
@@ -22,11 +23,16 @@ static inline void refresh(void) {
 		return;
 	stale = false;
 	now_mono = read_clock(CLOCK_MONOTONIC);
-	now_wall = read_clock(CLOCK_REALTIME);
+	now_wall = read_clock(CLOCK_REALTIME) + shift;
 }
 
 void clock_update(void) {
 	stale = !frozen;
+}
+
+void clock_shift(int64_t wall_us) {
+	shift = wall_us;
+	clock_update();
 }
 
 int64_t clock_mono_us(void) {

@@ -8,6 +8,7 @@ void clock_update(void);          /* re-reads the system clocks unless a test ha
 int64_t clock_mono_us(void);      /* CLOCK_MONOTONIC, microseconds, as of the last update */
 int64_t clock_wall_us(void);      /* microseconds since 1970-01-01 UTC, as of the last update */
 int64_t clock_mono_us_now(void);  /* reads the clock; for measuring inside one turn */
+void clock_shift(int64_t wall_us); /* system tests: the wall clock is ahead by so much */
 void clock_set(int64_t wall_us);  /* tests: freezes both; monotonic follows the difference */
 void clock_advance(int64_t us);   /* tests: moves both */
 

@@ -317,9 +317,11 @@ static void print_help(const struct load *l, const char *about, bool rest) {
 	    l->program);
 	for (const struct config_key *key = l->keys; key->name; key++) {
 		char variable[128];
+		if (!key->help)
+			continue;
 		variable_name(key, "", variable, sizeof(variable));
 		printf("  %s%s  %s\n      %s\n      default: %s; environment: %s\n", key->name, key->reloadable ? " *" : "",
-		       types[key->type], key->help ? key->help : "", key->fallback && *key->fallback ? key->fallback : "none",
+		       types[key->type], key->help, key->fallback && *key->fallback ? key->fallback : "none",
 		       variable);
 	}
 	printf("\n  --check-config  print the effective settings and exit\n  --version       print the version and exit\n"

@@ -24,7 +24,7 @@ struct config_key {
 	const char *fallback;  /* as text; NULL: "" / empty list / 0 */
 	int64_t min, max;      /* for INT, SIZE, DURATION (DURATION in microseconds); both 0: no bound */
 	bool reloadable;       /* SIGHUP may change it */
-	const char *help;      /* one line, units included */
+	const char *help;      /* one line, units included; NULL: for our tests, not shown */
 };
 
 enum config_result {
