@@ -211,7 +211,11 @@ class System:
 
     def another_smtpd(self, *listen, workers=2, **settings):
         """A second smtpd on the same database: its entries of smtpd_listen (with port 0 for a free one), its settings."""
-        return Smtpd(self, listen, dict(settings, smtpd_workers=workers))
+        return Another(self, "smtpd", listen, dict(settings, smtpd_workers=workers))
+
+    def another_apid(self, workers=2, **settings):
+        """A further apid on the same database, on a port of its own."""
+        return Another(self, "apid", ["127.0.0.1:0"], dict(settings, apid_workers=workers))
 
     def postgres_stop(self):
         """A fast shutdown, as an operator's restart would do; remembers how to start it again."""
@@ -236,21 +240,23 @@ class System:
             return False
 
 
-class Smtpd:
-    """An smtpd beside the launcher's, with listeners and settings of its own; a context manager. `ports` are those of `listen`."""
+class Another:
+    """A daemon beside the launcher's, with listeners and settings of its own; a context manager. `ports` are those of `listen`."""
 
-    def __init__(self, system, listen, settings):
+    def __init__(self, system, name, listen, settings):
         self.system = system
-        self.directory = tempfile.mkdtemp(prefix="minutemail-smtpd-")
+        self.name = name
+        self.directory = tempfile.mkdtemp(prefix=f"minutemail-{name}-")
         os.chmod(self.directory, 0o777)
         free = free_ports(sum(":0;" in entry + ";" for entry in listen))
         self.listen = [entry.replace(":0", f":{free.pop()}", 1) if ":0;" in entry + ";" else entry for entry in listen]
         self.ports = [int(entry.split(";")[0].rpartition(":")[2]) for entry in self.listen if not entry.startswith("unix:")]
         self.metrics_path = os.path.join(self.directory, "metrics")
-        self.settings = dict(settings, smtpd_listen=" ".join(self.listen), smtpd_metrics_listen="unix:" + self.metrics_path)
+        self.settings = {**settings, name + "_listen": " ".join(self.listen), name + "_metrics_listen": "unix:" + self.metrics_path,
+                         name + "_pid_file": ""}
 
     def __enter__(self):
-        words, environment, _ = self.system.remember("smtpd")
+        words, environment, _ = self.system.remember(self.name)
         kept = [word for word in words if not word.startswith(tuple("--" + name.replace("_", "-") + "=" for name in self.settings))]
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
         self.log_path = os.path.join(self.directory, "log")
@@ -282,7 +288,7 @@ class Smtpd:
         return pathlib.Path(self.log_path).read_text(errors="replace")
 
     def workers(self):
-        return [pid for pid in children(self.process.pid) if process_name(pid) == "smtpd"]
+        return [pid for pid in children(self.process.pid) if process_name(pid) == self.name]
 
     def address(self, i=0):
         return f"127.0.0.1:{self.ports[i]}"
