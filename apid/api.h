@@ -8,6 +8,7 @@ struct auth;
 struct loop;
 struct metrics;
 struct pg;
+struct quota;
 
 struct api_config {              /* the part of the daemon's configuration that handlers need */
 	const char *hostname;
@@ -20,6 +21,7 @@ struct api {
 	struct loop *loop;
 	struct pg *pg;
 	struct auth *auth;
+	struct quota *quota; /* NULL: nothing is counted */
 	struct metrics *metrics;
 	const struct api_config *config;
 	bool draining;

@@ -32,6 +32,7 @@ void http_conn_close(struct http_conn *c, bool gently) {
 		return;
 	c->state = CONN_CLOSED;
 	c->auth_op = auth_cancel(c->auth_op);
+	c->quota_op = quota_cancel(c->quota_op);
 	if (c->req && c->req->state == REQUEST_ANSWERED)
 		request_end(c->req);
 	else if (c->req)
@@ -178,12 +179,51 @@ static bool conn_may_use_route(struct http_conn *c) {
 	return false;
 }
 
+static void conn_refuse_path(struct request *req) {
+	if (req->allow[0])
+		respond_problem(req, PROBLEM_METHOD_NOT_ALLOWED, "this path takes %s", req->allow);
+	else
+		respond_problem(req, PROBLEM_NOT_FOUND, "there is nothing at this path");
+}
+
+static void conn_judge_quota(struct http_conn *c, enum quota_verdict verdict) {
+	struct request *req = c->req;
+	if (verdict != QUOTA_OK) {
+		problem_for_quota(req, verdict);
+		return;
+	}
+	req->counted_us = clock_wall_us();
+	if (!req->route)
+		conn_refuse_path(req);
+	else if (conn_may_use_route(c))
+		conn_begin_body(c);
+}
+
+static void on_quota(void *arg, enum quota_verdict verdict) {
+	struct http_conn *c = arg;
+	c->quota_op = NULL;
+	conn_judge_quota(c, verdict);
+	conn_run(c);
+}
+
+/* Whatever comes of it: every request with a valid key counts. */
+static void conn_begin_quota(struct http_conn *c) {
+	struct quota *quota = c->server->api->quota;
+	enum quota_verdict verdict = QUOTA_OK;
+	c->quota_op = quota ? quota_start(quota, c->req->principal, on_quota, c, &verdict) : NULL;
+	if (!c->quota_op)
+		conn_judge_quota(c, verdict);
+}
+
 static void conn_judge_key(struct http_conn *c, enum auth_verdict verdict) {
 	struct metrics *metrics = c->server->api->metrics;
+	if (verdict != AUTH_OK && !c->req->route) {
+		conn_refuse_path(c->req);
+		return;
+	}
 	switch (verdict) {
 	case AUTH_OK:
-		if (conn_may_use_route(c))
-			conn_begin_body(c);
+		conn_begin_quota(c);
 		return;
 	case AUTH_UNAVAILABLE:
 		respond_problem(c->req, PROBLEM_UNAVAILABLE, "the database is not reachable");
@@ -242,10 +282,11 @@ static void conn_begin_request(struct http_conn *c) {
 	switch (router_find(c->server->options.routes, head->method, head->path, &req->route, req->params, req->allow,
 	                    sizeof(req->allow))) {
 	case ROUTER_NO_PATH:
-		respond_problem(req, PROBLEM_NOT_FOUND, "there is nothing at this path");
-		return;
 	case ROUTER_NO_METHOD:
-		respond_problem(req, PROBLEM_METHOD_NOT_ALLOWED, "this path takes %s", req->allow);
+		if (http_head_field(head, "authorization").n > 0)
+			conn_begin_auth(c); /* it counts all the same */
+		else
+			conn_refuse_path(req);
 		return;
 	case ROUTER_FOUND:
 		break;
@@ -384,7 +425,7 @@ static bool conn_step(struct http_conn *c) {
 	case CONN_HEAD:
 		return step_head(c);
 	case CONN_AUTH:
-		if (c->auth_op)
+		if (c->auth_op || c->quota_op)
 			return false;
 		conn_set_state(c, CONN_HANDLING); /* refused */
 		return true;

@@ -2,7 +2,7 @@
  * Every wait has a deadline and everything a client can make grow has a bound. What may be cut off mid-way is
  * decided here and nowhere else.
  *
- * In a request's way: head -> router (404, 405) -> key (401, before the body is read) -> body up to the route's cap
+ * In a request's way: head -> router (404, 405) -> key (401, before the body is read) -> quota (429) -> body up to the route's cap
  * (413) -> handler. */
 #ifndef MINUTEMAIL_HTTP_CONN_H
 #define MINUTEMAIL_HTTP_CONN_H

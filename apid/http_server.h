@@ -9,6 +9,7 @@
 #include "apid/auth.h"
 #include "apid/http_conn.h"
 #include "apid/http_parse.h"
+#include "apid/quota.h"
 #include "apid/router.h"
 #include "common/list.h"
 #include "common/loop.h"
@@ -42,7 +43,7 @@ struct http_server {
  *    |                  |               |             -stream started-> STREAMING -ended-> HEAD
  *    +------------------+---------------+-- refused: answered on the spot, then closed unless the body had been read
  *  any, once answered: pending output above its mark -> WRITING -drained-> HEAD
- *  HEAD: req == NULL.  AUTH: auth_op.  STREAMING, HANDLING, BODY: req.  any -> CLOSED: req == NULL, stream == NULL. */
+ *  HEAD: req == NULL.  AUTH: auth_op or quota_op.  STREAMING, HANDLING, BODY: req.  any -> CLOSED: req == NULL, stream == NULL. */
 enum conn_state { CONN_HEAD, CONN_AUTH, CONN_BODY, CONN_HANDLING, CONN_STREAMING, CONN_WRITING, CONN_CLOSED };
 
 struct http_conn {
@@ -52,6 +53,7 @@ struct http_conn {
 	enum conn_state state;
 	struct request *req;
 	struct auth_op *auth_op;
+	struct quota_op *quota_op;
 	struct http_parse parse;
 	struct deferred rerun;
 	int64_t born_us, since_us; /* since_us: what the state's deadline counts from */
@@ -87,6 +89,7 @@ struct request {
 	struct slice params[ROUTER_PARAMS_MAX];
 	bool params_decoded[ROUTER_PARAMS_MAX];
 	struct principal *principal; /* a reference */
+	int64_t counted_us;          /* when its call was taken from the quota, wall; 0: it was not */
 	char id[REQUEST_ID_MAX + 1], allow[64];
 	struct buf body;
 	size_t body_counted; /* of server->body_memory */
@@ -128,6 +131,7 @@ bool http_conn_closes(struct http_conn *); /* for the head: whether this answer 
 void http_conn_answered(struct http_conn *);     /* something was added to the output or the request's state */
 
 /* problem.c */
+void problem_for_quota(struct request *, enum quota_verdict); /* not QUOTA_OK */
 void problem_for_parse_error(struct request *, const struct http_error *);
 
 /* response.c */

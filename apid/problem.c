@@ -36,8 +36,20 @@ static const struct problem_row PROBLEMS[] = {
     [PROBLEM_HTTP_VERSION] = {505, "http_version_not_supported", "HTTP version not supported"},
 };
 
-/* The headers that a status brings with it. */
-static unsigned extra_headers(const struct request *req, enum problem problem, struct respond_header extra[2]) {
+#define WAIT_SIZE 16
+
+/* Until the limit that was met begins again. How many mailboxes there are is nobody's clock: a minute. */
+static void retry_after(const struct request *req, enum problem problem, char ret[WAIT_SIZE]) {
+	struct quota_state state = {.day_seconds = 60, .minute_seconds = 60};
+	if (req->principal && req->api->quota)
+		quota_state(req->api->quota, req->principal, &state);
+	bool day = problem == PROBLEM_QUOTA && state.day_limit >= 0 && state.day_left == 0;
+	snprintf(ret, WAIT_SIZE, "%d", day ? state.day_seconds : problem == PROBLEM_RATE_LIMIT ? state.minute_seconds : 60);
+}
+
+/* The headers that a status brings with it. `wait` has room for one of them. */
+static unsigned extra_headers(const struct request *req, enum problem problem, char wait[WAIT_SIZE],
+                              struct respond_header extra[2]) {
 	unsigned n = 0;
 	if (problem == PROBLEM_UNAUTHORIZED)
 		extra[n++] = (struct respond_header){"WWW-Authenticate", "Bearer"};
@@ -45,6 +57,10 @@ static unsigned extra_headers(const struct request *req, enum problem problem, s
 		extra[n++] = (struct respond_header){"Allow", req->allow};
 	else if (problem == PROBLEM_UNAVAILABLE)
 		extra[n++] = (struct respond_header){"Retry-After", "1"};
+	if (problem == PROBLEM_RATE_LIMIT || problem == PROBLEM_QUOTA) {
+		retry_after(req, problem, wait);
+		extra[n++] = (struct respond_header){"Retry-After", wait};
+	}
 	extra[n] = (struct respond_header){NULL, NULL};
 	return n;
 }
@@ -74,7 +90,7 @@ static void answer(struct request *req, enum problem problem, const char *text, 
 }
 
 void respond_problem(struct request *req, enum problem problem, const char *detail, ...) {
-	char text[DETAIL_MAX];
+	char text[DETAIL_MAX], wait[WAIT_SIZE];
 	struct respond_header extra[2];
 	text[0] = '\0';
 	if (detail) {
@@ -87,7 +103,7 @@ void respond_problem(struct request *req, enum problem problem, const char *deta
 		log_msg(LOG_LEVEL_ERROR, "internal error", "request %s: %s", req->id, text);
 		snprintf(text, sizeof(text), "The server failed; its log has the request id.");
 	}
-	extra_headers(req, problem, extra);
+	extra_headers(req, problem, wait, extra);
 	answer(req, problem, text, extra);
 }
 
@@ -97,6 +113,25 @@ void respond_range_problem(struct request *req, uint64_t length) {
 	snprintf(range, sizeof(range), "bytes */%" PRIu64, length); /* RFC 9110 14.4 */
 	snprintf(text, sizeof(text), "there are %" PRIu64 " octets", length);
 	answer(req, PROBLEM_RANGE_NOT_SATISFIABLE, text, extra);
+}
+
+void problem_for_quota(struct request *req, enum quota_verdict verdict) {
+	const struct principal *who = req->principal;
+	switch (verdict) {
+	case QUOTA_OK:
+		break;
+	case QUOTA_DAY:
+		respond_problem(req, PROBLEM_QUOTA, "the account's %" PRId64 " calls of today are used up; they begin again at 00:00 UTC",
+		                who->calls_per_day);
+		return;
+	case QUOTA_MINUTE:
+		respond_problem(req, PROBLEM_RATE_LIMIT, "the account may make %" PRId64 " requests a minute", who->requests_per_minute);
+		return;
+	case QUOTA_UNAVAILABLE:
+		respond_problem(req, PROBLEM_UNAVAILABLE, "the database is not reachable");
+		return;
+	}
+	assert(!"no problem");
 }
 
 void problem_for_parse_error(struct request *req, const struct http_error *error) {

@@ -120,6 +120,8 @@ static void log_request(const struct request *req, int64_t us, bool aborted) {
 void request_end(struct request *req) {
 	int64_t us = clock_mono_us_now() - req->began_us;
 	assert(req->state == REQUEST_ANSWERED);
+	if (req->counted_us && req->api->quota && (req->status == 429 || req->status >= 500))
+		quota_refund(req->api->quota, req->principal, req->counted_us);
 	ptrdiff_t route = req->route ? req->route - req->conn->server->options.routes : -1;
 	apid_count_answer(req->api->metrics, route, req->status, us);
 	apid_count(req->api->metrics, APID_BODY_OCTETS_OUT, (int64_t)req->octets_out);

@@ -115,6 +115,16 @@ static void put_headers(struct buf *head, const struct respond_header *extra) {
 		put(head, extra->name, extra->value);
 }
 
+/* Every answer to a key says what it may still ask (api.md 3). */
+static void put_quota(struct buf *head, const struct request *req) {
+	struct quota_state state;
+	char text[QUOTA_HEADERS_SIZE];
+	if (!req->principal || req->principal->kind != PRINCIPAL_KEY || !req->api->quota)
+		return;
+	quota_state(req->api->quota, req->principal, &state);
+	buf_append(head, text, quota_headers(&state, text));
+}
+
 /* 204 and 304 have no body and no length (RFC 9110 8.6). */
 static bool has_length(unsigned status) {
 	return status != 204 && status != 304;
@@ -143,6 +153,7 @@ static struct buf *make_head(struct request *req, unsigned status, const char *t
 	}
 	put(head, "X-Request-Id", req->id);
 	put_headers(head, extra);
+	put_quota(head, req);
 	if (http_conn_closes(c))
 		put(head, "Connection", "close");
 	else if (!req->head->http11)

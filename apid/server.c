@@ -5,6 +5,7 @@
 #include "apid/auth.h"
 #include "apid/http_conn.h"
 #include "apid/janitor.h"
+#include "apid/quota.h"
 #include "apid/router.h"
 #include "apid_stmts.h"
 #include "auth_stmts.h"
@@ -14,6 +15,7 @@
 #include "common/pg.h"
 #include "common/process.h"
 #include "common/schema.h"
+#include "quota_stmts.h"
 
 #define CONNECT_DEADLINE_US 5000000
 #define PATIENCE_US 3000000 /* without a database we accept all the same, and say 503 */
@@ -34,9 +36,15 @@ static void on_full(void *arg, bool full) {
 	}
 }
 
-static void on_drained(void *arg) {
+static void on_flushed(void *arg) {
 	struct server *s = arg;
 	loop_stop(s->loop);
+}
+
+/* What is held for later goes to the database before we do. */
+static void on_drained(void *arg) {
+	struct server *s = arg;
+	quota_close(s->api.quota, on_flushed, s);
 }
 
 static void start_accepting(struct server *s) {
@@ -63,9 +71,9 @@ static void on_database(void *arg, bool up) {
 		process_failed();
 }
 
-/* The handlers' statements and those that auth runs on the shared connections. */
+/* The handlers' statements and those of the services on the shared connections. */
 static const struct pg_stmt **all_stmts(void) {
-	const struct pg_stmt *const *parts[] = {APID_STMTS, AUTH_STMTS};
+	const struct pg_stmt *const *parts[] = {APID_STMTS, AUTH_STMTS, QUOTA_STMTS};
 	size_t n = 0;
 	for (size_t i = 0; i < array_len(parts); i++) {
 		for (const struct pg_stmt *const *s = parts[i]; *s; s++)
@@ -81,6 +89,7 @@ static const struct pg_stmt **all_stmts(void) {
 }
 
 static struct pg *open_pg(struct server *s) {
+	static const char *const greeting[] = {QUOTA_GREETING, NULL};
 	const struct pg_options options = {
 	    .conninfo = s->config->database,
 	    .application_name = "minutemail-apid",
@@ -92,7 +101,9 @@ static struct pg *open_pg(struct server *s) {
 	    .connect_deadline_us = CONNECT_DEADLINE_US,
 	    .schema_version = SCHEMA_VERSION,
 	};
-	return pg_new(s->loop, &options);
+	struct pg *pg = pg_new(s->loop, &options);
+	pg_set_greeting(pg, greeting);
+	return pg;
 }
 
 static void start_services(struct server *s, unsigned index) {
@@ -103,10 +114,12 @@ static void start_services(struct server *s, unsigned index) {
 	    .key_secret = config->secret,
 	    .cache_entries = (unsigned)config->key_cache,
 	};
+	unsigned workers = config->workers ? (unsigned)config->workers : process_default_workers();
 	s->stmts = all_stmts();
 	s->api.pg = open_pg(s);
 	pg_on_state(s->api.pg, on_database, s);
 	s->api.auth = auth_new(s->loop, s->api.pg, &auth);
+	s->api.quota = quota_new(s->loop, s->api.pg, workers);
 	if (index == 0) {
 		const struct janitor_options janitor = {
 		    .conninfo = config->database,
@@ -163,6 +176,7 @@ void server_stop(struct server *s) {
 	s->http = http_server_free(s->http);
 	s->janitor = janitor_free(s->janitor);
 	s->api.auth = auth_free(s->api.auth);
+	s->api.quota = quota_free(s->api.quota);
 	s->api.pg = pg_free(s->api.pg);
 	timer_fini(&s->patience);
 	free(s->stmts);
