@@ -33,6 +33,8 @@ from client import deliver
     ("minutemail_apid", "update api_keys set revoked_at = null"),
     ("minutemail_apid", "update plans set calls_per_day = null"),
     ("minutemail_apid", "delete from accounts"),
+    ("minutemail_apid", "update api_usage set calls = 0"),
+    ("minutemail_smtpd", "select quota_return(gen_random_uuid(), 0, 0, 1)"),
 ])
 def test_what_a_role_may_not(system, role, statement):
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
