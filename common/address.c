@@ -322,6 +322,18 @@ int address_canonical_domain(const char *s, size_t n, char ret[ADDRESS_DOMAIN_MA
 	return 0;
 }
 
+int address_canonical_email(const char *s, size_t n, char ret[ADDRESS_MAX + 1]) {
+	struct address a;
+	if (address_parse(s, n, false, false, &a) != ADDRESS_OK || a.kind != ADDRESS_DOMAIN)
+		return -EINVAL;
+	for (char *p = a.local; *p; p++) {
+		if (*p >= 'A' && *p <= 'Z')
+			*p += 'a' - 'A';
+	}
+	stpcpy(stpcpy(stpcpy(ret, a.local), "@"), a.domain);
+	return 0;
+}
+
 int address_canonical_alias(const char *s, size_t n, char ret[ADDRESS_LOCAL_MAX + 1]) {
 	char local[ADDRESS_LOCAL_MAX + 1];
 	enum address_result result;

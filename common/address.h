@@ -42,6 +42,9 @@ void address_format_literal(const struct sockaddr_storage *, char ret[ADDRESS_LI
 
 /* A domain name as configured or as in the API: to its lower-case A-label. -EINVAL: not a name, or a false A-label. */
 int address_canonical_domain(const char *s, size_t n, char ret[ADDRESS_DOMAIN_MAX + 1]);
+/* A person's e-mail address in the one spelling by which it is stored and found: the local part in lower case (a +detail stays), the
+ * domain as A-labels. -EINVAL: not one. */
+int address_canonical_email(const char *s, size_t n, char ret[ADDRESS_MAX + 1]);
 /* An alias a client may create: dot-atom, 1..64 octets, ASCII, no '+'; stored lower-case into ret. -EINVAL. */
 int address_canonical_alias(const char *s, size_t n, char ret[ADDRESS_LOCAL_MAX + 1]);
 /* <Postmaster>, and postmaster or abuse of any domain: to be reached whatever else is refused (RFC 5321 4.5.1, RFC 2142 5). */
