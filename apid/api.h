@@ -4,15 +4,19 @@
 
 #include "common/base.h"
 
+struct attempts;
 struct auth;
 struct loop;
 struct metrics;
+struct passwords;
 struct pg;
 struct quota;
 
 struct api_config {              /* the part of the daemon's configuration that handlers need */
 	const char *hostname;
 	const char *authserv_id;     /* ours in Authentication-Results */
+	const uint8_t *secret;       /* key_secret, 32 octets */
+	int64_t session_idle_us, session_max_us;
 	int64_t mailbox_lifetime_default_us, mailbox_lifetime_min_us, mailbox_lifetime_max_us;
 	int64_t source_max;          /* octets of an injected mail */
 };
@@ -22,6 +26,8 @@ struct api {
 	struct pg *pg;
 	struct auth *auth;
 	struct quota *quota; /* NULL: nothing is counted */
+	struct passwords *passwords;
+	struct attempts *attempts;
 	struct metrics *metrics;
 	const struct api_config *config;
 	bool draining;

@@ -1,4 +1,4 @@
-/* Key text -> principal. Text first (nothing is asked for what cannot be a key), then the cache if its lease holds,
+/* Key text or session token -> principal. Text first (nothing is asked for what cannot be a key), then the cache if its lease holds,
  * else one query, shared by all who ask for the same key while it is under way. What is refused is not cached: a key
  * made a moment ago works.
  *
@@ -9,6 +9,7 @@
 #include "apid/auth.h"
 
 #include "apid/auth_cache.h"
+#include "apid/auth_change.h"
 #include "apid/auth_listen.h"
 #include "apid/auth_used.h"
 #include "auth_stmts.h"
@@ -17,6 +18,7 @@
 #include "common/list.h"
 #include "common/log.h"
 #include "common/pg.h"
+#include "common/token.h"
 
 #include <strings.h>
 
@@ -26,6 +28,7 @@ struct lookup {
 	struct pg_op *op;
 	struct list askers;
 	uint64_t generation;
+	enum principal_kind kind;
 	bool cacheable; /* notices were heard when it began */
 	uint8_t hash[APIKEY_HASH_LEN];
 };
@@ -42,7 +45,9 @@ struct auth {
 	const uint8_t *key_secret;
 	struct auth_cache *cache;
 	struct auth_listen *listen;
-	struct auth_used *used;
+	struct auth_used *used, *sessions_used;
+	struct auth_changes *changes;
+	int64_t session_idle_us;
 	struct list lookups;
 	uint64_t generation; /* counts notices, and the connection's coming and going */
 };
@@ -53,6 +58,11 @@ static void forget(void *arg, const struct id *of) {
 	auth_cache_forget(a->cache, of);
 }
 
+static void answer(void *arg, const char *payload) {
+	struct auth *a = arg;
+	auth_changes_answered(a->changes, payload);
+}
+
 struct auth *auth_new(struct loop *loop, struct pg *pg, const struct auth_options *options) {
 	struct auth *a = xcalloc(1, sizeof(*a));
 	a->pg = pg;
@@ -60,8 +70,11 @@ struct auth *auth_new(struct loop *loop, struct pg *pg, const struct auth_option
 	a->key_secret = options->key_secret;
 	list_init(&a->lookups);
 	a->cache = auth_cache_new(options->cache_entries);
-	a->used = auth_used_new(loop, pg);
-	a->listen = auth_listen_new(loop, options->conninfo, forget, a);
+	a->session_idle_us = options->session_idle_us;
+	a->used = auth_used_new(loop, pg, &STMT_AUTH_KEYS_USED);
+	a->sessions_used = auth_used_new(loop, pg, &STMT_AUTH_SESSIONS_USED);
+	a->changes = auth_changes_new(loop, pg);
+	a->listen = auth_listen_new(loop, options->conninfo, forget, answer, a);
 	return a;
 }
 
@@ -83,13 +96,15 @@ struct auth *auth_free(struct auth *a) {
 	while ((e = list_first(&a->lookups)))
 		lookup_free(list_entry(e, struct lookup, link));
 	auth_listen_free(a->listen);
+	auth_changes_free(a->changes);
 	auth_used_free(a->used);
+	auth_used_free(a->sessions_used);
 	auth_cache_free(a->cache);
 	free(a);
 	return NULL;
 }
 
-/* The columns of auth_key, in its order. */
+/* The columns of auth_key and auth_session, in their order. */
 enum column {
 	KEY_ID,
 	ACCOUNT_ID,
@@ -144,10 +159,10 @@ static void read_scopes(const struct pg_rows *rows, struct principal *p) {
 	}
 }
 
-static struct principal *read_principal(const struct pg_rows *rows) {
+static struct principal *read_principal(enum principal_kind kind, const struct pg_rows *rows) {
 	struct principal *p = xcalloc(1, sizeof(*p));
 	p->refs = 1;
-	p->kind = PRINCIPAL_KEY;
+	p->kind = kind;
 	p->key_id = pg_uuid(rows, 0, KEY_ID);
 	p->account_id = pg_uuid(rows, 0, ACCOUNT_ID);
 	p->user_id = pg_uuid(rows, 0, USER_ID);
@@ -174,23 +189,28 @@ static enum auth_verdict verdict_now(const struct principal *p) {
 }
 
 /* *ret_principal is set, with a reference, for AUTH_OK. */
-static enum auth_verdict judge(const struct pg_result *result, struct principal **ret_principal) {
+static enum auth_verdict judge(enum principal_kind kind, const struct pg_result *result,
+                               struct principal **ret_principal) {
 	if (result->status != PG_OK) {
 		if (result->status == PG_ERROR)
 			log_msg(LOG_LEVEL_ERROR, "key not looked up", "%s %s", result->sqlstate, result->message);
 		return AUTH_UNAVAILABLE;
 	}
 	if (pg_rows_count(result->rows) == 0)
-		return AUTH_UNKNOWN;
+		return kind == PRINCIPAL_SESSION ? AUTH_NO_SESSION : AUTH_UNKNOWN;
 	if (pg_bool(result->rows, 0, REVOKED))
 		return AUTH_REVOKED;
-	cleanup(principal_unrefp) struct principal *p = read_principal(result->rows);
+	cleanup(principal_unrefp) struct principal *p = read_principal(kind, result->rows);
 	enum auth_verdict verdict = verdict_now(p);
 	if (verdict == AUTH_OK && !pg_bool(result->rows, 0, ACTIVE))
-		verdict = AUTH_SUSPENDED;
+		verdict = kind == PRINCIPAL_SESSION ? AUTH_NO_SESSION : AUTH_SUSPENDED;
 	if (verdict == AUTH_OK)
 		*ret_principal = take_ptr(p);
 	return verdict;
+}
+
+static void note_use(struct auth *a, const struct principal *p) {
+	auth_used_note(p->kind == PRINCIPAL_SESSION ? a->sessions_used : a->used, &p->key_id);
 }
 
 static void on_found(void *arg, const struct pg_result *result) {
@@ -199,9 +219,9 @@ static void on_found(void *arg, const struct pg_result *result) {
 	cleanup(principal_unrefp) struct principal *p = NULL;
 	struct list *e;
 	l->op = NULL;
-	enum auth_verdict verdict = judge(result, &p);
+	enum auth_verdict verdict = judge(l->kind, result, &p);
 	if (p) {
-		auth_used_note(a->used, &p->key_id);
+		note_use(a, p);
 		if (l->cacheable && l->generation == a->generation)
 			auth_cache_put(a->cache, l->hash, p);
 	}
@@ -217,10 +237,11 @@ static void on_found(void *arg, const struct pg_result *result) {
 	lookup_free(l);
 }
 
-static struct lookup *lookup_start(struct auth *a, const uint8_t hash[APIKEY_HASH_LEN]) {
+static struct lookup *lookup_start(struct auth *a, enum principal_kind kind, const uint8_t hash[APIKEY_HASH_LEN]) {
 	struct lookup *l = xcalloc(1, sizeof(*l));
 	struct pg_params params;
 	l->auth = a;
+	l->kind = kind;
 	l->generation = a->generation;
 	l->cacheable = auth_listen_up(a->listen);
 	memcpy(l->hash, hash, sizeof(l->hash));
@@ -228,18 +249,23 @@ static struct lookup *lookup_start(struct auth *a, const uint8_t hash[APIKEY_HAS
 	list_append(&a->lookups, &l->link);
 	pg_params_init(&params);
 	pg_param_bytea(&params, hash, APIKEY_HASH_LEN);
-	l->op = pg_query(a->pg, &STMT_AUTH_KEY, &params, on_found, l);
+	if (kind == PRINCIPAL_SESSION) {
+		pg_param_time(&params, clock_wall_us());
+		pg_param_int8(&params, a->session_idle_us);
+	}
+	l->op = pg_query(a->pg, kind == PRINCIPAL_SESSION ? &STMT_AUTH_SESSION : &STMT_AUTH_KEY, &params, on_found, l);
 	pg_params_fini(&params);
 	return l;
 }
 
-static struct lookup *lookup_join(struct auth *a, const uint8_t hash[APIKEY_HASH_LEN]) {
+/* Hashes of keys and of sessions are never the same: what they are of is in them (token.h). */
+static struct lookup *lookup_join(struct auth *a, enum principal_kind kind, const uint8_t hash[APIKEY_HASH_LEN]) {
 	list_for_each (e, &a->lookups) {
 		struct lookup *l = list_entry(e, struct lookup, link);
 		if (l->generation == a->generation && memcmp(l->hash, hash, APIKEY_HASH_LEN) == 0)
 			return l;
 	}
-	return lookup_start(a, hash);
+	return lookup_start(a, kind, hash);
 }
 
 static struct slice trim(struct slice s) {
@@ -277,21 +303,38 @@ static enum auth_verdict check_text(const struct auth *a, struct slice key) {
 	return AUTH_MALFORMED;
 }
 
-struct auth_op *auth_start(struct auth *a, struct slice header, auth_done *done, void *arg,
+_Static_assert(TOKEN_HASH_LEN == APIKEY_HASH_LEN, "one cache for both");
+
+static enum auth_verdict hash_of(const struct auth *a, enum principal_kind kind, struct slice text,
+                                 uint8_t ret[APIKEY_HASH_LEN]) {
+	if (kind == PRINCIPAL_SESSION)
+		return token_hash(TOKEN_SESSION, text, a->key_secret, ret) ? AUTH_OK : AUTH_NO_SESSION;
+	enum auth_verdict verdict = check_text(a, text);
+	if (verdict == AUTH_OK)
+		apikey_hash(text.p, a->key_secret, 32, ret);
+	return verdict;
+}
+
+/* A session's end may have moved since it was cached: another worker was asked. */
+static struct principal *find_cached(struct auth *a, const uint8_t hash[APIKEY_HASH_LEN]) {
+	struct principal *p = auth_listen_valid(a->listen) ? auth_cache_find(a->cache, hash) : NULL;
+	return p && p->kind == PRINCIPAL_SESSION && verdict_now(p) != AUTH_OK ? NULL : p;
+}
+
+struct auth_op *auth_start(struct auth *a, struct slice header, struct slice session, auth_done *done, void *arg,
                            enum auth_verdict *ret_verdict, struct principal **ret_principal) {
 	uint8_t hash[APIKEY_HASH_LEN];
-	struct slice key = bearer(header);
-	enum auth_verdict verdict = check_text(a, key);
+	enum principal_kind kind = !header.p && session.p ? PRINCIPAL_SESSION : PRINCIPAL_KEY;
+	enum auth_verdict verdict = hash_of(a, kind, kind == PRINCIPAL_SESSION ? session : bearer(header), hash);
 	if (verdict != AUTH_OK) {
 		*ret_verdict = verdict;
 		return NULL;
 	}
-	apikey_hash(key.p, a->key_secret, 32, hash);
-	struct principal *p = auth_listen_valid(a->listen) ? auth_cache_find(a->cache, hash) : NULL;
+	struct principal *p = find_cached(a, hash);
 	if (p) {
 		*ret_verdict = verdict_now(p);
 		if (*ret_verdict == AUTH_OK) {
-			auth_used_note(a->used, &p->key_id);
+			note_use(a, p);
 			*ret_principal = principal_ref(p);
 		}
 		return NULL;
@@ -299,7 +342,7 @@ struct auth_op *auth_start(struct auth *a, struct slice header, auth_done *done,
 	struct auth_op *op = xcalloc(1, sizeof(*op));
 	op->done = done;
 	op->arg = arg;
-	list_append(&lookup_join(a, hash)->askers, &op->link);
+	list_append(&lookup_join(a, kind, hash)->askers, &op->link);
 	return op;
 }
 
@@ -332,8 +375,14 @@ const char *auth_verdict_text(enum auth_verdict verdict) {
 		return "Invalid API key: it has expired";
 	case AUTH_SUSPENDED:
 		return "Invalid API key: its owner or account is suspended";
+	case AUTH_NO_SESSION:
+		return "You are not signed in: the session is unknown or has ended";
 	case AUTH_UNAVAILABLE:
 		return "The key cannot be checked now; try again";
 	}
 	return "Invalid API key";
+}
+
+struct auth_changes *auth_changes(struct auth *a) {
+	return a->changes;
 }

@@ -1,6 +1,6 @@
-/* Key text -> principal, by a cache in the worker and else one query.
+/* Key text or session token -> principal, by a cache in the worker and else one query.
  *
- * A change to a key (minutemailctl, later the console) publishes a notice in its own transaction; each worker hears
+ * A change to a key, a session or whom they act for (minutemailctl, or a handler: api_change.h) publishes a notice in its own transaction; each worker hears
  * it on one connection of its own, drops what it cached and confirms. Whoever changed the key waits for every live
  * worker, or until the lease on what a silent one has cached (AUTH_LEASE_US) has run out: a worker uses its cache
  * only while its listening connection has proved alive within the lease. So a revoked key is dead everywhere before
@@ -12,6 +12,7 @@
 #include "common/keys_sync.h"
 
 struct auth;
+struct auth_changes;
 struct auth_op;
 struct loop;
 struct pg;
@@ -28,6 +29,7 @@ enum auth_verdict {
 	AUTH_REVOKED,
 	AUTH_EXPIRED,
 	AUTH_SUSPENDED,
+	AUTH_NO_SESSION,  /* unknown, ended, or its user or account is suspended */
 	AUTH_UNAVAILABLE, /* database away: 503 */
 };
 
@@ -36,19 +38,23 @@ struct auth_options {
 	const char *environment;   /* "live" or "test" */
 	const uint8_t *key_secret; /* 32 octets, borrowed */
 	unsigned cache_entries;    /* at the most; least recently used goes first */
+	int64_t session_idle_us;   /* a session that is not used for so long is over */
 };
 
 struct auth *auth_new(struct loop *, struct pg *, const struct auth_options *);
 struct auth *auth_free(struct auth *);
 
-/* `header`: the Authorization header's value. When the answer is in the cache (or needs no look-up) *ret_verdict
+/* `header`: the Authorization header's value; `session`: the session's token, which counts only where there is no such header. When the answer is in the cache (or needs no look-up) *ret_verdict
  * (and, if OK, a new reference in *ret_principal) are set and NULL is returned; else `done` runs once on a later
  * turn (the principal is borrowed). */
 typedef void auth_done(void *arg, enum auth_verdict, struct principal *);
-struct auth_op *auth_start(struct auth *, struct slice header, auth_done *, void *arg, enum auth_verdict *ret_verdict,
-                           struct principal **ret_principal);
+struct auth_op *auth_start(struct auth *, struct slice header, struct slice session, auth_done *, void *arg,
+                           enum auth_verdict *ret_verdict, struct principal **ret_principal);
 struct auth_op *auth_cancel(struct auth_op *);
 /* "Invalid API key: it has been revoked", … for the 401's message. */
 const char *auth_verdict_text(enum auth_verdict);
+
+/* Where changes wait for their confirmation (auth_change.h). */
+struct auth_changes *auth_changes(struct auth *);
 
 #endif

@@ -22,6 +22,7 @@
 struct auth_listen {
 	struct pg *pg;
 	auth_listen_forget *forget;
+	auth_listen_answer *answer;
 	void *arg;
 	bool up;
 	int64_t proved; /* when the last round trip that came back began; NEVER */
@@ -31,6 +32,7 @@ struct auth_listen {
 
 /* LISTEN before the lock: whoever holds the lock is listening. */
 static const char *const GREETING[] = {
+    "listen " KEYS_ACK_CHANNEL,
     "listen " KEYS_CHANNEL,
     "select pg_advisory_lock_shared(" STRING(KEYS_LOCK_CLASS) ", " STRING(KEYS_LOCK_KEY) ")",
     NULL,
@@ -75,6 +77,8 @@ static void on_notify(void *arg, const char *channel, const char *payload) {
 	struct slice nonce;
 	struct id key;
 	bool all;
+	if (strcmp(channel, KEYS_ACK_CHANNEL) == 0)
+		l->answer(l->arg, payload);
 	if (strcmp(channel, KEYS_CHANNEL) != 0)
 		return;
 	if (!keys_sync_parse(payload, &nonce, &all, &key)) {
@@ -89,7 +93,8 @@ static void on_notify(void *arg, const char *channel, const char *payload) {
 	pg_params_fini(&params);
 }
 
-struct auth_listen *auth_listen_new(struct loop *loop, const char *conninfo, auth_listen_forget *forget, void *arg) {
+struct auth_listen *auth_listen_new(struct loop *loop, const char *conninfo, auth_listen_forget *forget,
+                                    auth_listen_answer *answer, void *arg) {
 	struct auth_listen *l = xcalloc(1, sizeof(*l));
 	const struct pg_options options = {
 	    .conninfo = conninfo,
@@ -101,6 +106,7 @@ struct auth_listen *auth_listen_new(struct loop *loop, const char *conninfo, aut
 	    .schema_version = SCHEMA_VERSION,
 	};
 	l->forget = forget;
+	l->answer = answer;
 	l->arg = arg;
 	l->proved = NEVER;
 	l->pg = pg_new(loop, &options);

@@ -12,8 +12,10 @@ struct loop;
 /* `of`: a key, session, user or account; NULL: everything. Also called when the connection comes or goes, because notices may have been missed. What
  * it forgets must be out of use when it returns: the notice is confirmed right after. */
 typedef void auth_listen_forget(void *arg, const struct id *of);
+/* Somebody has confirmed a notice: "<its backend pid> <nonce>". */
+typedef void auth_listen_answer(void *arg, const char *payload);
 
-struct auth_listen *auth_listen_new(struct loop *, const char *conninfo, auth_listen_forget *, void *arg);
+struct auth_listen *auth_listen_new(struct loop *, const char *conninfo, auth_listen_forget *, auth_listen_answer *, void *arg);
 struct auth_listen *auth_listen_free(struct auth_listen *);
 bool auth_listen_up(const struct auth_listen *);
 /* Before each use of what is cached: has a round trip that began within the lease come back? Starts the next one in

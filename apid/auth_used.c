@@ -4,7 +4,6 @@
  * keys go unnoted until old ones are a minute old. */
 #include "apid/auth_used.h"
 
-#include "auth_stmts.h"
 #include "common/clock.h"
 #include "common/list.h"
 #include "common/log.h"
@@ -27,6 +26,7 @@ struct used {
 
 struct auth_used {
 	struct pg *pg;
+	const struct pg_stmt *stmt;
 	struct pg_op *op;
 	struct timer timer;
 	struct list waiting;
@@ -61,7 +61,7 @@ static void flush(void *arg) {
 		pg_elem_time(&params, e->at);
 		list_unlink(&e->waiting);
 	}
-	u->op = pg_query(u->pg, &STMT_AUTH_KEYS_USED, &params, on_written, u);
+	u->op = pg_query(u->pg, u->stmt, &params, on_written, u);
 	pg_params_fini(&params);
 }
 
@@ -69,13 +69,14 @@ static void on_written(void *arg, const struct pg_result *result) {
 	struct auth_used *u = arg;
 	u->op = NULL;
 	if (result->status == PG_ERROR)
-		log_msg(LOG_LEVEL_WARNING, "last use of keys not written", "%s", result->message);
+		log_msg(LOG_LEVEL_WARNING, "last use not written", "%s: %s", u->stmt->name, result->message);
 	arm(u);
 }
 
-struct auth_used *auth_used_new(struct loop *loop, struct pg *pg) {
+struct auth_used *auth_used_new(struct loop *loop, struct pg *pg, const struct pg_stmt *stmt) {
 	struct auth_used *u = xcalloc(1, sizeof(*u));
 	u->pg = pg;
+	u->stmt = stmt;
 	list_init(&u->waiting);
 	timer_init(&u->timer, loop, flush, u);
 	return u;

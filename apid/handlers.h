@@ -41,4 +41,11 @@ void api_attachment_delete_many(struct request *);
 void api_attachment_get(struct request *);
 void api_attachment_delete(struct request *);
 
+/* api_auth.c */
+void api_login(struct request *);
+void api_session(struct request *);
+void api_password(struct request *);
+void api_logout(struct request *);
+void api_logout_everywhere(struct request *);
+
 #endif

@@ -6,6 +6,7 @@
  * handler may use its memory for the rest of its callback. */
 #include "apid/http_server.h"
 
+#include "apid/session.h"
 #include "common/clock.h"
 #include "common/log.h"
 
@@ -163,11 +164,30 @@ static void conn_begin_body(struct http_conn *c) {
 	http_parse_body(&c->parse, &req->body);
 }
 
+/* A browser sends a session's cookie whoever made it ask. What changes something needs a token that only our own pages
+ * know. False: answered. */
+static bool conn_meant_it(struct http_conn *c) {
+	const struct http_head *head = &c->parse.head;
+	char token[TOKEN_SIZE];
+	if (c->req->principal->kind != PRINCIPAL_SESSION || head->method == METHOD_GET || head->method == METHOD_HEAD)
+		return true;
+	if (!request_same_origin(c->req))
+		return false;
+	session_csrf(&c->req->principal->key_id, c->server->api->config->secret, token);
+	if (token_equal(http_head_field(head, "x-csrf-token"), token))
+		return true;
+	respond_problem(c->req, PROBLEM_FORBIDDEN,
+	                "X-CSRF-Token is missing or is not this session's; GET /v1/auth/session tells it");
+	return false;
+}
+
 /* Whether this principal may use the route at all; false: answered. Whose objects it may touch is asked of each
  * statement. */
 static bool conn_may_use_route(struct http_conn *c) {
 	const struct route *route = c->req->route;
 	const struct principal *who = c->req->principal;
+	if (!conn_meant_it(c))
+		return false;
 	if (route->access == ROUTE_CONSOLE && who->kind != PRINCIPAL_SESSION)
 		respond_problem(c->req, PROBLEM_FORBIDDEN, "an API key cannot do this: sign in to the console");
 	else if (!principal_has_scope(who, route->scope))
@@ -236,6 +256,7 @@ static void conn_judge_key(struct http_conn *c, enum auth_verdict verdict) {
 	case AUTH_REVOKED:
 	case AUTH_EXPIRED:
 	case AUTH_SUSPENDED:
+	case AUTH_NO_SESSION:
 		break;
 	}
 	apid_count(metrics, APID_AUTH_REFUSED, 1);
@@ -255,8 +276,9 @@ static void conn_begin_auth(struct http_conn *c) {
 	enum auth_verdict verdict = AUTH_UNAVAILABLE;
 	struct principal *principal = NULL;
 	conn_set_state(c, CONN_AUTH);
-	c->auth_op =
-	    auth_start(api->auth, http_head_field(&c->parse.head, "authorization"), on_auth, c, &verdict, &principal);
+	struct slice session = session_cookie(http_head_field(&c->parse.head, "cookie"), c->req->secure);
+	c->auth_op = auth_start(api->auth, http_head_field(&c->parse.head, "authorization"), session, on_auth, c, &verdict,
+	                        &principal);
 	apid_count(api->metrics, c->auth_op ? APID_AUTH_QUERIED : APID_AUTH_CACHED, 1);
 	if (c->auth_op)
 		return;

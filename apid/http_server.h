@@ -85,6 +85,7 @@ struct request {
 	enum request_state state;
 	bool cut;                  /* respond_stream_fail() */
 	bool head_only;            /* HEAD: no body goes out */
+	bool secure;               /* over TLS */
 	const struct route *route; /* NULL: none found */
 	struct slice params[ROUTER_PARAMS_MAX];
 	bool params_decoded[ROUTER_PARAMS_MAX];

@@ -2,6 +2,7 @@
 #include "apid/http_server.h"
 
 #include "apid/json_in.h"
+#include "apid/session.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/pg.h"
@@ -221,6 +222,10 @@ const char *request_id_text(const struct request *req) {
 	return req->id;
 }
 
+bool request_secure(const struct request *req) {
+	return req->secure;
+}
+
 struct slice request_header(const struct request *req, const char *name) {
 	return http_head_field(req->head, name);
 }
@@ -288,6 +293,14 @@ bool request_param_id(struct request *req, unsigned i, struct id *ret) {
 	if (id_parse(text.p, text.n, ret))
 		return true;
 	respond_problem(req, PROBLEM_NOT_FOUND, "%.*s is not an id", (int)min_of(text.n, (size_t)80), text.p);
+	return false;
+}
+
+bool request_same_origin(struct request *req) {
+	if (session_same_origin(request_header(req, "origin"), request_header(req, "sec-fetch-site"),
+	                        request_header(req, "host"), req->secure))
+		return true;
+	respond_problem(req, PROBLEM_FORBIDDEN, "the request comes from another site");
 	return false;
 }
 

@@ -27,6 +27,9 @@ const struct route *request_route(const struct request *);
 struct api *request_api(const struct request *);
 const struct principal *request_principal(const struct request *); /* NULL on open routes */
 const char *request_id_text(const struct request *);               /* X-Request-Id */
+bool request_secure(const struct request *);                       /* the client speaks TLS, with us or a proxy that we trust */
+/* False, answered with 403: a browser says that the request comes from another site's page. */
+bool request_same_origin(struct request *);
 struct slice request_param(const struct request *, unsigned i);    /* i-th {} of the route's pattern, decoded */
 /* First value of a query parameter, decoded; {NULL,0}: absent. */
 struct slice request_query(const struct request *, const char *name);

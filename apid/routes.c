@@ -5,6 +5,7 @@
 
 #define DELETE_BODY (1 << 20) /* {"ids":[…]}: 1,000 ids are 40 KB */
 #define JSON_BODY (1 << 20)
+#define SECRET_BODY 16384 /* addresses and passwords */
 #define MESSAGE_BODY (40 << 20) /* a message of 25 MB and its base64 or multipart dress */
 
 /* GET rows take a body of this size and ignore it: RFC 9110 9.3.1 allows clients to send one. */
@@ -22,6 +23,12 @@ const struct route ROUTES[] = {
     {METHOD_GET, "/livez", ROUTE_OPEN, IGNORED_BODY, api_health, true},
     {METHOD_GET, "/ready", ROUTE_OPEN, IGNORED_BODY, api_ready, true},
     {METHOD_GET, "/readyz", ROUTE_OPEN, IGNORED_BODY, api_ready, true},
+
+    {METHOD_POST, "/auth/login", ROUTE_OPEN, SECRET_BODY, api_login, false},
+    {METHOD_GET, "/auth/session", ROUTE_CONSOLE, IGNORED_BODY, api_session, false},
+    {METHOD_POST, "/auth/password", ROUTE_CONSOLE, SECRET_BODY, api_password, false},
+    {METHOD_POST, "/auth/logout", ROUTE_CONSOLE, IGNORED_BODY, api_logout, false},
+    {METHOD_POST, "/auth/logout-everywhere", ROUTE_CONSOLE, IGNORED_BODY, api_logout_everywhere, false},
 
     {METHOD_GET, "/mailboxes", ROUTE_KEY, IGNORED_BODY, api_mailbox_list, false},
     {METHOD_POST, "/mailboxes", ROUTE_KEY, JSON_BODY, api_mailbox_create, false},

@@ -2,9 +2,11 @@
 #include "apid/server.h"
 
 #include "apid/apid_metrics.h"
+#include "apid/attempts.h"
 #include "apid/auth.h"
 #include "apid/http_conn.h"
 #include "apid/janitor.h"
+#include "apid/passwords.h"
 #include "apid/quota.h"
 #include "apid/router.h"
 #include "apid_stmts.h"
@@ -15,6 +17,7 @@
 #include "common/pg.h"
 #include "common/process.h"
 #include "common/schema.h"
+#include "people_stmts.h"
 #include "quota_stmts.h"
 
 #define CONNECT_DEADLINE_US 5000000
@@ -73,7 +76,7 @@ static void on_database(void *arg, bool up) {
 
 /* The handlers' statements and those of the services on the shared connections. */
 static const struct pg_stmt **all_stmts(void) {
-	const struct pg_stmt *const *parts[] = {APID_STMTS, AUTH_STMTS, QUOTA_STMTS};
+	const struct pg_stmt *const *parts[] = {APID_STMTS, AUTH_STMTS, QUOTA_STMTS, PEOPLE_STMTS};
 	size_t n = 0;
 	for (size_t i = 0; i < array_len(parts); i++) {
 		for (const struct pg_stmt *const *s = parts[i]; *s; s++)
@@ -113,6 +116,7 @@ static void start_services(struct server *s, unsigned index) {
 	    .environment = config->environment,
 	    .key_secret = config->secret,
 	    .cache_entries = (unsigned)config->key_cache,
+	    .session_idle_us = config->session_idle,
 	};
 	unsigned workers = config->workers ? (unsigned)config->workers : process_default_workers();
 	s->stmts = all_stmts();
@@ -120,6 +124,9 @@ static void start_services(struct server *s, unsigned index) {
 	pg_on_state(s->api.pg, on_database, s);
 	s->api.auth = auth_new(s->loop, s->api.pg, &auth);
 	s->api.quota = quota_new(s->loop, s->api.pg, workers);
+	const struct password_cost cost = {(size_t)config->password_memory, (unsigned)config->password_passes};
+	s->api.passwords = passwords_new(s->loop, &cost);
+	s->api.attempts = attempts_new();
 	if (index == 0) {
 		const struct janitor_options janitor = {
 		    .conninfo = config->database,
@@ -136,6 +143,9 @@ int server_start(struct server *s, struct loop *loop, const struct apid_config *
 	s->api_config = (struct api_config){
 	    .hostname = config->name,
 	    .authserv_id = config->authserv_id[0] ? config->authserv_id : config->name,
+	    .secret = config->secret,
+	    .session_idle_us = config->session_idle,
+	    .session_max_us = config->session_max,
 	    .mailbox_lifetime_default_us = config->mailbox_lifetime_default,
 	    .mailbox_lifetime_min_us = config->mailbox_lifetime_min,
 	    .mailbox_lifetime_max_us = config->mailbox_lifetime_max,
@@ -175,6 +185,8 @@ void server_stop(struct server *s) {
 	free(s->listeners);
 	s->http = http_server_free(s->http);
 	s->janitor = janitor_free(s->janitor);
+	s->api.passwords = passwords_free(s->api.passwords);
+	s->api.attempts = attempts_free(s->api.attempts);
 	s->api.auth = auth_free(s->api.auth);
 	s->api.quota = quota_free(s->api.quota);
 	s->api.pg = pg_free(s->api.pg);

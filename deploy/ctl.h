@@ -112,6 +112,7 @@ int ctl_user_create(struct ctl *);
 int ctl_user_list(struct ctl *);
 int ctl_user_edit(struct ctl *);
 int ctl_user_delete(struct ctl *);
+int ctl_user_password(struct ctl *);
 int ctl_domain_create(struct ctl *);
 int ctl_domain_list(struct ctl *);
 int ctl_domain_edit(struct ctl *);

@@ -40,6 +40,8 @@ const struct ctl_command CTL_COMMANDS[] = {
     {"user", "edit", 1, "email= role= state=", "USER [--email EMAIL] [--role owner|member] [--state active|suspended]",
      "change a user", false, ctl_user_edit},
     {"user", "delete", 1, "", "USER", "a user with keys and mailboxes", false, ctl_user_delete},
+    {"user", "password", 1, "", "USER", "set the password for the console, read from standard input; ends all sessions", false,
+     ctl_user_password},
     {"domain", "create", 1, "account= owner= if-missing", "NAME [--account ACCOUNT] [--owner EMAIL] [--if-missing]",
      "a domain that receives mail: the platform's, or an account's; with postmaster@NAME, which belongs to the owner",
      false, ctl_domain_create},

@@ -2,6 +2,11 @@
 #include "deploy/ctl.h"
 
 #include "common/address.h"
+#include "common/password.h"
+
+#include <sodium.h>
+#include <termios.h>
+#include <unistd.h>
 
 static const struct ctl_column USER_COLUMNS[] = {
     {"id", "ID", CTL_TEXT},
@@ -22,18 +27,13 @@ static int print_user(struct ctl *ctl, const char *id) {
 	return res ? ctl_print_one(ctl, USER_COLUMNS, array_len(USER_COLUMNS), res, NULL, NULL) : CTL_FAILED;
 }
 
-/* One spelling for an address: lower case, the domain as A-labels; a +detail stays. NULL: said. To be freed. */
+/* NULL: said. To be freed. */
 static char *email_of(struct ctl *ctl, const char *text) {
-	struct address a;
-	if (address_parse(text, strlen(text), false, false, &a) != ADDRESS_OK || a.kind != ADDRESS_DOMAIN) {
-		ctl_error(ctl, "\"%s\" is not an e-mail address", text);
-		return NULL;
-	}
-	for (char *p = a.local; *p; p++) {
-		if (*p >= 'A' && *p <= 'Z')
-			*p += 'a' - 'A';
-	}
-	return xasprintf("%s@%s", a.local, a.domain);
+	char email[ADDRESS_MAX + 1];
+	if (address_canonical_email(text, strlen(text), email) == 0)
+		return xstrdup(email);
+	ctl_error(ctl, "\"%s\" is not an e-mail address", text);
+	return NULL;
 }
 
 static bool check_word(struct ctl *ctl, const char *option, const char *one, const char *two) {
@@ -137,6 +137,63 @@ int ctl_user_edit(struct ctl *ctl) {
 	    !ctl_change_commit(ctl, &ks, NULL))
 		return CTL_FAILED;
 	return print_user(ctl, id);
+}
+
+/* ---- passwords ---- */
+
+/* One line of standard input; asked for without echo where that is a terminal. False: said. */
+static bool read_password(struct ctl *ctl, char ret[PASSWORD_MOST + 2]) {
+	struct termios before, silent;
+	bool terminal = tcgetattr(STDIN_FILENO, &before) == 0;
+	if (terminal) {
+		silent = before;
+		silent.c_lflag &= ~(tcflag_t)ECHO;
+		tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
+		fputs("New password: ", ctl->err);
+	}
+	/* Not through stdio, whose buffer would keep it. */
+	size_t n = 0;
+	ssize_t got = 0;
+	while (n <= PASSWORD_MOST && (got = read(STDIN_FILENO, ret + n, 1)) == 1 && ret[n] != '\n')
+		n++;
+	ret[n] = '\0';
+	if (terminal) {
+		tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
+		fputc('\n', ctl->err);
+	}
+	if (got < 0 || n == 0)
+		ctl_error(ctl, "no password on standard input");
+	return got >= 0 && n > 0;
+}
+
+static bool hash_password(struct ctl *ctl, const char *id, char ret[PASSWORD_HASH_SIZE]) {
+	const struct password_cost cost = {PASSWORD_MEMORY, PASSWORD_PASSES};
+	char password[PASSWORD_MOST + 2];
+	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl, "select email from users where id = $1::uuid", 1, &id);
+	bool ok = res && PQntuples(res) == 1 && read_password(ctl, password);
+	if (ok) {
+		const char *fault = password_fault(slice_str(password), PQgetvalue(res, 0, 0));
+		ok = !fault && password_hash(slice_str(password), &cost, ret) == 0;
+		if (!ok)
+			ctl_error(ctl, "%s", fault ? fault : "there is not enough memory to hash it");
+	}
+	sodium_memzero(password, sizeof(password));
+	return ok;
+}
+
+/* Whoever is signed in with the old one is not any more. */
+int ctl_user_password(struct ctl *ctl) {
+	char id[ID_TEXT_SIZE], now[32], hash[PASSWORD_HASH_SIZE];
+	struct keys_sync ks;
+	if (!ctl_resolve(ctl, CTL_USER, ctl->words[0], id) || !hash_password(ctl, id, hash))
+		return CTL_FAILED;
+	const char *params[] = {id, hash, ctl_now(ctl, now)};
+	if (!ctl_change_begin(ctl, &ks) ||
+	    !ctl_exec(ctl, "update users set password_hash = $2, password_set_at = $3::timestamptz where id = $1::uuid", 3,
+	              params) ||
+	    !ctl_exec(ctl, "delete from sessions where user_id = $1::uuid", 1, params) || !ctl_change_commit(ctl, &ks, id))
+		return CTL_FAILED;
+	return ctl_print_done(ctl, id, "changed", "Changed the password of %s; all sessions have ended.", ctl->words[0]);
 }
 
 int ctl_user_delete(struct ctl *ctl) {

@@ -38,3 +38,42 @@ select 1
 -- $1 nonce of the notice.
 -- name: auth_confirm
 select pg_notify('minutemail_keys_ack', pg_backend_pid() || ' ' || $1::text)
+
+-- A console session like a key, in the same columns: every domain of the platform and every verified one of the account. Dead
+-- ones are not found. $1 hash, $2 now, $3 how many microseconds it may go unused.
+-- name: auth_session
+select s.id, u.account_id, s.user_id, ''::text, ''::text, least(s.ends_at, s.used_at + $3::int8 * interval '1 microsecond'), false,
+	a.state = 'active' and u.state = 'active', '{}'::text[], u.email, p.name, p.calls_per_day, p.requests_per_minute,
+	p.active_mailboxes, p.archived_mailboxes, d.ids, d.names, u.role = 'owner', p.custom_domains, p.members
+from sessions s
+join users u on u.id = s.user_id
+join accounts a on a.id = u.account_id
+join plans p on p.name = a.plan
+cross join lateral (
+	select array_agg(d.id order by d.account_id is not null, d.id) as ids,
+		array_agg(d.name order by d.account_id is not null, d.id) as names
+	from domains d
+	where d.status = 'verified' and (d.account_id is null or d.account_id = u.account_id)
+) d
+where s.hash = $1 and s.ends_at > $2 and s.used_at > $2 - $3::int8 * interval '1 microsecond'
+
+-- The same for sessions as auth_keys_used.
+-- name: auth_sessions_used
+update sessions s set used_at = x.at
+from (
+	select h.id, u.at
+	from unnest($1::uuid[], $2::timestamptz[]) as u (id, at) join sessions h on h.id = u.id
+	where h.used_at < u.at
+	for no key update of h skip locked
+) x
+where s.id = x.id
+
+-- The changer's side (common/keys_sync.h). In the transaction that makes the change: $1 nonce, $2 whose, or *.
+-- name: auth_publish
+select pg_notify('minutemail_keys', $1::text || ' ' || $2::text)
+
+-- After it: who has to answer. $1 class and $2 key of the lock.
+-- name: auth_listeners
+select distinct pid from pg_locks
+where locktype = 'advisory' and granted and objsubid = 2 and classid = $1::int4::oid and objid = $2::int4::oid
+	and database = (select oid from pg_database where datname = current_database())

@@ -111,6 +111,38 @@ class Api:
         return raw[end_of_field(raw, at):]
 
 
+class Console(Api):
+    """Somebody signed in: a cookie and a CSRF token instead of a key."""
+
+    def __init__(self, address):
+        super().__init__(address, None)
+        self.cookie = self.csrf = self.user = None
+
+    def request(self, method, path, body=None, headers=None, connection=None, key=None):
+        send = {}
+        if self.cookie:
+            send["Cookie"] = self.cookie
+        if self.csrf and method not in ("GET", "HEAD"):
+            send["X-CSRF-Token"] = self.csrf
+        send.update({name: value for name, value in (headers or {}).items() if value is not None})
+        for name, value in (headers or {}).items():
+            if value is None:
+                send.pop(name, None)
+        return super().request(method, path, body=body, headers=send, connection=connection, key=key)
+
+    def take(self, response):
+        """Remembers the session that an answer opens."""
+        if "Set-Cookie" in response.headers:
+            self.cookie = response.headers["Set-Cookie"].split(";")[0]
+        self.csrf, self.user = response.json["csrfToken"], response.json["user"]
+        return self
+
+    def sign_in(self, email, password):
+        answer = self.post("/v1/auth/login", {"email": email, "password": password}, headers={"Cookie": None, "X-CSRF-Token": None})
+        assert answer.status == 200, answer
+        return self.take(answer)
+
+
 def check_problem(response, status, error):
     """An error as api.md section 2 promises it."""
     assert response.status == status, response

@@ -71,7 +71,7 @@ static struct auth_op *start(unsigned worker, const char *key, struct seen *s) {
 	enum auth_verdict verdict = AUTH_UNAVAILABLE;
 	struct principal *p = NULL;
 	*s = (struct seen){0};
-	struct auth_op *op = auth_start(auths[worker], slice_str(header), on_auth, s, &verdict, &p);
+	struct auth_op *op = auth_start(auths[worker], slice_str(header), (struct slice){NULL, 0}, on_auth, s, &verdict, &p);
 	free(header);
 	if (!op)
 		*s = (struct seen){true, 0, verdict, p};
@@ -104,7 +104,7 @@ static void warm(unsigned worker, const char *key) {
 }
 
 static void workers_start(void) {
-	const struct auth_options options = {conninfo, "live", secret, 4};
+	const struct auth_options options = {conninfo, "live", secret, 4, 1800000000};
 	const struct pg_options pg_options = {
 	    .conninfo = conninfo,
 	    .application_name = "test",
@@ -243,7 +243,7 @@ static void test_header(void **state) {
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 		int n = snprintf(header, sizeof(header), rows[i].format, rows[i].key, "x");
 #pragma GCC diagnostic pop
-		struct auth_op *op = auth_start(auths[0], slice_of(header, (size_t)n), on_auth, &s, &verdict, &p);
+		struct auth_op *op = auth_start(auths[0], slice_of(header, (size_t)n), (struct slice){NULL, 0}, on_auth, &s, &verdict, &p);
 		if ((op != NULL) != rows[i].asked)
 			fail_msg("row %zu: %s", i, header);
 		assert_null(p);
@@ -257,7 +257,7 @@ static void test_header(void **state) {
 	}
 	enum auth_verdict verdict = AUTH_OK;
 	struct principal *p = NULL;
-	assert_null(auth_start(auths[0], (struct slice){NULL, 0}, on_auth, NULL, &verdict, &p));
+	assert_null(auth_start(auths[0], (struct slice){NULL, 0}, (struct slice){NULL, 0}, on_auth, NULL, &verdict, &p));
 	assert_int_equal(verdict, AUTH_NO_KEY);
 }
 

@@ -54,7 +54,7 @@ static void auth_later(void *arg) {
 	free(op);
 }
 
-struct auth_op *auth_start(struct auth *auth, struct slice header, auth_done *done, void *arg,
+struct auth_op *auth_start(struct auth *auth, struct slice header, struct slice session, auth_done *done, void *arg,
                            enum auth_verdict *ret_verdict, struct principal **ret_principal) {
 	(void)auth;
 	*ret_verdict = header.n == 0 ? AUTH_NO_KEY : AUTH_UNKNOWN;
