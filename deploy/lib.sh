@@ -14,7 +14,12 @@ BUILD_PACKAGES=(gcc libc6-dev meson ninja-build pkg-config python3 libevent-dev 
 # shellcheck disable=SC2034
 RUN_PACKAGES=(postgresql curl ca-certificates)
 # shellcheck disable=SC2034
-TEST_PACKAGES=(libcmocka-dev python3-pytest python3-psycopg2 swaks libnet-ssleay-perl openssl python3-dkim python3-nacl)
+TEST_PACKAGES=(libcmocka-dev python3-pytest python3-psycopg2 swaks libnet-ssleay-perl openssl python3-dkim python3-nacl msmtp nodejs
+	node-nodemailer)
+# Postfix, Exim and OpenSMTPD exclude one another: tests/support/mtas.py unpacks them beside the libraries that they need, and an
+# ordinary user needs uidmap to run them.
+# shellcheck disable=SC2034
+RELAY_PACKAGES=(libdb5.3 libicu72 libnsl2 libsasl2-2 libevent-2.1-7 libpam0g libgnutls30 libgnutls-dane0 libidn12 libpcre2-8-0 uidmap)
 # shellcheck disable=SC2034
 BENCH_PACKAGES=(postfix wrk nginx-light)
 
