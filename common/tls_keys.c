@@ -9,9 +9,11 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/process_sys.h"
+#include "common/sandbox.h"
 #include "common/tls_files.h"
 #include "common/tls_keys_impl.h"
 
+#include <linux/capability.h>
 #include <openssl/rand.h>
 #include <poll.h>
 #include <pwd.h>
@@ -291,6 +293,17 @@ static void close_others(const struct keeper *k) {
 	free(kept);
 }
 
+/* With certificates of the operator's: what reading them again, and making a signer of the user's of it, takes. */
+static bool bound_rights(const struct tls_keys_options *o) {
+	static const unsigned kept[] = {CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP};
+	uint64_t mask = 0;
+	if (!o->certificates[0])
+		return true; /* the self-signed one has still to be made, and given to the user */
+	for (size_t i = 0; i < array_len(kept); i++)
+		mask |= UINT64_C(1) << kept[i];
+	return sandbox_keep_capabilities(mask) == 0;
+}
+
 _Noreturn static void become_keeper(struct tls_keys *keys, int control) {
 	static const int deaf[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2};
 	static char title[64]; /* the log keeps it */
@@ -309,7 +322,7 @@ _Noreturn static void become_keeper(struct tls_keys *keys, int control) {
 	sigprocmask(SIG_SETMASK, &mask, NULL);
 	close_others(&k);
 	k.signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (k.signal_fd < 0)
+	if (k.signal_fd < 0 || !bound_rights(keys->options))
 		_exit(1);
 	run_keeper(&k);
 }

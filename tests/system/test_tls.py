@@ -268,6 +268,9 @@ def test_key_process(system, directory):
     with reloadable(system, directory, "keys") as (smtpd, _):
         keeper = keeper_of(smtpd)
         signer = children(keeper)[0]
+        rights = re.search(r"^CapEff:\s*(\w+)", pathlib.Path(f"/proc/{keeper}/status").read_text(), re.M).group(1)
+        # DAC_READ_SEARCH, KILL, SETGID, SETUID, SETPCAP; none at all for an ordinary user's
+        assert int(rights, 16) & ~(1 << 2 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8) == 0
         status = pathlib.Path(f"/proc/{signer}/status").read_text()
         assert re.search(r"^NoNewPrivs:\s*1$", status, re.M)
         if os.getuid() == 0:
