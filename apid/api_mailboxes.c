@@ -196,6 +196,13 @@ void api_mailbox_insert_steps(struct api_tx *tx, struct request *r, const struct
 	pg_param_bool(&p, m->recoverable);
 	pg_param_time(&p, m->expires_at);
 	api_tx_step(tx, &STMT_ACCOUNT_MAILBOX_INSERT, &p, NULL, NULL);
+	if (who->active_mailboxes >= 0) {
+		pg_params_reset(&p);
+		pg_param_uuid(&p, &who->account_id);
+		pg_param_time(&p, m->created_at);
+		pg_param_int8(&p, who->active_mailboxes);
+		api_tx_step(tx, &STMT_MAILBOX_LIMIT_ACTIVE, &p, NULL, NULL);
+	}
 	pg_params_fini(&p);
 }
 
@@ -416,18 +423,27 @@ void api_mailbox_patch(struct request *r) {
 /* The rows of one mailbox: archived if recoverable, else gone; its mails gone either way. `found` sees the ids
  * that went. */
 static void delete_steps(struct api_tx *tx, struct request *r, const struct id *id, api_rows *found, void *arg) {
+	const struct principal *who = request_principal(r);
 	struct pg_params p;
 	pg_params_init(&p);
 	api_param_object(&p, r, id);
 	api_tx_step(tx, &STMT_MAILBOX_DELETE, &p, found, arg);
 	pg_params_reset(&p);
-	pg_param_uuid(&p, &request_principal(r)->account_id);
+	pg_param_uuid(&p, &who->account_id);
 	pg_param_uuid(&p, id);
 	pg_param_time(&p, clock_wall_us());
-	pg_param_uuid(&p, &request_principal(r)->user_id);
+	pg_param_uuid(&p, &who->user_id);
 	api_param_domains(&p, r);
 	api_tx_step(tx, &STMT_ACCOUNT_MAILBOX_DELETE, &p, NULL, NULL);
 	api_tx_step(tx, &STMT_ACCOUNT_MAILBOX_ARCHIVE, &p, NULL, NULL);
+	if (who->archived_mailboxes >= 0) {
+		pg_params_reset(&p);
+		pg_param_uuid(&p, &who->account_id);
+		pg_param_time(&p, clock_wall_us());
+		pg_param_int8(&p, who->archived_mailboxes);
+		pg_param_uuid(&p, id);
+		api_tx_step(tx, &STMT_MAILBOX_LIMIT_ARCHIVED, &p, NULL, NULL);
+	}
 	pg_params_fini(&p);
 }
 

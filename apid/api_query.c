@@ -9,6 +9,8 @@
 #include "common/clock.h"
 #include "common/log.h"
 
+#include <inttypes.h>
+
 static void log_failure(struct request *r, const struct pg_result *result) {
 	struct log_line line;
 	log_begin(&line, LOG_LEVEL_ERROR, "query failed");
@@ -23,6 +25,22 @@ static bool passing(const char *sqlstate) {
 	return memcmp(sqlstate, "40", 2) == 0 || memcmp(sqlstate, "53", 2) == 0 || memcmp(sqlstate, "57", 2) == 0;
 }
 
+/* A limit of the account's plan (sql/migrations/0007_mailbox_limits.sql). True: answered. */
+static bool answer_limit(struct request *r, const char *sqlstate) {
+	const struct principal *who = request_principal(r);
+	if (strcmp(sqlstate, "MMACT") == 0)
+		respond_problem(r, PROBLEM_QUOTA, "the account has the %" PRId64 " active mailboxes that its plan allows",
+		                who->active_mailboxes);
+	else if (strcmp(sqlstate, "MMARC") == 0)
+		respond_problem(r, PROBLEM_QUOTA,
+		                "the account has the %" PRId64 " archived mailboxes that its plan allows: delete one, or make this "
+		                "mailbox not recoverable first",
+		                who->archived_mailboxes);
+	else
+		return false;
+	return true;
+}
+
 void api_answer_failure(struct request *r, const struct pg_result *result) {
 	switch (result->status) {
 	case PG_UNAVAILABLE:
@@ -35,6 +53,8 @@ void api_answer_failure(struct request *r, const struct pg_result *result) {
 	case PG_ERROR:
 		break;
 	}
+	if (result->status == PG_ERROR && answer_limit(r, result->sqlstate))
+		return;
 	log_failure(r, result);
 	if (result->status == PG_ERROR && passing(result->sqlstate))
 		respond_problem(r, PROBLEM_UNAVAILABLE, "the database could not carry the request out; try again");

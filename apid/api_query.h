@@ -8,11 +8,11 @@
 #include "apid/request.h"
 #include "common/pg.h"
 
-/* `done` runs with PG_OK only; any other outcome is answered here: 503 or, logged, 500. Dropped if the client
+/* `done` runs with PG_OK only; any other outcome is answered here (api_answer_failure). Dropped if the client
  * goes away. */
 typedef void api_rows(struct request *, void *arg, const struct pg_result *);
 void api_query(struct request *, const struct pg_stmt *, const struct pg_params *, api_rows *done, void *arg);
-/* Answers for a result that is not PG_OK. */
+/* Answers for a result that is not PG_OK: 503, 429 for a limit of the plan, or, logged, 500. */
 void api_answer_failure(struct request *, const struct pg_result *);
 
 /* A transaction of a request: rolled back if the client goes away before api_tx_commit(); after that it ends by

@@ -63,6 +63,14 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 insert into account_mailboxes (account_id, mailbox_id, user_id, bucket, domain_id, recoverable, expires_at)
 values ($1, $2, $3, $4, $5, $6, $7)
 
+-- Last of what makes a mailbox live, and of what archives one; they fail if that is one too many. $1 account, $2 now, $3 how many
+-- there may be, $4 the mailbox.
+-- name: mailbox_limit_active
+select mailbox_limit_active($1, $2, $3)
+
+-- name: mailbox_limit_archived
+select mailbox_limit_archived($1, $2, $3, $4)
+
 -- name: account_mailbox_forget
 delete from account_mailboxes where account_id = $1 and mailbox_id = $2
 

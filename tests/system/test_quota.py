@@ -2,6 +2,7 @@
 comes when the test wants it."""
 
 import asyncio
+import concurrent.futures
 import os
 import pathlib
 import random
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from client import Api, check_problem, wait_until
+from client import Api, check_problem, items, wait_until
 
 CLIENTS = 64
 QUOTA = 10_000
@@ -209,3 +210,33 @@ def test_so_many_a_minute(system):
         assert refused.headers["RateLimit-Policy"] == '"minute";q=60;w=60'
         apids.set_clock(1, 7200)
         assert api.get("/v1/mailboxes").status == 200
+
+
+def test_so_many_active_mailboxes(system):
+    account = Account(system, active_mailboxes=3, archived_mailboxes=2, calls_per_day=1000)
+    with Apids(system, 2) as apids:
+        apis = [Api(apid.address(), account.key) for apid in apids.running]
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            made = list(pool.map(lambda i: apis[i % 2].post("/v1/mailboxes", {"recoverable": True, "tag": "t"}), range(8)))
+        assert sorted(r.status for r in made) == [201] * 3 + [429] * 5
+        refused = next(r for r in made if r.status == 429)
+        check_problem(refused, 429, "quota_exceeded")
+        assert "3 active mailboxes" in refused.json["message"] and int(refused.headers["Retry-After"]) > 0
+        first, second, third = (r.json["id"] for r in made if r.status == 201)
+        api = apis[0]
+
+        # Two go into the archive, the third finds it full and stays as it was; so it does among others.
+        assert [api.delete("/v1/mailboxes/" + box).status for box in (first, second)] == [204, 204]
+        check_problem(api.delete("/v1/mailboxes/" + third), 429, "quota_exceeded")
+        plain = api.post("/v1/mailboxes", {}).json["id"]
+        check_problem(api.delete("/v1/mailboxes", {"ids": [plain, third]}), 429, "quota_exceeded")
+        assert [api.get("/v1/mailboxes/" + box).status for box in (plain, third)] == [200, 200]
+        check_problem(api.delete("/v1/mailboxes/00000000-0000-7000-8000-000000000000"), 404, "not_found")
+
+        # An archived one comes back only if there is a place.
+        another = api.post("/v1/mailboxes", {}).json["id"]
+        check_problem(api.post(f"/v1/archived-mailboxes/{first}/reactivate"), 429, "quota_exceeded")
+        assert len(items(api.get("/v1/archived-mailboxes"))) == 2
+        assert [api.delete("/v1/mailboxes/" + box).status for box in (plain, another)] == [204, 204]
+        assert api.post(f"/v1/archived-mailboxes/{first}/reactivate").status == 201
+        assert api.delete("/v1/mailboxes/" + third).status == 204
