@@ -18,11 +18,10 @@ static void finish(struct scan *s) {
 	if (!s->collecting || s->n == 0)
 		return;
 	s->collecting = false;
-	if (dns_name_canonical(s->domain, s->n, name) < 0) {
-		/* One that is no name counts as another domain: nothing can be said of it. */
-		if (address_canonical_domain(s->domain, s->n, label) < 0 || dns_name_canonical(label, strlen(label), name) < 0)
-			memcpy(name, "?", 2);
-	}
+	bool ok = dns_name_canonical(s->domain, s->n, name) == 0 ||
+	          (address_canonical_domain(s->domain, s->n, label) == 0 && dns_name_canonical(label, strlen(label), name) == 0);
+	if (!ok || name[0] == '\0')
+		memcpy(name, "?", 2); /* no name, or the root: counts as another domain, nothing can be said of it */
 	if (s->author == DMARC_AUTHOR_NONE) {
 		s->author = DMARC_AUTHOR_ONE;
 		memcpy(s->found, name, strlen(name) + 1);

@@ -69,6 +69,7 @@ static void test_authors(void **state) {
 		{"From: a@example.org, b@example.net\r\n", DMARC_AUTHOR_SEVERAL, ""},
 		{"From: a@example.org\r\nFrom: a@example.org\r\n", DMARC_AUTHOR_SEVERAL, ""},
 		{"From: a@example..org\r\n", DMARC_AUTHOR_SEVERAL, ""},
+		{"From: a@.\r\n", DMARC_AUTHOR_SEVERAL, ""},
 		{"From: a@example.org, b@x..y\r\n", DMARC_AUTHOR_SEVERAL, ""},
 		{"From: nobody\r\n", DMARC_AUTHOR_NONE, ""},
 		{"From:\r\n", DMARC_AUTHOR_NONE, ""},
