@@ -3,6 +3,7 @@
 #ifndef MINUTEMAIL_SMTPD_LISTEN_H
 #define MINUTEMAIL_SMTPD_LISTEN_H
 
+#include "common/listen_entry.h"
 #include "common/netaddr.h"
 
 struct listen_settings {
@@ -15,8 +16,6 @@ struct listen_settings {
 	bool bare_newline_reject;  /* a message with line ends other than CRLF: refused, default stored */
 	struct netaddr_nets proxy; /* who must send a PROXY header; any: nobody else is served */
 };
-
-#define LISTEN_FAULT_SIZE 256
 
 /* -EINVAL: ret_fault says what is wrong with which option; *ret is zeroed. The address is judged by listener_open() later. */
 int listen_parse(const char *text, struct listen_settings *ret, char ret_fault[LISTEN_FAULT_SIZE]);
