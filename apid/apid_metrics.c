@@ -7,6 +7,8 @@
 #define REQUESTS_HELP "Requests answered, by class of status."
 #define AUTH "minutemail_apid_auth_total"
 #define AUTH_HELP "Keys judged, by how."
+#define HANDSHAKES "minutemail_apid_tls_handshakes_total"
+#define HANDSHAKES_HELP "TLS handshakes done, by version."
 #define OCTETS "minutemail_apid_body_bytes_total"
 #define OCTETS_HELP "Octets of bodies, by direction."
 
@@ -27,6 +29,14 @@ static const struct metrics_def FIXED[APID_METRICS_COUNT] = {
                                   "Idle connections closed to make room.", NULL},
     [APID_CONNECTIONS_TIMED_OUT] = {"minutemail_apid_connections_timed_out_total", METRICS_COUNTER,
                                     "Connections whose head, body, answer or reading took too long.", NULL},
+    [APID_CONNECTIONS_REFUSED_PROXY] = {"minutemail_apid_connections_refused_total", METRICS_COUNTER,
+                                        "Connections refused, by reason.", "reason=\"proxy_header\""},
+    [APID_TLS_12] = {HANDSHAKES, METRICS_COUNTER, HANDSHAKES_HELP, "version=\"TLSv1.2\""},
+    [APID_TLS_13] = {HANDSHAKES, METRICS_COUNTER, HANDSHAKES_HELP, "version=\"TLSv1.3\""},
+    [APID_TLS_RESUMED] = {"minutemail_apid_tls_resumed_total", METRICS_COUNTER, "TLS handshakes from a ticket.", NULL},
+    [APID_TLS_FAILED] = {"minutemail_apid_tls_failed_total", METRICS_COUNTER, "TLS handshakes that failed.", NULL},
+    [APID_TLS_EXPIRY] = {"minutemail_apid_tls_expiry_seconds", METRICS_GAUGE, "Until the first certificate expires.",
+                         NULL},
     [APID_BODY_OCTETS_IN] = {OCTETS, METRICS_COUNTER, OCTETS_HELP, "direction=\"in\""},
     [APID_BODY_OCTETS_OUT] = {OCTETS, METRICS_COUNTER, OCTETS_HELP, "direction=\"out\""},
     [APID_BODY_MEMORY] = {"minutemail_apid_body_memory_bytes", METRICS_GAUGE, "Memory promised to request bodies.",

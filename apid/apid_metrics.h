@@ -16,6 +16,12 @@ enum apid_metric {
 	APID_CONNECTIONS_TOTAL,
 	APID_CONNECTIONS_EVICTED,   /* idle, closed to make room */
 	APID_CONNECTIONS_TIMED_OUT, /* head, body, handler or write deadline */
+	APID_CONNECTIONS_REFUSED_PROXY, /* no PROXY header, or not from a proxy of ours */
+	APID_TLS_12,                    /* handshakes done */
+	APID_TLS_13,
+	APID_TLS_RESUMED,
+	APID_TLS_FAILED,
+	APID_TLS_EXPIRY, /* gauge: seconds until the first certificate expires */
 	APID_BODY_OCTETS_IN,
 	APID_BODY_OCTETS_OUT,
 	APID_BODY_MEMORY, /* gauge: octets of request bodies held */

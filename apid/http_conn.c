@@ -9,6 +9,8 @@
 #include "apid/session.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/tls.h"
+#include "common/tls_keys.h"
 
 #include <event2/buffer.h>
 
@@ -44,7 +46,7 @@ void http_conn_close(struct http_conn *c, bool gently) {
 	list_unlink(&c->idle_link);
 	list_unlink(&c->link);
 	loop_bury(server->api->loop, c, conn_free);
-	http_server_left(server);
+	http_server_place_left(server);
 }
 
 static void on_stream(void *arg, enum stream_event);
@@ -53,16 +55,30 @@ static const struct stream_ops STREAM_OPS = {on_stream};
 
 static void conn_arm(struct http_conn *);
 
-void http_conn_open(struct http_server *server, int fd) {
+/* Without a usable key nobody is answered in clear instead. */
+static void conn_start_tls(struct http_conn *c) {
+	struct tls_set *set = tls_usable(c->server->options.tls);
+	c->state = CONN_TLS;
+	if (!set || stream_start_tls(c->stream, set) < 0)
+		http_conn_close(c, false);
+}
+
+void http_conn_open(struct http_server *server, int fd, const struct http_listen *listen, const struct netaddr *client) {
 	struct http_conn *c = xcalloc(1, sizeof(*c));
+	http_server_place_taken(server);
+	apid_count(server->api->metrics, APID_CONNECTIONS_TOTAL, 1);
 	c->server = server;
+	c->listen = listen;
+	c->address = *client;
+	c->state = CONN_HEAD;
 	c->born_us = c->since_us = clock_mono_us();
 	http_parse_init(&c->parse);
 	c->stream = stream_new(server->api->loop, fd, INPUT_CAP, &STREAM_OPS, c);
 	stream_set_output_low(c->stream, server->limits.output_low);
 	list_append(&server->conns, &c->link);
 	list_append(&server->idle, &c->idle_link);
-	http_server_joined(server);
+	if (listen->tls)
+		conn_start_tls(c);
 	conn_arm(c);
 }
 
@@ -70,7 +86,7 @@ void http_conn_open(struct http_server *server, int fd) {
 
 static void conn_set_state(struct http_conn *c, enum conn_state state) {
 	assert(c->state != CONN_CLOSED);
-	assert((state == CONN_HEAD || state == CONN_WRITING) == (c->req == NULL));
+	assert((state <= CONN_HEAD || state == CONN_WRITING) == (c->req == NULL));
 	c->state = state;
 	c->since_us = clock_mono_us();
 }
@@ -97,6 +113,8 @@ static int64_t conn_limit_us(const struct http_conn *c) {
 	size_t pending = stream_output_pending(c->stream);
 	int64_t writing = limits->write_us + (int64_t)pending * SECOND / limits->write_rate;
 	switch (c->state) {
+	case CONN_TLS:
+		return limits->head_us;
 	case CONN_HEAD:
 		return c->head_begun ? limits->head_us : limits->idle_us;
 	case CONN_BODY:
@@ -301,6 +319,7 @@ static void conn_begin_request(struct http_conn *c) {
 	c->close_after = !head->keep_alive || http_head_has_body(head);
 	req->head_only = head->method == METHOD_HEAD;
 	request_set_id(req);
+	request_set_client(req);
 	switch (router_find(c->server->options.routes, head->method, head->path, &req->route, req->params, req->allow,
 	                    sizeof(req->allow))) {
 	case ROUTER_NO_PATH:
@@ -444,6 +463,8 @@ static bool step_writing(struct http_conn *c) {
 
 static bool conn_step(struct http_conn *c) {
 	switch (c->state) {
+	case CONN_TLS:
+		return false;
 	case CONN_HEAD:
 		return step_head(c);
 	case CONN_AUTH:
@@ -514,6 +535,32 @@ static void conn_too_slow(struct http_conn *c, const char *what) {
 	conn_run(c);
 }
 
+/* Never back to clear: an alert is all that may still leave. */
+static void conn_tls_failed(struct http_conn *c, const char *why) {
+	struct log_line line;
+	static struct log_limit limit = {.what = "TLS handshake failed", .per_second = 10};
+	apid_count(c->server->api->metrics, APID_TLS_FAILED, 1);
+	if (log_enabled(LOG_LEVEL_INFO) && log_limit_pass(&limit)) {
+		log_begin(&line, LOG_LEVEL_INFO, "TLS handshake failed");
+		log_str(&line, "reason", why);
+		http_log_client(&line, c->server, &c->address);
+		log_end(&line);
+	}
+	http_conn_close(c, true);
+}
+
+static void conn_tls_done(struct http_conn *c) {
+	const struct tls_info *info = stream_tls(c->stream);
+	struct metrics *metrics = c->server->api->metrics;
+	apid_count(metrics, strcmp(info->version, "TLSv1.2") == 0 ? APID_TLS_12 : APID_TLS_13, 1);
+	if (info->resumed)
+		apid_count(metrics, APID_TLS_RESUMED, 1);
+	conn_set_state(c, CONN_HEAD);
+	list_unlink(&c->idle_link);
+	list_append(&c->server->idle, &c->idle_link);
+	conn_run(c);
+}
+
 static void on_deadline(struct http_conn *c) {
 	if (c->state == CONN_HEAD && !c->head_begun) {
 		http_conn_close(c, true);
@@ -521,6 +568,9 @@ static void on_deadline(struct http_conn *c) {
 	}
 	apid_count(c->server->api->metrics, APID_CONNECTIONS_TIMED_OUT, 1);
 	switch (c->state) {
+	case CONN_TLS:
+		conn_tls_failed(c, "deadline passed");
+		return;
 	case CONN_HEAD:
 		conn_too_slow(c, "the request's head");
 		return;
@@ -559,12 +609,16 @@ static void on_stream(void *arg, enum stream_event event) {
 		c->eof = true;
 		conn_run(c);
 		return;
+	case STREAM_TLS:
+		conn_tls_done(c);
+		return;
+	case STREAM_TLS_FAILED:
+		conn_tls_failed(c, stream_tls_error(c->stream));
+		return;
 	case STREAM_DEADLINE:
 		on_deadline(c);
 		return;
 	case STREAM_ERROR:
-	case STREAM_TLS:
-	case STREAM_TLS_FAILED: /* no listener of ours starts it yet */
 		http_conn_close(c, false);
 		return;
 	}

@@ -2,6 +2,7 @@
 #include "apid/http_server.h"
 
 #include "common/clock.h"
+#include "common/log.h"
 
 #include <sodium.h>
 #include <stdio.h>
@@ -68,13 +69,13 @@ static void make_room(struct http_server *server) {
 	http_conn_close(oldest, true);
 }
 
-void http_server_joined(struct http_server *server) {
+void http_server_place_taken(struct http_server *server) {
+	make_room(server);
 	server->count++;
 	apid_count(server->api->metrics, APID_CONNECTIONS, 1);
-	apid_count(server->api->metrics, APID_CONNECTIONS_TOTAL, 1);
 }
 
-void http_server_left(struct http_server *server) {
+void http_server_place_left(struct http_server *server) {
 	server->count--;
 	apid_count(server->api->metrics, APID_CONNECTIONS, -1);
 	if (server->draining)
@@ -83,19 +84,18 @@ void http_server_left(struct http_server *server) {
 		tell_full(server, false);
 }
 
-void http_server_accept(struct http_server *server, int fd) {
-	make_room(server);
+void http_server_accept(struct http_server *server, int fd, const struct http_listen *listen, const struct netaddr *client) {
 	if (server->draining)
 		close(fd);
 	else
-		http_conn_open(server, fd);
+		http_conn_open(server, fd, listen, client);
 }
 
 static void on_farewell(void *arg) {
 	struct http_server *server = arg;
 	list_for_each_safe (l, &server->conns) {
 		struct http_conn *c = list_entry(l, struct http_conn, link);
-		if (c->state == CONN_HEAD && !c->head_begun)
+		if (c->state == CONN_TLS || (c->state == CONN_HEAD && !c->head_begun))
 			http_conn_close(c, true);
 	}
 	tell_drained(server);
@@ -145,6 +145,14 @@ struct http_server *http_server_free(struct http_server *server) {
 	buf_fini(&server->head);
 	free(server);
 	return NULL;
+}
+
+void http_log_client(struct log_line *line, const struct http_server *server, const struct netaddr *client) {
+	char text[NETADDR_TEXT_SIZE];
+	if (!server->options.log_client || client->family == NETADDR_NONE)
+		return;
+	netaddr_format(client, text);
+	log_str(line, "client", text);
 }
 
 unsigned http_server_connections(const struct http_server *server) {

@@ -7,7 +7,9 @@
 #include "apid/api.h"
 #include "apid/apid_metrics.h"
 #include "apid/auth.h"
+#include "apid/forwarded.h"
 #include "apid/http_conn.h"
+#include "apid/http_listen.h"
 #include "apid/http_parse.h"
 #include "apid/quota.h"
 #include "apid/router.h"
@@ -39,16 +41,19 @@ struct http_server {
 	uint32_t id_counter;
 };
 
-/*  HEAD -head whole-> AUTH -key good-> BODY -whole-> HANDLING -answered-> HEAD
+/*  TLS -handshake done-> HEAD
+ *  HEAD -head whole-> AUTH -key good-> BODY -whole-> HANDLING -answered-> HEAD
  *    |                  |               |             -stream started-> STREAMING -ended-> HEAD
  *    +------------------+---------------+-- refused: answered on the spot, then closed unless the body had been read
  *  any, once answered: pending output above its mark -> WRITING -drained-> HEAD
- *  HEAD: req == NULL.  AUTH: auth_op or quota_op.  STREAMING, HANDLING, BODY: req.  any -> CLOSED: req == NULL, stream == NULL. */
-enum conn_state { CONN_HEAD, CONN_AUTH, CONN_BODY, CONN_HANDLING, CONN_STREAMING, CONN_WRITING, CONN_CLOSED };
+ *  TLS, HEAD: req == NULL.  AUTH: auth_op or quota_op.  STREAMING, HANDLING, BODY: req.  any -> CLOSED: req == NULL, stream == NULL. */
+enum conn_state { CONN_TLS, CONN_HEAD, CONN_AUTH, CONN_BODY, CONN_HANDLING, CONN_STREAMING, CONN_WRITING, CONN_CLOSED };
 
 struct http_conn {
 	struct list link, idle_link;
 	struct http_server *server;
+	const struct http_listen *listen;
+	struct netaddr address; /* the connection's, or the PROXY header's */
 	struct stream *stream;
 	enum conn_state state;
 	struct request *req;
@@ -85,7 +90,8 @@ struct request {
 	enum request_state state;
 	bool cut;                  /* respond_stream_fail() */
 	bool head_only;            /* HEAD: no body goes out */
-	bool secure;               /* over TLS */
+	bool secure;               /* the client speaks TLS, with us or a proxy that we trust */
+	struct netaddr client;     /* whom it is from, proxies that we trust left out */
 	const struct route *route; /* NULL: none found */
 	struct slice params[ROUTER_PARAMS_MAX];
 	bool params_decoded[ROUTER_PARAMS_MAX];
@@ -119,13 +125,14 @@ struct request *request_new(struct http_conn *);
 void request_end(struct request *);   /* answered: at_end functions, log line, back to the spare ones */
 void request_abort(struct request *); /* the client is gone: cancels, tells, ends */
 void request_set_id(struct request *);
+void request_set_client(struct request *); /* from the head: whom a proxy speaks for */
 
 /* http_server.c */
-void http_server_joined(struct http_server *);
-void http_server_left(struct http_server *); /* may tell that all have; the server lives on */
+struct log_line;
+void http_log_client(struct log_line *, const struct http_server *, const struct netaddr *); /* if it may be logged */
 
 /* http_conn.c */
-void http_conn_open(struct http_server *, int fd);
+void http_conn_open(struct http_server *, int fd, const struct http_listen *, const struct netaddr *client);
 /* Detaches everything; the memory goes at the end of the turn. `gently`: what is in the output still goes out. */
 void http_conn_close(struct http_conn *, bool gently);
 bool http_conn_closes(struct http_conn *); /* for the head: whether this answer is the last, decided here */

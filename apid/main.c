@@ -10,6 +10,7 @@
 #include "common/process.h"
 #include "common/sandbox.h"
 #include "common/sandbox_database.h"
+#include "common/tls_keys.h"
 
 #include <sodium.h>
 #include <stdio.h>
@@ -22,13 +23,18 @@
 
 static const struct config_key KEYS[] = {
     KEY("apid_listen", CONFIG_LIST, listen, "127.0.0.1:8025", 0, 0, false,
-        "addresses to answer HTTP on: 127.0.0.1:8025, [::1]:8025, *:80, unix:/path"),
+        "addresses to answer HTTP on: 127.0.0.1:8025, [::1]:8025, *:80, unix:/path; each may have options: *:443;tls;…"),
+    KEY("tls_certificates", CONFIG_LIST, tls_certificates, NULL, 0, 0, false,
+        "CHAIN.pem:KEY.pem, …; the first is the default; the files are read again at SIGHUP; empty: a self-signed one"),
+    KEY("tls_dir", CONFIG_STRING, tls_dir, "/var/lib/minutemail/tls", 0, 0, false,
+        "directory of the self-signed certificate, made at the first start; empty: without tls_certificates no TLS"),
     KEY("apid_database", CONFIG_STRING, database, "dbname=minutemail user=minutemail_apid", 0, 0, false,
         "libpq connection string or URI; several hosts allowed"),
     KEY("apid_workers", CONFIG_INT, workers, "0", 0, 256, false, "worker processes; 0: one per core"),
     KEY("hostname", CONFIG_STRING, hostname, NULL, 0, 0, false,
         "our name in the mails that the API makes; default: the host's"),
     KEY("user", CONFIG_STRING, user, NULL, 0, 0, false, "unprivileged user to become when started as root"),
+    KEY("log_client", CONFIG_BOOL, log_client, "yes", 0, 0, false, "client addresses in the log"),
     KEY("log_level", CONFIG_STRING, log_level, "info", 0, 0, true, "debug, info, warning or error"),
     KEY("drain", CONFIG_DURATION, drain, "10s", 0, 3600 * SECOND, false,
         "how long answers in hand may take after SIGTERM"),
@@ -68,7 +74,12 @@ static const struct config_key KEYS[] = {
 struct apid {
 	struct apid_config config;
 	struct metrics *metrics;
+	char **addresses;
+	unsigned listener_count;
 	struct daemon_sockets sockets;
+	struct tls_keys_options tls_options;
+	struct tls_keys *tls_keys;
+	struct tls *tls;
 	char host_name[256];
 	struct server server;
 };
@@ -79,7 +90,9 @@ static int worker_start(void *arg, struct loop *loop, unsigned index) {
 	struct apid *d = arg;
 	daemon_sockets_keep(&d->sockets, index);
 	clock_shift(d->config.test_clock_offset);
-	return server_start(&d->server, loop, &d->config, d->metrics, d->sockets.v, d->sockets.count, index);
+	if (d->tls_keys)
+		d->tls = tls_open(d->tls_keys, loop, index, d->metrics, APID_TLS_EXPIRY);
+	return server_start(&d->server, loop, &d->config, d->metrics, d->tls, d->sockets.v, d->sockets.count, index);
 }
 
 static int worker_confine(void *arg) {
@@ -106,6 +119,7 @@ static void worker_reload(void *arg) {
 static void worker_stop(void *arg) {
 	struct apid *d = arg;
 	server_stop(&d->server);
+	d->tls = tls_close(d->tls);
 }
 
 static void let_go(void *arg) {
@@ -115,6 +129,13 @@ static void let_go(void *arg) {
 	explicit_bzero(d->config.key_secret, strlen(d->config.key_secret));
 	explicit_bzero(d->config.secret, sizeof(d->config.secret));
 	daemon_sockets_close(&d->sockets);
+	d->tls_keys = tls_keys_free(d->tls_keys);
+}
+
+static void reload_master(void *arg) {
+	struct apid *d = arg;
+	if (d->tls_keys)
+		tls_keys_reload(d->tls_keys);
 }
 
 /* ---- start-up ---- */
@@ -143,11 +164,57 @@ static bool check(struct apid_config *config) {
 	return true;
 }
 
+/* The entries of apid_listen, for all workers, and their addresses alone; the addresses are borrowed from the entries. */
+static bool parse_listeners(struct apid *d) {
+	char fault[LISTEN_FAULT_SIZE];
+	unsigned n = 0;
+	while (d->config.listen[n])
+		n++;
+	d->config.listeners = xcalloc(n, sizeof(*d->config.listeners));
+	d->addresses = xcalloc(n + 1, sizeof(*d->addresses));
+	for (unsigned i = 0; i < n; i++) {
+		if (http_listen_parse(d->config.listen[i], &d->config.listeners[i], fault) < 0) {
+			fprintf(stderr, "apid: apid_listen: %s: %s\n", d->config.listen[i], fault);
+			return false;
+		}
+		d->addresses[d->listener_count++] = d->config.listeners[i].address;
+	}
+	return true;
+}
+
+static bool wants_tls(const struct apid *d) {
+	for (unsigned i = 0; i < d->listener_count; i++)
+		if (d->config.listeners[i].tls)
+			return true;
+	return false;
+}
+
+/* The process that keeps the private keys is there only if a listener has use for it. */
+static bool start_tls_keys(struct apid *d, unsigned workers) {
+	if (!wants_tls(d))
+		return true;
+	d->tls_options = (struct tls_keys_options){
+	    .name = "apid",
+	    .certificates = d->config.tls_certificates,
+	    .self_signed_dir = d->config.tls_dir,
+	    .hostname = d->config.name,
+	    .user = d->config.user,
+	    .alpn = "http/1.1",
+	    .workers = workers,
+	};
+	if (tls_keys_start(&d->tls_options, &d->tls_keys) < 0)
+		return false;
+	return d->tls_keys || refuse("apid_listen: tls: there is no certificate; see tls_certificates and tls_dir");
+}
+
 static int run(struct apid *d, char **argv) {
 	unsigned workers = d->config.workers ? (unsigned)d->config.workers : process_default_workers();
+	daemon_raise_descriptors();
 	d->config.name = daemon_hostname(d->config.hostname, d->host_name);
+	if (!start_tls_keys(d, workers))
+		return 1;
 	d->metrics = apid_metrics_new(ROUTES, workers);
-	if (daemon_sockets_open(&d->sockets, d->config.listen, workers) < 0)
+	if (daemon_sockets_open(&d->sockets, d->addresses, workers) < 0)
 		return 1;
 	const struct process_options options = {
 	    .name = "apid",
@@ -161,7 +228,7 @@ static int run(struct apid *d, char **argv) {
 	    .sockets = &d->sockets,
 	    .hang_us = d->config.hang_limit,
 	};
-	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go, worker_confine};
+	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go, worker_confine, reload_master};
 	return process_run(&options, &ops, d);
 }
 
@@ -173,7 +240,7 @@ int main(int argc, char **argv) {
 		return 1;
 	switch (config_load(KEYS, &d.config, argc, argv, "apid: answers MinuteMail's HTTP API from PostgreSQL", NULL)) {
 	case CONFIG_OK:
-		if (check(&d.config))
+		if (check(&d.config) && parse_listeners(&d))
 			status = run(&d, argv);
 		break;
 	case CONFIG_EXIT_OK:
@@ -182,8 +249,13 @@ int main(int argc, char **argv) {
 	case CONFIG_BAD:
 		break;
 	}
+	tls_keys_free(d.tls_keys);
 	daemon_sockets_close(&d.sockets);
 	metrics_free(d.metrics);
+	for (unsigned i = 0; i < d.listener_count; i++)
+		http_listen_fini(&d.config.listeners[i]);
+	free(d.config.listeners);
+	free(d.addresses);
 	config_fini(KEYS, &d.config);
 	sodium_memzero(d.config.secret, sizeof(d.config.secret));
 	return status;

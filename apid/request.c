@@ -38,6 +38,8 @@ struct request *request_new(struct http_conn *c) {
 	req->arena = (char *)req->first;
 	req->arena_left = sizeof(req->first);
 	req->began_us = clock_mono_us_now();
+	req->client = c->address;
+	req->secure = c->listen->tls;
 	make_id(server, req->id);
 	return req;
 }
@@ -55,6 +57,13 @@ void request_set_id(struct request *req) {
 	}
 	memcpy(req->id, id.p, id.n);
 	req->id[id.n] = '\0';
+}
+
+void request_set_client(struct request *req) {
+	struct forwarded forwarded;
+	forwarded_read(req->conn->listen, &req->conn->address, req->head, &forwarded);
+	req->client = forwarded.client;
+	req->secure = forwarded.secure;
 }
 
 static void release_body(struct request *req) {
@@ -113,6 +122,7 @@ static void log_request(const struct request *req, int64_t us, bool aborted) {
 	log_int(&line, "us", us);
 	log_int(&line, "octets", (int64_t)req->octets_out);
 	log_str(&line, "id", req->id);
+	http_log_client(&line, req->conn->server, &req->client);
 	log_str(&line, "aborted", aborted || req->cut ? "true" : NULL);
 	log_str(&line, "key", req->principal ? req->principal->last8 : NULL);
 	log_end(&line);
@@ -220,6 +230,10 @@ const struct principal *request_principal(const struct request *req) {
 
 const char *request_id_text(const struct request *req) {
 	return req->id;
+}
+
+const struct netaddr *request_client(const struct request *req) {
+	return &req->client;
 }
 
 bool request_secure(const struct request *req) {

@@ -18,6 +18,7 @@ struct principal;
 struct request;
 struct route;
 struct pg_op;
+struct netaddr;
 
 enum request_method { METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_PUT, METHOD_PATCH, METHOD_DELETE, METHOD_OPTIONS };
 
@@ -28,6 +29,8 @@ struct api *request_api(const struct request *);
 const struct principal *request_principal(const struct request *); /* NULL on open routes */
 const char *request_id_text(const struct request *);               /* X-Request-Id */
 bool request_secure(const struct request *);                       /* the client speaks TLS, with us or a proxy that we trust */
+/* Whom it is from, proxies that we trust left out; family NONE: a Unix socket. */
+const struct netaddr *request_client(const struct request *);
 /* False, answered with 403: a browser says that the request comes from another site's page. */
 bool request_same_origin(struct request *);
 struct slice request_param(const struct request *, unsigned i);    /* i-th {} of the route's pattern, decoded */

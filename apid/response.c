@@ -154,6 +154,8 @@ static struct buf *make_head(struct request *req, unsigned status, const char *t
 	put(head, "X-Request-Id", req->id);
 	put_headers(head, extra);
 	put_quota(head, req);
+	if (req->secure) /* a browser takes it from TLS only (RFC 6797 7.2, 8.1) */
+		put(head, "Strict-Transport-Security", "max-age=63072000; includeSubDomains");
 	if (http_conn_closes(c))
 		put(head, "Connection", "close");
 	else if (!req->head->http11)

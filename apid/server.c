@@ -1,6 +1,7 @@
 /* One apid worker: builds its services in order, accepts, drains, tears down in reverse. */
 #include "apid/server.h"
 
+#include "apid/accept.h"
 #include "apid/apid_metrics.h"
 #include "apid/attempts.h"
 #include "apid/auth.h"
@@ -25,17 +26,17 @@
 #define QUERY_DEADLINE_US 10000000
 
 static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, socklen_t peer_len) {
-	struct server *s = arg;
-	http_server_accept(s->http, fd);
+	accept_connection(arg, fd, peer);
 }
 
 static void on_full(void *arg, bool full) {
 	struct server *s = arg;
 	for (unsigned i = 0; i < s->listener_count; i++) {
-		if (full)
-			listener_pause(s->listeners[i]);
-		else
-			listener_resume(s->listeners[i]);
+		struct listener *l = s->listeners[i].accept;
+		if (l && full)
+			listener_pause(l);
+		else if (l)
+			listener_resume(l);
 	}
 }
 
@@ -55,9 +56,14 @@ static void start_accepting(struct server *s) {
 		return;
 	s->open = true;
 	timer_disarm(&s->patience);
-	s->listeners = xcalloc(s->socket_count, sizeof(struct listener *));
-	for (unsigned i = 0; i < s->socket_count; i++)
-		s->listeners[s->listener_count++] = listener_new(s->loop, s->sockets[i].fd, on_accept, s);
+	s->listeners = xcalloc(s->socket_count, sizeof(*s->listeners));
+	s->listener_count = s->socket_count;
+	for (unsigned i = 0; i < s->socket_count; i++) {
+		struct apid_listener *l = &s->listeners[i];
+		l->server = s;
+		l->settings = &s->config->listeners[s->sockets[i].address];
+		l->accept = listener_new(s->loop, s->sockets[i].fd, on_accept, l);
+	}
 	process_ready();
 }
 
@@ -136,9 +142,10 @@ static void start_services(struct server *s, unsigned index) {
 	}
 }
 
-int server_start(struct server *s, struct loop *loop, const struct apid_config *config, struct metrics *metrics,
+int server_start(struct server *s, struct loop *loop, const struct apid_config *config, struct metrics *metrics, struct tls *tls,
                  const struct daemon_socket *sockets, unsigned socket_count, unsigned index) {
-	*s = (struct server){.loop = loop, .config = config, .sockets = sockets, .socket_count = socket_count};
+	*s = (struct server){.loop = loop, .config = config, .tls = tls, .sockets = sockets, .socket_count = socket_count};
+	list_init(&s->arrivals);
 	timer_init(&s->patience, loop, on_patience, s);
 	s->api_config = (struct api_config){
 	    .hostname = config->name,
@@ -159,6 +166,8 @@ int server_start(struct server *s, struct loop *loop, const struct apid_config *
 	    .api = &s->api,
 	    .routes = ROUTES,
 	    .limits = &limits,
+	    .tls = tls,
+	    .log_client = config->log_client,
 	    .on_full = on_full,
 	    .on_drained = on_drained,
 	    .arg = s,
@@ -170,20 +179,21 @@ int server_start(struct server *s, struct loop *loop, const struct apid_config *
 
 static void stop_accepting(struct server *s) {
 	for (unsigned i = 0; i < s->listener_count; i++)
-		listener_free(s->listeners[i]);
-	s->listener_count = 0;
+		s->listeners[i].accept = listener_free(s->listeners[i].accept);
 }
 
 void server_drain(struct server *s) {
 	s->api.draining = true;
 	stop_accepting(s);
+	accept_cancel(s);
 	http_server_drain(s->http);
 }
 
 void server_stop(struct server *s) {
 	stop_accepting(s);
-	free(s->listeners);
+	accept_cancel(s);
 	s->http = http_server_free(s->http);
+	free(s->listeners);
 	s->janitor = janitor_free(s->janitor);
 	s->api.passwords = passwords_free(s->api.passwords);
 	s->api.attempts = attempts_free(s->api.attempts);

@@ -3,7 +3,8 @@
 #define MINUTEMAIL_APID_SERVER_H
 
 #include "apid/api.h"
-#include "common/base.h"
+#include "apid/http_listen.h"
+#include "common/list.h"
 #include "common/loop.h"
 
 struct daemon_socket;
@@ -11,10 +12,14 @@ struct http_server;
 struct janitor;
 struct listener;
 struct metrics;
+struct tls;
 
 /* The daemon's configuration; main.c has the table that fills it. Durations in microseconds, sizes in octets. */
 struct apid_config {
-	char **listen;
+	char **listen, **tls_certificates;
+	char *tls_dir;
+	struct http_listen *listeners; /* of `listen`, parsed; as many */
+	bool log_client;
 	const char *name; /* by which we go: hostname, or the host's when that is empty */
 	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *environment, *key_secret, *authserv_id;
 	int64_t workers, drain, hang_limit;
@@ -29,6 +34,13 @@ struct apid_config {
 	uint8_t secret[32]; /* key_secret, decoded */
 };
 
+/* A listening socket of this worker. */
+struct apid_listener {
+	struct server *server;
+	const struct http_listen *settings;
+	struct listener *accept; /* NULL: not accepting any more */
+};
+
 struct server {
 	struct loop *loop;
 	const struct apid_config *config;
@@ -37,7 +49,9 @@ struct server {
 	const struct pg_stmt **stmts;
 	struct janitor *janitor; /* worker 0 only */
 	struct http_server *http;
-	struct listener **listeners;
+	struct tls *tls; /* borrowed; NULL: no listener has TLS */
+	struct apid_listener *listeners;
+	struct list arrivals; /* accept.c: connections that have not said who they are */
 	unsigned listener_count;
 	const struct daemon_socket *sockets;
 	unsigned socket_count;
@@ -45,10 +59,11 @@ struct server {
 	bool open;
 };
 
-/* Builds the worker on `loop`. sockets: those that this worker listens on, borrowed. PROCESS_LATER (process.h): it
+/* Builds the worker on `loop`. `tls` is borrowed until server_stop(). sockets: those that this worker listens on, their addresses in the
+ * order of config->listeners; borrowed. PROCESS_LATER (process.h): it
  * accepts, and says that it is ready, once the database has answered or has been waited for long enough; or says that it
  * failed, if the database has a schema that we do not know. -errno. */
-int server_start(struct server *, struct loop *, const struct apid_config *, struct metrics *,
+int server_start(struct server *, struct loop *, const struct apid_config *, struct metrics *, struct tls *,
                  const struct daemon_socket *sockets, unsigned socket_count, unsigned index);
 /* Accepts nothing new; connections end after the answer in hand; the loop stops when the last is gone. */
 void server_drain(struct server *);

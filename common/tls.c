@@ -31,6 +31,7 @@ struct tls_set {
 	size_t count;
 	SSL_CTX *fallback;
 	struct tls_tickets *tickets;
+	const char *alpn;
 	int64_t expires;
 	char *expires_name;
 };
@@ -168,6 +169,23 @@ static int on_name(SSL *ssl, int *alert, void *arg) {
 	return SSL_TLSEXT_ERR_OK;
 }
 
+/* The client's list: each an octet of length and so many octets. */
+static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in, unsigned n, void *arg) {
+	const struct tls_set *s = arg;
+	size_t wanted = s->alpn ? strlen(s->alpn) : 0;
+	(void)ssl;
+	if (!s->alpn)
+		return SSL_TLSEXT_ERR_NOACK;
+	for (unsigned i = 0; i < n && in[i] < n - i; i += 1u + in[i]) {
+		if (in[i] != wanted || memcmp(in + i + 1, s->alpn, wanted) != 0)
+			continue;
+		*out = in + i + 1;
+		*out_len = in[i];
+		return SSL_TLSEXT_ERR_OK;
+	}
+	return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
 static SSL_CTX *new_context(struct tls_set *s) {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
 	if (!ctx)
@@ -186,6 +204,7 @@ static SSL_CTX *new_context(struct tls_set *s) {
 	SSL_CTX_set_app_data(ctx, s);
 	SSL_CTX_set_tlsext_servername_callback(ctx, on_name);
 	SSL_CTX_set_tlsext_servername_arg(ctx, s);
+	SSL_CTX_set_alpn_select_cb(ctx, on_alpn, s);
 	if (s->tickets)
 		SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, on_ticket);
 	else
@@ -278,6 +297,10 @@ int tls_set_new(const struct tls_pair *pairs, size_t count, struct tls_tickets *
 	}
 	*ret = s;
 	return 0;
+}
+
+void tls_set_alpn(struct tls_set *s, const char *protocol) {
+	s->alpn = protocol;
 }
 
 struct tls_set *tls_set_ref(struct tls_set *s) {

@@ -1,5 +1,5 @@
 /* A set of certificates that a daemon serves, and what a TLS connection turned out to be. TLS 1.2 and 1.3, ECDHE only, no
- * renegotiation, no compression, no client certificates, ALPN ignored (smtp.md 1.7, RFC 9325). Not the files (tls_files.h), not
+ * renegotiation, no compression, no client certificates, ALPN ignored unless asked for (smtp.md 1.7, RFC 9325). Not the files (tls_files.h), not
  * the processes that keep private keys (tls_keys.h), not the octets (tls_pipe.h). */
 #ifndef MINUTEMAIL_TLS_H
 #define MINUTEMAIL_TLS_H
@@ -34,6 +34,8 @@ void tls_pair_fini(struct tls_pair *);
  * client's offer chooses between ECDSA and RSA. The pairs are borrowed, their parts are counted by OpenSSL. `tickets` is
  * borrowed for the life of the set and of all its connections; NULL: no resumption. -EINVAL: OpenSSL refused a pair. */
 int tls_set_new(const struct tls_pair *pairs, size_t count, struct tls_tickets *tickets, struct tls_set **ret);
+/* Before its first connection. A client that offers protocols, and not this one, is refused (RFC 7301 3.2). Borrowed. */
+void tls_set_alpn(struct tls_set *, const char *protocol);
 struct tls_set *tls_set_ref(struct tls_set *);
 struct tls_set *tls_set_unref(struct tls_set *);   /* NULL is fine; returns NULL */
 

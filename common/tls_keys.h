@@ -26,6 +26,7 @@ struct tls_keys_options {
 	const char *hostname;         /* of the self-signed one */
 	const char *user;             /* the signer's; "" or NULL: as we are */
 	unsigned workers;
+	const char *alpn;             /* the one protocol spoken, for clients that offer a choice (RFC 7301); NULL: what they say is ignored */
 };
 
 /* In the master, before any other fork and before it gives up its rights: forks the keeper and waits for its first load. A

@@ -141,6 +141,7 @@ static int use(struct tls *t, struct tls_pair *pairs, size_t count, uint64_t gen
 		r = tls_set_new(pairs, count, t->keys->tickets, &set);
 	if (r < 0)
 		return r;
+	tls_set_alpn(set, t->keys->options->alpn);
 	tls_set_unref(t->set);
 	t->set = set;
 	t->generation = generation;

@@ -213,9 +213,9 @@ class System:
         """A second smtpd on the same database: its entries of smtpd_listen (with port 0 for a free one), its settings."""
         return Another(self, "smtpd", listen, dict(settings, smtpd_workers=workers))
 
-    def another_apid(self, workers=2, **settings):
-        """A further apid on the same database, on a port of its own."""
-        return Another(self, "apid", ["127.0.0.1:0"], dict(settings, apid_workers=workers))
+    def another_apid(self, *listen, workers=2, **settings):
+        """A further apid on the same database, on a port of its own unless its entries of apid_listen are said."""
+        return Another(self, "apid", listen or ["127.0.0.1:0"], dict(settings, apid_workers=workers))
 
     def postgres_stop(self):
         """A fast shutdown, as an operator's restart would do; remembers how to start it again."""

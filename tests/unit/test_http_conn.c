@@ -15,6 +15,7 @@
 #include "apid/api.h"
 #include "apid/auth.h"
 #include "apid/http_conn.h"
+#include "apid/http_listen.h"
 #include "apid/request.h"
 #include "apid/router.h"
 #include "common/clock.h"
@@ -258,6 +259,8 @@ static const struct route routes[] = {
 
 /* ---- a client ---- */
 
+static const struct http_listen listen_plain;
+
 struct client {
 	int fd;
 	struct buf in;
@@ -315,7 +318,7 @@ static void client_open(struct client *c) {
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
 	*c = (struct client){.fd = fds[0]};
 	buf_init(&c->in, 1 << 23);
-	http_server_accept(server, fds[1]);
+	http_server_accept(server, fds[1], &listen_plain, &(struct netaddr){0});
 }
 
 static void client_close(struct client *c) {

@@ -21,6 +21,23 @@ static struct tls_set *build(struct tls_pair *pairs, size_t n, struct tls_ticket
 	return set;
 }
 
+/* RFC 7301: the one protocol, for who offers it among others; another is refused; who offers none is served. */
+static void test_alpn(void **state) {
+	struct tls_pair pairs[] = {make_pair("a.example.org", false, 100)};
+	struct tls_set *set = build(pairs, 1, NULL);
+	struct outcome o = meet_once(set, &(struct offer){.alpn = "\x02h2"});
+	assert_true(o.done); /* not asked for: ignored */
+	assert_string_equal(o.alpn, "");
+	tls_set_alpn(set, "http/1.1");
+	o = meet_once(set, &(struct offer){.alpn = "\x02h2\x08http/1.1"});
+	assert_true(o.done);
+	assert_string_equal(o.alpn, "http/1.1");
+	assert_false(meet_once(set, &(struct offer){.alpn = "\x02h2"}).done);
+	assert_false(meet_once(set, &(struct offer){.alpn = "\x08http/1.0"}).done);
+	assert_true(meet_once(set, &(struct offer){0}).done);
+	tls_set_unref(set);
+}
+
 static void test_by_name(void **state) {
 	struct tls_pair pairs[] = {
 		make_pair("mx.example.org", false, 100),
@@ -299,7 +316,8 @@ static int remove_dir(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_by_name),           cmocka_unit_test(test_odd_name), cmocka_unit_test(test_two_key_types),
+		cmocka_unit_test(test_by_name),
+		cmocka_unit_test(test_alpn),           cmocka_unit_test(test_odd_name), cmocka_unit_test(test_two_key_types),
 		cmocka_unit_test(test_resumed_elsewhere), cmocka_unit_test(test_load),     cmocka_unit_test(test_self_signed),
 		cmocka_unit_test(test_days),              cmocka_unit_test(test_rotation), /* last: it sets the clock */
 	};

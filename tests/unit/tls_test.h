@@ -69,6 +69,7 @@ static inline void client_fini(struct client *c) {
 struct outcome {
 	bool done;
 	bool rsa;             /* the certificate served */
+	char alpn[16];
 	char cn[64];
 	struct tls_info info;
 	SSL_SESSION *session;
@@ -85,6 +86,7 @@ struct offer {
 	const char *sni, *sigalgs, *ciphers;
 	int version;
 	SSL_SESSION *session;
+	const char *alpn;     /* as in the hello: each with its length in front */
 };
 
 static inline void describe(const struct client *c, struct outcome *o) {
@@ -104,6 +106,8 @@ static inline struct outcome meet(struct tls_set *set, const struct offer *offer
 		assert_int_equal(SSL_set1_sigalgs_list(c.ssl, offer->sigalgs), 1);
 	if (offer->ciphers)
 		assert_int_equal(SSL_set_cipher_list(c.ssl, offer->ciphers), 1);
+	if (offer->alpn)
+		assert_int_equal(SSL_set_alpn_protos(c.ssl, (const unsigned char *)offer->alpn, (unsigned)strlen(offer->alpn)), 0);
 	if (offer->session)
 		SSL_set_session(c.ssl, offer->session);
 	SSL *server = tls_set_accept(set, &o.info);
@@ -117,6 +121,10 @@ static inline struct outcome meet(struct tls_set *set, const struct offer *offer
 		move(out, c.in);
 	}
 	o.done = there == 1 && here == 1;
+	const unsigned char *agreed;
+	unsigned agreed_len;
+	SSL_get0_alpn_selected(c.ssl, &agreed, &agreed_len);
+	memcpy(o.alpn, agreed, min_of((size_t)agreed_len, sizeof(o.alpn) - 1));
 	o.info.resumed = SSL_session_reused(server);
 	describe(&c, &o);
 	if (o.done) { /* 1.3: tickets come behind the handshake */
