@@ -17,6 +17,8 @@ struct api_config {              /* the part of the daemon's configuration that 
 	const char *authserv_id;     /* ours in Authentication-Results */
 	const uint8_t *secret;       /* key_secret, 32 octets */
 	int64_t session_idle_us, session_max_us;
+	const char *signup;          /* closed, invitation or open */
+	const char *signup_plan;     /* of a new account */
 	int64_t mailbox_lifetime_default_us, mailbox_lifetime_min_us, mailbox_lifetime_max_us;
 	int64_t source_max;          /* octets of an injected mail */
 };

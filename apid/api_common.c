@@ -351,6 +351,8 @@ struct listing_item {
 struct listing {
 	const struct api_listing *kind;
 	struct request *request;
+	struct id user;
+	const char *owner;
 	struct id *ids;
 	struct listing_item *items;
 	unsigned n, asked, answered;
@@ -417,7 +419,7 @@ static void listing_row(void *arg, const struct pg_result *result) {
 	if (pg_rows_count(result->rows) > 0) {
 		struct json_out j;
 		json_out_init(&j, &item->text);
-		l->kind->write(&j, result->rows, request_principal(l->request)->owner);
+		l->kind->write(&j, result->rows, l->owner);
 	}
 	if (l->answered == l->n)
 		listing_answer(l);
@@ -430,7 +432,7 @@ static void listing_ask(struct listing *l) {
 		struct listing_item *item = &l->items[l->asked];
 		struct pg_params p;
 		pg_params_init(&p);
-		api_param_object(&p, l->request, &l->ids[l->asked]);
+		api_param_object_of(&p, l->request, &l->ids[l->asked], &l->user);
 		l->asked++;
 		item->op = pg_query(request_api(l->request)->pg, l->kind->get, &p, listing_row, item);
 		pg_params_fini(&p);
@@ -458,20 +460,25 @@ static void listing_ids(struct request *r, void *arg, const struct pg_result *re
 	listing_ask(l);
 }
 
-void api_listing_start(struct request *r, const struct api_listing *kind) {
+void api_listing_of(struct request *r, const struct api_listing *kind, const struct id *user, const char *owner) {
 	struct api_page page;
 	if (!api_page(r, kind->kind, API_PAGE_MAX, &page))
 		return;
 	struct listing *l = request_alloc(r, sizeof *l);
-	*l = (struct listing){.kind = kind, .request = r, .limit = page.limit};
+	*l = (struct listing){.kind = kind, .request = r, .user = *user, .owner = owner, .limit = page.limit};
 	struct pg_params p;
 	pg_params_init(&p);
 	pg_param_uuid(&p, &request_principal(r)->account_id);
-	pg_param_uuid(&p, &request_principal(r)->user_id);
+	pg_param_uuid(&p, user);
 	api_param_domains(&p, r);
 	pg_param_time(&p, clock_wall_us());
 	pg_param_uuid(&p, &page.cursor); /* without a cursor: the nil UUID, below every id */
 	pg_param_int8(&p, (int64_t)page.limit + 1);
 	api_query(r, kind->ids, &p, listing_ids, l);
 	pg_params_fini(&p);
+}
+
+void api_listing_start(struct request *r, const struct api_listing *kind) {
+	const struct principal *who = request_principal(r);
+	api_listing_of(r, kind, &who->user_id, who->owner);
 }

@@ -33,7 +33,7 @@ struct api_ids {
 bool api_body_ids(struct request *, struct api_ids *ret);
 
 /* `limit` and `cursor`; false: answered. A cursor is bound to its kind of list. */
-enum api_list { API_LIST_MAILBOXES = 'b', API_LIST_ARCHIVED = 'a', API_LIST_MAILS = 'm' };
+enum api_list { API_LIST_MAILBOXES = 'b', API_LIST_ARCHIVED = 'a', API_LIST_MAILS = 'm', API_LIST_MEMBERS = 'p' };
 struct api_page {
 	unsigned limit;
 	bool has_cursor;
@@ -99,5 +99,7 @@ struct api_listing {
 	void (*write)(struct json_out *, const struct pg_rows *, const char *owner);
 };
 void api_listing_start(struct request *, const struct api_listing *);
+/* The same of another user, as far as the asker's domains go; `owner` is his e-mail address, of the request's memory. */
+void api_listing_of(struct request *, const struct api_listing *, const struct id *user, const char *owner);
 
 #endif

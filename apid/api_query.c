@@ -194,10 +194,14 @@ void api_param_domains(struct pg_params *p, struct request *r) {
 		pg_elem_uuid(p, &who->domains[i].id);
 }
 
-void api_param_object(struct pg_params *p, struct request *r, const struct id *mailbox) {
+void api_param_object_of(struct pg_params *p, struct request *r, const struct id *mailbox, const struct id *user) {
 	pg_param_int2(p, (int16_t)id_bucket(mailbox));
 	pg_param_uuid(p, mailbox);
 	pg_param_time(p, clock_wall_us());
-	pg_param_uuid(p, &request_principal(r)->user_id);
+	pg_param_uuid(p, user);
 	api_param_domains(p, r);
+}
+
+void api_param_object(struct pg_params *p, struct request *r, const struct id *mailbox) {
+	api_param_object_of(p, r, mailbox, &request_principal(r)->user_id);
 }

@@ -29,6 +29,7 @@ void api_tx_rollback(struct api_tx *);
 
 /* $1 bucket, $2 id, $3 now, $4 user, $5 domains: how statements on mail data begin. */
 void api_param_object(struct pg_params *, struct request *, const struct id *mailbox);
+void api_param_object_of(struct pg_params *, struct request *, const struct id *mailbox, const struct id *user);
 void api_param_domains(struct pg_params *, struct request *);
 
 #endif

@@ -48,4 +48,20 @@ void api_password(struct request *);
 void api_logout(struct request *);
 void api_logout_everywhere(struct request *);
 
+/* api_signup.c */
+void api_signup(struct request *);
+void api_signup_get(struct request *);
+void api_accept_invitation(struct request *);
+void api_reset(struct request *);
+
+/* api_members.c, api_invitations.c */
+void api_member_list(struct request *);
+void api_member_get(struct request *);
+void api_member_patch(struct request *);
+void api_member_delete(struct request *);
+void api_member_mailboxes(struct request *);
+void api_invitation_list(struct request *);
+void api_invitation_create(struct request *);
+void api_invitation_delete(struct request *);
+
 #endif

@@ -57,6 +57,9 @@ static const struct config_key KEYS[] = {
         "the shortest that a creator may say"),
     KEY("mailbox_lifetime_max", CONFIG_DURATION, mailbox_lifetime_max, "60m", MINUTE, 3650 * 24 * 60 * MINUTE, false,
         "the longest that a creator may say, except for ever"),
+    KEY("signup", CONFIG_STRING, signup, "closed", 0, 0, false,
+        "who may make an account: closed (nobody, once there is a user), invitation (whom the operator invites) or open"),
+    KEY("signup_plan", CONFIG_STRING, signup_plan, "free", 0, 0, false, "the plan of accounts that people make for themselves"),
     KEY("session_idle", CONFIG_DURATION, session_idle, "30m", MINUTE, 30 * 24 * 60 * MINUTE, false,
         "a console session that is not used for so long is over"),
     KEY("session_max", CONFIG_DURATION, session_max, "12h", MINUTE, 365 * 24 * 60 * MINUTE, false,
@@ -153,6 +156,9 @@ static bool check(struct apid_config *config) {
 		return refuse("environment must be live or test");
 	if (config->test_clock_offset && strcmp(config->environment, "test") != 0)
 		return refuse("test_clock_offset is for environment test only");
+	if (strcmp(config->signup, "closed") != 0 && strcmp(config->signup, "invitation") != 0 &&
+	    strcmp(config->signup, "open") != 0)
+		return refuse("signup must be closed, invitation or open");
 	if (!config->listen[0])
 		return refuse("apid_listen is empty");
 	if (config->mailbox_lifetime_default < config->mailbox_lifetime_min ||

@@ -11,6 +11,7 @@
 /* GET rows take a body of this size and ignore it: RFC 9110 9.3.1 allows clients to send one. */
 #define IGNORED_BODY 4096
 
+#define MEMBER "/members/{}"
 #define MAILBOX "/mailboxes/{}"
 #define MAILS MAILBOX "/mails"
 #define MAIL MAILS "/{}"
@@ -29,6 +30,19 @@ const struct route ROUTES[] = {
     {METHOD_POST, "/auth/password", ROUTE_CONSOLE, SECRET_BODY, api_password, false},
     {METHOD_POST, "/auth/logout", ROUTE_CONSOLE, IGNORED_BODY, api_logout, false},
     {METHOD_POST, "/auth/logout-everywhere", ROUTE_CONSOLE, IGNORED_BODY, api_logout_everywhere, false},
+    {METHOD_GET, "/auth/signup", ROUTE_OPEN, IGNORED_BODY, api_signup_get, false},
+    {METHOD_POST, "/auth/signup", ROUTE_OPEN, SECRET_BODY, api_signup, false},
+    {METHOD_POST, "/auth/reset", ROUTE_OPEN, SECRET_BODY, api_reset, false},
+    {METHOD_POST, "/auth/accept-invitation", ROUTE_OPEN, SECRET_BODY, api_accept_invitation, false},
+
+    {METHOD_GET, "/members", ROUTE_KEY, IGNORED_BODY, api_member_list, false},
+    {METHOD_GET, MEMBER, ROUTE_KEY, IGNORED_BODY, api_member_get, false},
+    {METHOD_PATCH, MEMBER, ROUTE_KEY, JSON_BODY, api_member_patch, false, "team", true},
+    {METHOD_DELETE, MEMBER, ROUTE_KEY, IGNORED_BODY, api_member_delete, false, "team", true},
+    {METHOD_GET, MEMBER "/mailboxes", ROUTE_KEY, IGNORED_BODY, api_member_mailboxes, false, NULL, true},
+    {METHOD_GET, "/invitations", ROUTE_KEY, IGNORED_BODY, api_invitation_list, false, NULL, true},
+    {METHOD_POST, "/invitations", ROUTE_KEY, SECRET_BODY, api_invitation_create, false, "team", true},
+    {METHOD_DELETE, "/invitations/{}", ROUTE_KEY, IGNORED_BODY, api_invitation_delete, false, "team", true},
 
     {METHOD_GET, "/mailboxes", ROUTE_KEY, IGNORED_BODY, api_mailbox_list, false},
     {METHOD_POST, "/mailboxes", ROUTE_KEY, JSON_BODY, api_mailbox_create, false},

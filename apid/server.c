@@ -153,6 +153,8 @@ int server_start(struct server *s, struct loop *loop, const struct apid_config *
 	    .secret = config->secret,
 	    .session_idle_us = config->session_idle,
 	    .session_max_us = config->session_max,
+	    .signup = config->signup,
+	    .signup_plan = config->signup_plan,
 	    .mailbox_lifetime_default_us = config->mailbox_lifetime_default,
 	    .mailbox_lifetime_min_us = config->mailbox_lifetime_min,
 	    .mailbox_lifetime_max_us = config->mailbox_lifetime_max,

@@ -30,6 +30,7 @@ struct apid_config {
 	int64_t source_max;
 	int64_t test_clock_offset;    /* added to the time of day; only where environment is test */
 	int64_t session_idle, session_max;
+	char *signup, *signup_plan;
 	int64_t password_memory, password_passes;
 	uint8_t secret[32]; /* key_secret, decoded */
 };

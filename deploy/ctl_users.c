@@ -134,6 +134,9 @@ int ctl_user_edit(struct ctl *ctl) {
 	              "update users set email = coalesce($2, email), role = coalesce($3, role), state = coalesce($4, state)"
 	              " where id = $1::uuid",
 	              4, params) ||
+	    !ctl_exec(ctl,
+	              "delete from sessions s using users u where s.user_id = $1::uuid and u.id = s.user_id and u.state = 'suspended'",
+	              1, params) ||
 	    !ctl_change_commit(ctl, &ks, NULL))
 		return CTL_FAILED;
 	return print_user(ctl, id);

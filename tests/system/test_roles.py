@@ -33,6 +33,13 @@ from client import deliver
     ("minutemail_apid", "update api_keys set revoked_at = null"),
     ("minutemail_apid", "update plans set calls_per_day = null"),
     ("minutemail_apid", "delete from accounts"),
+    ("minutemail_apid", "update accounts set plan = 'unlimited'"),
+    ("minutemail_apid", "update users set email = 'x'"),
+    ("minutemail_apid", "update sessions set user_id = user_id"),
+    ("minutemail_apid", "insert into password_resets select * from password_resets"),
+    ("minutemail_apid", "update invitations set email = email"),
+    ("minutemail_smtpd", "select hash from sessions"),
+    ("minutemail_smtpd", "select * from user_password('x')"),
     ("minutemail_apid", "update api_usage set calls = 0"),
     ("minutemail_smtpd", "select quota_return(gen_random_uuid(), 0, 0, 1)"),
 ])

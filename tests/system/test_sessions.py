@@ -7,8 +7,7 @@ import pytest
 
 from client import Api, Console, check_problem
 from launched import System
-
-PASSWORD = "a long enough password"
+from people import PASSWORD, address, login, make_person
 
 
 @pytest.fixture(scope="module")
@@ -21,35 +20,14 @@ def many():
         running.remove()
 
 
-def address(system):
-    return system.info["http"].removeprefix("http://")
-
-
 @pytest.fixture
 def person(system):
-    """Makes a user with a password, in an account of their own; returns the address."""
-    def make(running=system, plan="unlimited", account=None, role="owner", password=PASSWORD):
-        stamp = str(time.time_ns())
-        if account is None:
-            account = "people-" + stamp
-            running.ctl("account", "create", account, "--plan", plan)
-        email = f"person-{stamp}@example.com"
-        running.ctl("user", "create", email, "--account", account, "--role", role)
-        running.ctl("user", "password", email, text=password + "\n")
-        return email
-    return make
+    return lambda running=system, **options: make_person(running, **options)
 
 
 @pytest.fixture
-def signed_in(system, person):
-    def make(running=system, **options):
-        email = person(running, **options)
-        return Console(address(running)).sign_in(email, options.get("password", PASSWORD))
-    return make
-
-
-def login(running, email, password, **headers):
-    return Api(address(running), None).post("/v1/auth/login", {"email": email, "password": password}, headers=headers)
+def signed_in(system):
+    return lambda running=system, **options: Console(address(running)).sign_in(make_person(running, **options), PASSWORD)
 
 
 # ---- signing in ----
