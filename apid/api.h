@@ -6,6 +6,7 @@
 
 struct attempts;
 struct auth;
+struct dns;
 struct loop;
 struct metrics;
 struct passwords;
@@ -19,6 +20,8 @@ struct api_config {              /* the part of the daemon's configuration that 
 	int64_t session_idle_us, session_max_us;
 	const char *signup;          /* closed, invitation or open */
 	const char *signup_plan;     /* of a new account */
+	char *const *mx_hosts;       /* to which the MX of a domain of ours may point, canonical, the first one recommended; NULL-terminated */
+	int64_t domain_check_us;
 	int64_t mailbox_lifetime_default_us, mailbox_lifetime_min_us, mailbox_lifetime_max_us;
 	int64_t source_max;          /* octets of an injected mail */
 };
@@ -30,6 +33,7 @@ struct api {
 	struct quota *quota; /* NULL: nothing is counted */
 	struct passwords *passwords;
 	struct attempts *attempts;
+	struct dns *dns;
 	struct metrics *metrics;
 	const struct api_config *config;
 	bool draining;

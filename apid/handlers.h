@@ -64,4 +64,11 @@ void api_invitation_list(struct request *);
 void api_invitation_create(struct request *);
 void api_invitation_delete(struct request *);
 
+/* api_domains.c, api_domain_verify.c */
+void api_domain_list(struct request *);
+void api_domain_create(struct request *);
+void api_domain_get(struct request *);
+void api_domain_delete(struct request *);
+void api_domain_verify(struct request *);
+
 #endif

@@ -6,6 +6,7 @@
 #include "common/clock.h"
 #include "common/config.h"
 #include "common/daemon.h"
+#include "common/dns.h"
 #include "common/log.h"
 #include "common/process.h"
 #include "common/sandbox.h"
@@ -67,6 +68,14 @@ static const struct config_key KEYS[] = {
     KEY("password_memory", CONFIG_SIZE, password_memory, "64M", 19 * MIB, 1024 * MIB, false,
         "what hashing a password takes while it lasts, at most once in each worker"),
     KEY("password_passes", CONFIG_INT, password_passes, "2", 1, 20, false, "passes over that memory"),
+    KEY("mx_hosts", CONFIG_LIST, mx_hosts, NULL, 0, 0, false,
+        "names that the MX records of accounts' domains must have, ours all of them; default: hostname"),
+    KEY("domain_check", CONFIG_DURATION, domain_check, "6h", SECOND, 30 * 24 * 60 * MINUTE, false,
+        "how often the DNS of a verified domain is looked at again, on the average"),
+    KEY("dns_servers", CONFIG_LIST, dns_servers, NULL, 0, 0, false,
+        "resolvers to ask, 127.0.0.1 or [::1]:53; default: the system's"),
+    KEY("dns_zone_file", CONFIG_STRING, dns_zone_file, NULL, 0, 0, false,
+        "a zone file that stands in for the DNS, for tests; empty: none"),
     KEY("source_max", CONFIG_SIZE, source_max, "25M", 1024, 512 * MIB, false, "octets of a mail made through the API"),
     KEY("authserv_id", CONFIG_STRING, authserv_id, NULL, 0, 0, false,
         "our name in Authentication-Results; default: hostname"),
@@ -104,6 +113,8 @@ static int worker_confine(void *arg) {
 	sandbox_init(&sandbox, SANDBOX_WORKER);
 	sandbox_may_use_libraries(&sandbox);
 	sandbox_may_use_database(&sandbox, d->config.database);
+	for (char **server = d->config.dns_servers; *server; server++)
+		sandbox_may_connect(&sandbox, dns_server_port(*server));
 	return daemon_confine(KEYS, &sandbox);
 }
 
@@ -188,6 +199,22 @@ static bool parse_listeners(struct apid *d) {
 	return true;
 }
 
+/* mx_hosts, or our own name, as the DNS has them. */
+static bool read_mx_hosts(struct apid_config *config) {
+	char *own[] = {(char *)(uintptr_t)config->name, NULL}, **hosts = config->mx_hosts[0] ? config->mx_hosts : own;
+	char canonical[DNS_NAME_SIZE];
+	size_t n = 0;
+	while (hosts[n])
+		n++;
+	config->mx_names = xcalloc(n + 1, sizeof(char *));
+	for (size_t i = 0; i < n; i++) {
+		if (dns_name_canonical(hosts[i], strlen(hosts[i]), canonical) < 0)
+			return refuse("mx_hosts, or hostname in its place, has something that is not a name");
+		config->mx_names[i] = xstrdup(canonical);
+	}
+	return true;
+}
+
 static bool wants_tls(const struct apid *d) {
 	for (unsigned i = 0; i < d->listener_count; i++)
 		if (d->config.listeners[i].tls)
@@ -219,6 +246,8 @@ static int run(struct apid *d, char **argv) {
 	d->config.name = daemon_hostname(d->config.hostname, d->host_name);
 	if (!start_tls_keys(d, workers))
 		return 1;
+	if (!read_mx_hosts(&d->config))
+		return 2;
 	d->metrics = apid_metrics_new(ROUTES, workers);
 	if (daemon_sockets_open(&d->sockets, d->addresses, workers) < 0)
 		return 1;
@@ -262,6 +291,9 @@ int main(int argc, char **argv) {
 		http_listen_fini(&d.config.listeners[i]);
 	free(d.config.listeners);
 	free(d.addresses);
+	for (char **name = d.config.mx_names; name && *name; name++)
+		free(*name);
+	free(d.config.mx_names);
 	config_fini(KEYS, &d.config);
 	sodium_memzero(d.config.secret, sizeof(d.config.secret));
 	return status;

@@ -70,5 +70,11 @@ const struct route ROUTES[] = {
     {METHOD_DELETE, ATTACHMENTS, ROUTE_KEY, DELETE_BODY, api_attachment_delete_many, false},
     {METHOD_GET, ATTACHMENT, ROUTE_KEY, IGNORED_BODY, api_attachment_get, false},
     {METHOD_DELETE, ATTACHMENT, ROUTE_KEY, IGNORED_BODY, api_attachment_delete, false},
+
+    {METHOD_GET, "/domains", ROUTE_KEY, IGNORED_BODY, api_domain_list, false},
+    {METHOD_POST, "/domains", ROUTE_KEY, JSON_BODY, api_domain_create, false, "domains"},
+    {METHOD_GET, "/domains/{}", ROUTE_KEY, IGNORED_BODY, api_domain_get, false},
+    {METHOD_DELETE, "/domains/{}", ROUTE_KEY, IGNORED_BODY, api_domain_delete, false, "domains", true},
+    {METHOD_POST, "/domains/{}/verify", ROUTE_KEY, JSON_BODY, api_domain_verify, false, "domains"},
     {0},
 };

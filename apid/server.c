@@ -5,6 +5,7 @@
 #include "apid/apid_metrics.h"
 #include "apid/attempts.h"
 #include "apid/auth.h"
+#include "apid/domain_check.h"
 #include "apid/http_conn.h"
 #include "apid/janitor.h"
 #include "apid/passwords.h"
@@ -13,17 +14,21 @@
 #include "apid_stmts.h"
 #include "auth_stmts.h"
 #include "common/daemon.h"
+#include "common/dns.h"
 #include "common/listener.h"
+#include "common/log.h"
 #include "common/loop.h"
 #include "common/pg.h"
 #include "common/process.h"
 #include "common/schema.h"
+#include "domains_stmts.h"
 #include "people_stmts.h"
 #include "quota_stmts.h"
 
 #define CONNECT_DEADLINE_US 5000000
 #define PATIENCE_US 3000000 /* without a database we accept all the same, and say 503 */
 #define QUERY_DEADLINE_US 10000000
+#define DOMAIN_CHECK_PAUSE_US 60000000
 
 static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, socklen_t peer_len) {
 	accept_connection(arg, fd, peer);
@@ -82,7 +87,7 @@ static void on_database(void *arg, bool up) {
 
 /* The handlers' statements and those of the services on the shared connections. */
 static const struct pg_stmt **all_stmts(void) {
-	const struct pg_stmt *const *parts[] = {APID_STMTS, AUTH_STMTS, QUOTA_STMTS, PEOPLE_STMTS};
+	const struct pg_stmt *const *parts[] = {APID_STMTS, AUTH_STMTS, QUOTA_STMTS, PEOPLE_STMTS, DOMAINS_STMTS};
 	size_t n = 0;
 	for (size_t i = 0; i < array_len(parts); i++) {
 		for (const struct pg_stmt *const *s = parts[i]; *s; s++)
@@ -115,6 +120,32 @@ static struct pg *open_pg(struct server *s) {
 	return pg;
 }
 
+static int start_dns(struct server *s) {
+	const struct dns_options options = {.servers = s->config->dns_servers, .zone_file = s->config->dns_zone_file};
+	char fault[DNS_FAULT_SIZE];
+	int r = dns_new(s->loop, &options, &s->api.dns, fault);
+	if (r < 0)
+		log_msg(LOG_LEVEL_ERROR, "cannot ask the DNS", "%s", fault);
+	return r;
+}
+
+/* What only one worker of an instance does. */
+static void start_chores(struct server *s) {
+	const struct janitor_options janitor = {
+	    .conninfo = s->config->database,
+	    .mailbox_lifetime_max_us = s->config->mailbox_lifetime_max,
+	};
+	const struct domain_check_options domain_check = {
+	    .pg = s->api.pg,
+	    .dns = s->api.dns,
+	    .mx_hosts = s->config->mx_names,
+	    .interval_us = s->config->domain_check,
+	    .pause_us = min_of(s->config->domain_check, (int64_t)DOMAIN_CHECK_PAUSE_US),
+	};
+	s->janitor = janitor_new(s->loop, &janitor);
+	s->domain_check = domain_check_new(s->loop, &domain_check);
+}
+
 static void start_services(struct server *s, unsigned index) {
 	const struct apid_config *config = s->config;
 	const struct auth_options auth = {
@@ -133,13 +164,8 @@ static void start_services(struct server *s, unsigned index) {
 	const struct password_cost cost = {(size_t)config->password_memory, (unsigned)config->password_passes};
 	s->api.passwords = passwords_new(s->loop, &cost);
 	s->api.attempts = attempts_new();
-	if (index == 0) {
-		const struct janitor_options janitor = {
-		    .conninfo = config->database,
-		    .mailbox_lifetime_max_us = config->mailbox_lifetime_max,
-		};
-		s->janitor = janitor_new(s->loop, &janitor);
-	}
+	if (index == 0)
+		start_chores(s);
 }
 
 int server_start(struct server *s, struct loop *loop, const struct apid_config *config, struct metrics *metrics, struct tls *tls,
@@ -155,12 +181,17 @@ int server_start(struct server *s, struct loop *loop, const struct apid_config *
 	    .session_max_us = config->session_max,
 	    .signup = config->signup,
 	    .signup_plan = config->signup_plan,
+	    .mx_hosts = config->mx_names,
+	    .domain_check_us = config->domain_check,
 	    .mailbox_lifetime_default_us = config->mailbox_lifetime_default,
 	    .mailbox_lifetime_min_us = config->mailbox_lifetime_min,
 	    .mailbox_lifetime_max_us = config->mailbox_lifetime_max,
 	    .source_max = config->source_max,
 	};
 	s->api = (struct api){.loop = loop, .metrics = metrics, .config = &s->api_config};
+	int r = start_dns(s);
+	if (r < 0)
+		return r;
 	start_services(s, index);
 	struct http_limits limits = HTTP_LIMITS;
 	limits.connections = (unsigned)config->connections_max;
@@ -196,12 +227,14 @@ void server_stop(struct server *s) {
 	accept_cancel(s);
 	s->http = http_server_free(s->http);
 	free(s->listeners);
+	s->domain_check = domain_check_free(s->domain_check);
 	s->janitor = janitor_free(s->janitor);
 	s->api.passwords = passwords_free(s->api.passwords);
 	s->api.attempts = attempts_free(s->api.attempts);
 	s->api.auth = auth_free(s->api.auth);
 	s->api.quota = quota_free(s->api.quota);
 	s->api.pg = pg_free(s->api.pg);
+	s->api.dns = dns_free(s->api.dns);
 	timer_fini(&s->patience);
 	free(s->stmts);
 }

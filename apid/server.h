@@ -8,6 +8,7 @@
 #include "common/loop.h"
 
 struct daemon_socket;
+struct domain_check;
 struct http_server;
 struct janitor;
 struct listener;
@@ -20,19 +21,21 @@ struct apid_config {
 	char *tls_dir;
 	struct http_listen *listeners; /* of `listen`, parsed; as many */
 	bool log_client;
+	char **mx_hosts, **dns_servers;
 	const char *name; /* by which we go: hostname, or the host's when that is empty */
-	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *environment, *key_secret, *authserv_id;
+	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *environment, *key_secret, *authserv_id, *dns_zone_file;
 	int64_t workers, drain, hang_limit;
 	int64_t database_connections; /* of one worker, beside one for keys */
 	int64_t connections_max;      /* of one worker */
 	int64_t key_cache;            /* keys held by one worker */
 	int64_t mailbox_lifetime_default, mailbox_lifetime_min, mailbox_lifetime_max;
-	int64_t source_max;
+	int64_t source_max, domain_check;
 	int64_t test_clock_offset;    /* added to the time of day; only where environment is test */
 	int64_t session_idle, session_max;
 	char *signup, *signup_plan;
 	int64_t password_memory, password_passes;
 	uint8_t secret[32]; /* key_secret, decoded */
+	char **mx_names;    /* mx_hosts, canonical; at least one; NULL-terminated */
 };
 
 /* A listening socket of this worker. */
@@ -48,7 +51,8 @@ struct server {
 	struct api_config api_config;
 	struct api api; /* what every handler sees */
 	const struct pg_stmt **stmts;
-	struct janitor *janitor; /* worker 0 only */
+	struct janitor *janitor;           /* worker 0 only, as */
+	struct domain_check *domain_check;
 	struct http_server *http;
 	struct tls *tls; /* borrowed; NULL: no listener has TLS */
 	struct apid_listener *listeners;

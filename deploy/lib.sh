@@ -10,7 +10,7 @@ export PATH
 # What compiling and running take. openssl and procps are not among them on purpose: coreutils and /proc do.
 # shellcheck disable=SC2034 # read by the scripts that source this file
 BUILD_PACKAGES=(gcc libc6-dev meson ninja-build pkg-config python3 libevent-dev libssl-dev libgmime-3.0-dev libpq-dev
-	libsodium-dev libjansson-dev libc-ares-dev libzstd-dev libxxhash-dev libidn2-dev libunistring-dev)
+	libsodium-dev libjansson-dev libc-ares-dev libzstd-dev libxxhash-dev libidn2-dev libunistring-dev libpsl-dev)
 # shellcheck disable=SC2034
 RUN_PACKAGES=(postgresql curl ca-certificates)
 # shellcheck disable=SC2034
