@@ -320,6 +320,8 @@ static void conn_begin_request(struct http_conn *c) {
 	req->head_only = head->method == METHOD_HEAD;
 	request_set_id(req);
 	request_set_client(req);
+	if (head->method == METHOD_OPTIONS && response_preflight(req))
+		return;
 	switch (router_find(c->server->options.routes, head->method, head->path, &req->route, req->params, req->allow,
 	                    sizeof(req->allow))) {
 	case ROUTER_NO_PATH:

@@ -38,6 +38,7 @@ struct http_options {
 	const struct route *routes;       /* borrowed, NULL pattern last */
 	const struct http_limits *limits; /* copied */
 	struct tls *tls;                  /* borrowed; NULL: no listener has TLS */
+	char *const *cors_origins;        /* borrowed, NULL last; NULL: none (cors.h) */
 	bool log_client;                  /* its address in the lines of requests */
 	/* All places are taken and none is idle (true), or there is room again (false). May be NULL. */
 	void (*on_full)(void *arg, bool full);

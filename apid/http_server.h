@@ -143,6 +143,7 @@ void problem_for_quota(struct request *, enum quota_verdict); /* not QUOTA_OK */
 void problem_for_parse_error(struct request *, const struct http_error *);
 
 /* response.c */
+bool response_preflight(struct request *); /* it was one (CORS) and is answered */
 const char *http_status_text(unsigned status);
 
 #endif

@@ -1,5 +1,6 @@
 /* apid: flags, configuration, listening sockets, then master and workers. */
 #include "apid/apid_metrics.h"
+#include "apid/cors.h"
 #include "apid/router.h"
 #include "apid/server.h"
 #include "common/apikey.h"
@@ -35,6 +36,8 @@ static const struct config_key KEYS[] = {
     KEY("hostname", CONFIG_STRING, hostname, NULL, 0, 0, false,
         "our name in the mails that the API makes; default: the host's"),
     KEY("user", CONFIG_STRING, user, NULL, 0, 0, false, "unprivileged user to become when started as root"),
+    KEY("cors_origins", CONFIG_LIST, cors_origins, NULL, 0, 0, false,
+        "origins whose pages may use the API with a key from a browser: https://app.example.org, …, or *; empty: none"),
     KEY("log_client", CONFIG_BOOL, log_client, "yes", 0, 0, false, "client addresses in the log"),
     KEY("log_level", CONFIG_STRING, log_level, "info", 0, 0, true, "debug, info, warning or error"),
     KEY("drain", CONFIG_DURATION, drain, "10s", 0, 3600 * SECOND, false,
@@ -172,6 +175,12 @@ static bool check(struct apid_config *config) {
 		return refuse("signup must be closed, invitation or open");
 	if (!config->listen[0])
 		return refuse("apid_listen is empty");
+	for (char **origin = config->cors_origins; *origin; origin++) {
+		if (cors_origin_valid(*origin))
+			continue;
+		fprintf(stderr, "apid: cors_origins: '%s' is no origin (want https://app.example.org, without a path, or *)\n", *origin);
+		return false;
+	}
 	if (config->mailbox_lifetime_default < config->mailbox_lifetime_min ||
 	    config->mailbox_lifetime_default > config->mailbox_lifetime_max)
 		return refuse("mailbox_lifetime_default is not between mailbox_lifetime_min and mailbox_lifetime_max");

@@ -1,6 +1,7 @@
 /* What goes out: a head, and a body whole or in pieces. The connection's state is http_conn's; here it is only told. */
 #include "apid/http_server.h"
 
+#include "apid/cors.h"
 #include "common/clock.h"
 
 #include <event2/buffer.h>
@@ -77,6 +78,8 @@ static const struct respond_header DEFAULTS[] = {
     {"Cache-Control", "no-store"},
     {"Referrer-Policy", "no-referrer"},
     {"Cross-Origin-Resource-Policy", "same-origin"},
+    {"Cross-Origin-Opener-Policy", "same-origin"},
+    {"Permissions-Policy", "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"},
     {"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
 };
 #define DEFAULTS_TEXT                                                                                                  \
@@ -84,6 +87,8 @@ static const struct respond_header DEFAULTS[] = {
 	"Cache-Control: no-store\r\n"                                                                                      \
 	"Referrer-Policy: no-referrer\r\n"                                                                                 \
 	"Cross-Origin-Resource-Policy: same-origin\r\n"                                                                    \
+	"Cross-Origin-Opener-Policy: same-origin\r\n"                                                                      \
+	"Permissions-Policy: camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()\r\n"         \
 	"Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"
 
 static bool in_extra(const struct respond_header *extra, const char *name) {
@@ -125,6 +130,23 @@ static void put_quota(struct buf *head, const struct request *req) {
 	buf_append(head, text, quota_headers(&state, text));
 }
 
+/* Whether a page of another origin may read this. Nobody's page but ours reads what a console session is told. */
+static void put_cors(struct buf *head, const struct request *req) {
+	char *const *origins = req->conn->server->options.cors_origins;
+	if (!origins || !*origins)
+		return;
+	put(head, "Vary", "Origin");
+	if ((req->route && req->route->access == ROUTE_CONSOLE) || (req->principal && req->principal->kind == PRINCIPAL_SESSION))
+		return;
+	const char *allowed = cors_allows(origins, http_head_field(req->head, "origin"));
+	if (!allowed)
+		return;
+	put(head, "Access-Control-Allow-Origin", allowed);
+	put(head, "Access-Control-Expose-Headers",
+	    "Content-Disposition, ETag, RateLimit, RateLimit-Policy, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, "
+	    "X-RateLimit-Reset, X-Request-Id");
+}
+
 /* 204 and 304 have no body and no length (RFC 9110 8.6). */
 static bool has_length(unsigned status) {
 	return status != 204 && status != 304;
@@ -154,6 +176,7 @@ static struct buf *make_head(struct request *req, unsigned status, const char *t
 	put(head, "X-Request-Id", req->id);
 	put_headers(head, extra);
 	put_quota(head, req);
+	put_cors(head, req);
 	if (req->secure) /* a browser takes it from TLS only (RFC 6797 7.2, 8.1) */
 		put(head, "Strict-Transport-Security", "max-age=63072000; includeSubDomains");
 	if (http_conn_closes(c))
@@ -213,6 +236,30 @@ void respond_bytes(struct request *req, unsigned status, const char *type, const
 	}
 	assert(!body->overflow);
 	send_whole(req, make_head(req, status, type, extra, body->len), body);
+}
+
+/* A preflight names the method that is to follow; it brings no key. Where CORS is off, or to others, OPTIONS is a method like any
+ * that a path does not take. */
+bool response_preflight(struct request *req) {
+	static const struct respond_header extra[] = {
+	    {"Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE"},
+	    {"Access-Control-Allow-Headers", "Authorization, Content-Type, If-None-Match, X-Request-Id"},
+	    {"Access-Control-Max-Age", "600"},
+	    {NULL, NULL},
+	};
+	const struct http_options *options = &req->conn->server->options;
+	struct slice params[ROUTER_PARAMS_MAX];
+	enum request_method method;
+	if (!cors_allows(options->cors_origins, request_header(req, "origin")) ||
+	    !cors_method(request_header(req, "access-control-request-method"), &method) ||
+	    router_find(options->routes, method, req->head->path, &req->route, params, NULL, 0) != ROUTER_FOUND)
+		return false;
+	if (req->route->access == ROUTE_CONSOLE) {
+		req->route = NULL;
+		return false;
+	}
+	respond_bytes(req, 204, NULL, extra, NULL);
+	return true;
 }
 
 void respond_empty(struct request *req, unsigned status) {

@@ -201,6 +201,7 @@ int server_start(struct server *s, struct loop *loop, const struct apid_config *
 	    .limits = &limits,
 	    .tls = tls,
 	    .log_client = config->log_client,
+	    .cors_origins = config->cors_origins,
 	    .on_full = on_full,
 	    .on_drained = on_drained,
 	    .arg = s,

@@ -22,6 +22,7 @@ struct apid_config {
 	struct http_listen *listeners; /* of `listen`, parsed; as many */
 	bool log_client;
 	char **mx_hosts, **dns_servers;
+	char **cors_origins;
 	const char *name; /* by which we go: hostname, or the host's when that is empty */
 	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *environment, *key_secret, *authserv_id, *dns_zone_file;
 	int64_t workers, drain, hang_limit;

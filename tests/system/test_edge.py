@@ -10,6 +10,7 @@ import time
 import pytest
 
 from client import Wire, wait_until
+from test_http import BAD_REQUESTS, FOLLOWING, status_lines
 from test_proxy import v1, v2
 from test_tls import certificate, common_name, context
 
@@ -147,6 +148,44 @@ def test_a_slow_handshake_and_a_slow_head_are_cut(apid):
         answer = b"".join(iter(lambda: head.recv(65536), b""))
         assert answer.startswith(b"HTTP/1.1 408 ") and HSTS.encode() in answer.lower()
     assert 8 < time.monotonic() - begun < 60
+
+
+@pytest.mark.parametrize("name", BAD_REQUESTS)
+def test_malformed_request_over_tls(apid, api, name):
+    """As test_http's, inside TLS: one refusal, and what follows does not run."""
+    request = BAD_REQUESTS[name]
+    if name.startswith("chunk "):
+        request = request.replace(b"Host: x\r\n", b"Host: x\r\n" + bearer(api))
+    with https(apid) as s:
+        s.sendall(request + FOLLOWING)
+        answer = b"".join(iter(lambda: s.recv(65536), b""))
+    assert status_lines(answer) == 1 and b"following" not in answer, answer
+    assert 400 <= int(answer.split()[1]) < 600 and b"connection: close" in answer.lower()
+    assert HSTS.encode() in answer.lower()
+
+
+def test_an_upgrade_is_not_taken(apid):
+    """Answered as what it is, HTTP/1.1; and so is the request behind it."""
+    for fields in (b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+                   b"Connection: Upgrade\r\nUpgrade: websocket\r\n"):
+        with Wire(apid.address(3)) as wire:
+            wire.send(b"GET /health HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n" + GET + b"\r\n")
+            assert [wire.http_response().status for _ in range(2)] == [200, 401]
+
+
+def test_pages_of_other_origins(system, api):
+    with system.another_apid("127.0.0.1:0", cors_origins="https://app.example.org") as apid:
+        origin = b"Origin: https://app.example.org\r\n"
+        status, headers = clear(apid, 0, origin + bearer(api))
+        assert status == 200 and headers["access-control-allow-origin"] == "https://app.example.org"
+        assert "access-control-allow-origin" not in clear(apid, 0, b"Origin: https://evil.example.org\r\n" + bearer(api))[1]
+        with Wire(apid.address(0)) as wire:
+            wire.send(b"OPTIONS /v1/mailboxes HTTP/1.1\r\nHost: a\r\nAccess-Control-Request-Method: POST\r\n" + origin + b"\r\n")
+            answer = wire.http_response()
+            assert answer.status == 204 and "Authorization" in answer.headers["Access-Control-Allow-Headers"]
+    with pytest.raises(AssertionError, match="'https://app.example.org/' is no origin"):
+        with system.another_apid("127.0.0.1:0", cors_origins="https://app.example.org/"):
+            pass
 
 
 @pytest.mark.parametrize("header, client", [(v1(), "192.0.2.9"), (v2(), "2001:db8::9"), (v2("::ffff:192.0.2.7"), "192.0.2.7")])

@@ -14,6 +14,7 @@
 
 #include "apid/api.h"
 #include "apid/auth.h"
+#include "apid/cors.h"
 #include "apid/http_conn.h"
 #include "apid/http_listen.h"
 #include "apid/request.h"
@@ -271,6 +272,7 @@ static struct api api;
 static struct http_server *server;
 static struct timer tick;
 static unsigned drained;
+static char *const *origins; /* of start() */
 static bool full;
 static char last_log[2048];
 
@@ -300,7 +302,8 @@ static void start(const struct http_limits *limits) {
 	ran = ended = aborted = second_ran = more_calls = auth_cancelled = drained = 0;
 	full = false;
 	const struct http_options options = {
-	    .api = &api, .routes = routes, .limits = limits, .on_full = on_full, .on_drained = on_drained};
+	    .api = &api, .routes = routes, .limits = limits, .on_full = on_full, .on_drained = on_drained,
+	    .cors_origins = origins};
 	server = http_server_new(&options);
 	timer_init(&tick, loop, nothing, NULL);
 	log_set_sink(on_log, NULL);
@@ -603,6 +606,120 @@ static void test_headers(void **state) {
 	assert_non_null(strstr(a.head, "X-Request-Id: "));
 	client_close(&c);
 	stop();
+}
+
+/* smtp.md 3.6: on every answer, whatever it is; HSTS in none of clear text. */
+static void test_headers_of_every_answer(void **state) {
+	static const struct {
+		const char *request;
+		unsigned status;
+	} rows[] = {
+	    {"GET /json HTTP/1.1\r\n" H "\r\n", 200},
+	    {"HEAD /json HTTP/1.1\r\n" H "\r\n", 200},
+	    {"HEAD /stream HTTP/1.1\r\n" H "\r\n", 200},
+	    {"POST /json HTTP/1.1\r\n" H "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", 204},
+	    {"GET /json HTTP/1.1\r\n" H "If-None-Match: *\r\n\r\n", 304},
+	    {"GET /json HTTP/9.9\r\n" H "\r\n", 505},
+	    {"GET /json\r\n" H "\r\n", 505},
+	    {"\x16\x03\x01", 400},
+	    {"GET /key HTTP/1.1\r\n" H "\r\n", 401},
+	    {"GET /key HTTP/1.1\r\n" H "Authorization: Bearer down\r\n\r\n", 503},
+	    {"GET /console HTTP/1.1\r\n" H "Authorization: Bearer good\r\n\r\n", 403},
+	    {"GET /nowhere HTTP/1.1\r\n" H "\r\n", 404},
+	    {"OPTIONS /json HTTP/1.1\r\n" H "Origin: https://a.example\r\nAccess-Control-Request-Method: GET\r\n\r\n", 405},
+	    {"POST /a HTTP/1.1\r\n" H "Content-Length: 65\r\n\r\n", 413},
+	    {"POST /json HTTP/1.1\r\n" H "Content-Length: 2\r\n\r\n{}", 415},
+	    {"POST /a HTTP/1.1\r\n" H "Expect: x\r\n\r\n", 417},
+	    {"TRACE /a HTTP/1.1\r\n" H "\r\n", 501},
+	};
+	static const char *const wanted[] = {
+	    "\r\nX-Content-Type-Options: nosniff\r\n",
+	    "\r\nCache-Control: no-store\r\n",
+	    "\r\nReferrer-Policy: no-referrer\r\n",
+	    "\r\nCross-Origin-Resource-Policy: same-origin\r\n",
+	    "\r\nCross-Origin-Opener-Policy: same-origin\r\n",
+	    "\r\nPermissions-Policy: camera=(), ",
+	    "\r\nContent-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n",
+	    "\r\nX-Request-Id: ",
+	    "\r\nDate: ",
+	};
+	static const char *const unwanted[] = {"\r\nServer:", "Strict-Transport-Security", "Access-Control-", "\r\nVary:"};
+	start(&HTTP_LIMITS);
+	for (size_t i = 0; i < array_len(rows); i++) {
+		struct client c;
+		struct answer a;
+		one(&c, rows[i].request, strncmp(rows[i].request, "HEAD", 4) == 0, &a);
+		if (a.status != rows[i].status)
+			fail_msg("%s: got %u", rows[i].request, a.status);
+		for (size_t k = 0; k < array_len(wanted); k++)
+			if (!strstr(a.head, wanted[k]))
+				fail_msg("%s: %s is not in %s", rows[i].request, wanted[k], a.head);
+		for (size_t k = 0; k < array_len(unwanted); k++)
+			if (strcasestr(a.head, unwanted[k]))
+				fail_msg("%s: %s is in %s", rows[i].request, unwanted[k], a.head);
+		client_close(&c);
+	}
+	stop();
+}
+
+/* What each page is told. `sends`: what the answer says in Access-Control-Allow-Origin. */
+static void test_cors(void **state) {
+#define PREFLIGHT(path, method) "OPTIONS " path " HTTP/1.1\r\n" H "Access-Control-Request-Method: " method "\r\n"
+#define ORIGIN "Origin: https://app.example\r\n"
+	static const struct {
+		const char *request;
+		unsigned status;
+		const char *sends;
+	} rows[] = {
+	    {PREFLIGHT("/key", "POST") ORIGIN "\r\n", 204, "https://app.example"},
+	    {PREFLIGHT("/p/1", "GET") ORIGIN "Access-Control-Request-Headers: authorization\r\n\r\n", 204, "https://app.example"},
+	    {PREFLIGHT("/key", "PATCH") ORIGIN "\r\n", 405, "https://app.example"}, /* no such row */
+	    {PREFLIGHT("/nowhere", "GET") ORIGIN "\r\n", 404, "https://app.example"},
+	    {PREFLIGHT("/key", "get") ORIGIN "\r\n", 405, "https://app.example"},
+	    {PREFLIGHT("/console", "GET") ORIGIN "\r\n", 405, "https://app.example"}, /* not a 2xx: the browser stops there */
+	    {PREFLIGHT("/key", "GET") "Origin: https://app.example.evil\r\n\r\n", 405, NULL},
+	    {PREFLIGHT("/key", "GET") "Origin: http://app.example\r\n\r\n", 405, NULL},
+	    {PREFLIGHT("/key", "GET") "Origin: null\r\n\r\n", 405, NULL},
+	    {PREFLIGHT("/key", "GET") "\r\n", 405, NULL},
+	    {"OPTIONS /key HTTP/1.1\r\n" H ORIGIN "\r\n", 405, "https://app.example"},
+	    {"GET /key HTTP/1.1\r\n" H ORIGIN "Authorization: Bearer good\r\n\r\n", 200, "https://app.example"},
+	    {"GET /key HTTP/1.1\r\n" H ORIGIN "\r\n", 401, "https://app.example"}, /* so that the page can tell why */
+	    {"GET /console HTTP/1.1\r\n" H ORIGIN "Authorization: Bearer good\r\n\r\n", 403, NULL},
+	    {"GET /key HTTP/1.1\r\n" H "Origin: https://b.example\r\nAuthorization: Bearer good\r\n\r\n", 200, NULL},
+	    {"GET /key HTTP/1.1\r\n" H "Authorization: Bearer good\r\n\r\n", 200, NULL},
+	};
+	static char *const listed[] = {(char *)"https://other.example", (char *)"https://app.example", NULL};
+	origins = listed;
+	start(&HTTP_LIMITS);
+	for (size_t i = 0; i < array_len(rows); i++) {
+		struct client c;
+		struct answer a;
+		char said[80] = "";
+		one(&c, rows[i].request, false, &a);
+		const char *line = strstr(a.head, "\r\nAccess-Control-Allow-Origin: ");
+		if (line)
+			sscanf(line + 31, "%79s", said);
+		if (a.status != rows[i].status || strcmp(said, rows[i].sends ? rows[i].sends : "") != 0)
+			fail_msg("%s: got %s", rows[i].request, a.head);
+		assert_non_null(strstr(a.head, "\r\nVary: Origin\r\n"));
+		assert_null(strstr(a.head, "Allow-Credentials"));
+		assert_int_equal(strstr(a.head, "\r\nAccess-Control-Allow-Methods: ") != NULL, a.status == 204);
+		client_close(&c);
+	}
+	assert_int_equal(ran, 3);
+	stop();
+	origins = NULL;
+}
+
+static void test_cors_origins(void **state) {
+	static const char *const good[] = {"*", "https://a.example", "http://localhost:3000", "https://[::1]:8443"};
+	static const char *const bad[] = {"", "null", "a.example", "https://", "https://a.example/", "https://a.example/x",
+	                                  "ftp://a.example", "https://A.example", "https://a b", "javascript://x", "https://*.a.example"};
+	for (size_t i = 0; i < array_len(good); i++)
+		assert_true(cors_origin_valid(good[i]));
+	for (size_t i = 0; i < array_len(bad); i++)
+		if (cors_origin_valid(bad[i]))
+			fail_msg("%s", bad[i]);
 }
 
 static void test_head_and_http10(void **state) {
@@ -1054,6 +1171,9 @@ int main(void) {
 	    cmocka_unit_test(test_half_close),
 	    cmocka_unit_test(test_vectors),
 	    cmocka_unit_test(test_headers),
+	    cmocka_unit_test(test_headers_of_every_answer),
+	    cmocka_unit_test(test_cors),
+	    cmocka_unit_test(test_cors_origins),
 	    cmocka_unit_test(test_head_and_http10),
 	    cmocka_unit_test(test_router_answers),
 	    cmocka_unit_test(test_keys),
