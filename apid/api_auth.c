@@ -9,6 +9,7 @@
 #include "apid/handlers.h"
 #include "apid/principal.h"
 #include "common/clock.h"
+#include "common/netaddr.h"
 #include "people_stmts.h"
 
 #include <sodium.h>
@@ -54,6 +55,36 @@ void api_auth_answer_busy(struct request *r) {
 	respond_problem(r, PROBLEM_UNAVAILABLE, "too many sign-ins at once; try again");
 }
 
+/* ---- limits ---- */
+
+static void answer_too_many(struct request *r, int64_t wait_us) {
+	respond_problem(r, PROBLEM_RATE_LIMIT, "too many attempts; try again in %lld seconds", (long long)(wait_us / 1000000 + 1));
+}
+
+/* An IPv6 client is its /64. False: not counted. */
+static bool client_of(struct request *r, struct netaddr *ret) {
+	const struct netaddr *client = request_client(r);
+	*ret = netaddr_prefix(client, client->family == NETADDR_IPV6 ? 64 : 32);
+	return client->family != NETADDR_NONE && !netaddr_is_loopback(client);
+}
+
+bool api_auth_may_try(struct request *r) {
+	struct netaddr client;
+	if (!client_of(r, &client))
+		return true;
+	int64_t wait_us = attempts_take(request_api(r)->attempts, ATTEMPTS_CLIENT, slice_of((char *)client.b, sizeof client.b));
+	if (wait_us > 0)
+		answer_too_many(r, wait_us);
+	return wait_us == 0;
+}
+
+static void was_right(struct request *r, struct slice person) {
+	struct netaddr client;
+	attempts_give_back(request_api(r)->attempts, ATTEMPTS_PERSON, person);
+	if (client_of(r, &client))
+		attempts_give_back(request_api(r)->attempts, ATTEMPTS_CLIENT, slice_of((char *)client.b, sizeof client.b));
+}
+
 /* ---- trying a password ---- */
 
 struct api_auth_try {
@@ -83,7 +114,7 @@ static void on_checked(void *arg, const struct passwords_result *result) {
 	bool right = result->right && t->active;
 	t->op = NULL;
 	if (right)
-		attempts_give_back(request_api(r)->attempts, ATTEMPTS_PERSON, person(t));
+		was_right(r, person(t));
 	const struct api_auth_proof proof = {.user = t->user, .set_at = t->set_at, .made = result->made};
 	t->done(r, t->arg, right ? &proof : NULL);
 }
@@ -114,10 +145,11 @@ void api_auth_try(struct request *r, const char *email, struct slice password, s
 	struct pg_params p;
 	*t = (struct api_auth_try){.request = r, .password = password, .next = next, .done = done, .arg = arg};
 	snprintf(t->email, sizeof t->email, "%s", email);
+	if (!api_auth_may_try(r))
+		return;
 	int64_t wait_us = attempts_take(request_api(r)->attempts, ATTEMPTS_PERSON, person(t));
 	if (wait_us > 0) {
-		respond_problem(r, PROBLEM_RATE_LIMIT, "too many attempts; try again in %lld seconds",
-		                (long long)(wait_us / 1000000 + 1));
+		answer_too_many(r, wait_us);
 		return;
 	}
 	request_at_end(r, cancel_check, t);

@@ -16,6 +16,9 @@ int api_auth_email(struct request *, const json_t *body, char ret[ADDRESS_MAX + 
 /* Overwrites what came in a body. */
 void api_auth_wipe(struct slice);
 void api_auth_answer_busy(struct request *);
+/* Counts an attempt of the request's client, whatever it tries: false, answered with 429: too many. Clients on this host are not
+ * counted. */
+bool api_auth_may_try(struct request *);
 
 struct api_auth_proof { /* of who knows the password */
 	struct id user;

@@ -8,7 +8,6 @@
 #include "apid/handlers.h"
 
 #include "apid/api.h"
-#include "apid/attempts.h"
 #include "common/clock.h"
 #include "people_stmts.h"
 
@@ -85,7 +84,7 @@ static void answer_dead_link(struct request *r) {
 /* A link's token and the password of the body; false: answered. */
 static bool read_link(struct request *r, enum token_use use, struct joining *n) {
 	struct slice token;
-	if (!request_same_origin(r))
+	if (!request_same_origin(r) || !api_auth_may_try(r))
 		return false;
 	const json_t *body = request_json(r, false);
 	if (!body || api_auth_secret(r, body, "token", &token) < 0 || api_auth_secret(r, body, "password", &n->password) < 0)
@@ -291,7 +290,7 @@ static void ask_people(struct request *r, api_rows *done, void *arg) {
 
 void api_signup(struct request *r) {
 	struct joining *n = joining_new(r);
-	if (!request_same_origin(r))
+	if (!request_same_origin(r) || !api_auth_may_try(r))
 		return;
 	const json_t *body = request_json(r, false);
 	if (!body || api_auth_email(r, body, n->email) < 0 || api_auth_secret(r, body, "password", &n->password) < 0)

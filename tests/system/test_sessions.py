@@ -285,3 +285,61 @@ def test_signed_out_under_load_200_rounds(many, person):
         for thread in threads:
             thread.join()
         assert not late, late
+
+
+# ---- behind a proxy, over TLS ----
+
+@pytest.fixture(scope="module")
+def proxied(system):
+    """One worker behind a reverse proxy that it trusts; sign-up is open."""
+    with system.another_apid("127.0.0.1:0;forwarded=127.0.0.0/8", workers=1, password_memory="19M", signup="open",
+                             signup_plan="hobbyist") as apid:
+        yield Api(apid.address(), None)
+
+
+def through(proxy, path, body, client="192.0.2.1", scheme="https", **headers):
+    return proxy.post(path, body, headers=dict(headers, **{"X-Forwarded-For": client, "X-Forwarded-Proto": scheme}))
+
+
+def test_cookie_over_tls(system, proxied):
+    email = make_person(system)
+    answer = through(proxied, "/v1/auth/login", {"email": email, "password": PASSWORD})
+    assert answer.status == 200, answer
+    cookie, *attributes = answer.headers["Set-Cookie"].split("; ")
+    assert cookie.startswith("__Host-mm_session=") and set(attributes) == {"Path=/", "HttpOnly", "SameSite=Lax", "Secure"}
+    for scheme, sent, status in (("https", cookie, 200), ("http", cookie, 401), ("https", cookie.removeprefix("__Host-"), 401)):
+        got = proxied.get("/v1/auth/session", headers={"Cookie": sent, "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": scheme})
+        assert got.status == status, (scheme, sent, got)
+    headers = {"Cookie": cookie, "X-CSRF-Token": answer.json["csrfToken"]}
+    for origin, status in (("http://" + proxied.address, 403), ("https://" + proxied.address, 201)):
+        assert through(proxied, "/v1/mailboxes", {}, Origin=origin, **headers).status == status
+
+
+def test_one_clients_guesses_are_slowed_not_anothers(proxied):
+    answers = [through(proxied, "/v1/auth/login", {"email": f"nobody-{i}@example.com", "password": PASSWORD}, client="192.0.2.7").status
+               for i in range(64)]
+    assert answers[:60] == [401] * 60 and 429 in answers[60:], answers
+    assert through(proxied, "/v1/auth/reset", {"token": "A" * 43, "password": PASSWORD}, client="192.0.2.7").status == 429
+    assert through(proxied, "/v1/auth/login", {"email": "nobody@example.com", "password": PASSWORD}, client="192.0.2.8").status == 401
+
+
+def test_open_sign_up(proxied):
+    assert proxied.get("/v1/auth/signup").json == {"signup": "open"}
+    email = f"open-{time.time_ns()}@example.com"
+    for bad in ("short", "password1234", email):
+        check_problem(through(proxied, "/v1/auth/signup", {"email": email, "password": bad}), 400, "bad_request")
+    answer = through(proxied, "/v1/auth/signup", {"email": email, "password": PASSWORD})
+    assert answer.status == 201 and answer.json["user"]["plan"] == "hobbyist" and answer.json["user"]["role"] == "owner", answer
+    check_problem(through(proxied, "/v1/auth/signup", {"email": email, "password": PASSWORD}), 409, "conflict")
+
+
+def test_sign_ups_of_one_address_at_once(proxied, system):
+    email, answers = f"twice-{time.time_ns()}@example.com", []
+    threads = [threading.Thread(target=lambda: answers.append(through(proxied, "/v1/auth/signup", {"email": email, "password": PASSWORD})))
+               for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(a.status for a in answers) == [201] + [409] * 4
+    assert system.sql("select count(*) from accounts where name = %s", email) == [(1,)]

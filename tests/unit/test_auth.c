@@ -9,12 +9,14 @@
 
 #include "apid/auth.h"
 #include "apid/auth_cache.h"
+#include "apid/auth_change.h"
 #include "auth_stmts.h"
 #include "common/apikey.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/pg.h"
+#include "common/token.h"
 #include "tests/support/pg_fixture.h"
 
 #include <pthread.h>
@@ -640,6 +642,200 @@ static void test_database_away(void **state) {
 	warm(0, k.text);
 }
 
+/* ---- sessions, and changes made by a worker itself (auth_change.h) ---- */
+
+struct session {
+	char token[TOKEN_SIZE], id[ID_TEXT_SIZE];
+};
+
+static void make_session(struct session *s, const char *used, const char *ends) {
+	uint8_t hash[TOKEN_HASH_LEN];
+	char hex[2 * TOKEN_HASH_LEN + 1];
+	struct id id;
+	token_make(s->token);
+	assert_true(token_hash(TOKEN_SESSION, slice_str(s->token), secret, hash));
+	for (unsigned i = 0; i < sizeof(hash); i++)
+		snprintf(hex + 2 * i, 3, "%02x", hash[i]);
+	id_make(&id, 1795533314000000);
+	id_format(&id, s->id);
+	pg_fixture_exec(db,
+	                "insert into sessions (id, user_id, hash, created_at, used_at, ends_at)"
+	                " values ('%s', '" USER "', '\\x%s', now(), now() + interval '%s', now() + interval '%s')",
+	                s->id, hex, used, ends);
+}
+
+static enum auth_verdict ask_session(unsigned worker, const char *token, bool *ret_cached, struct principal **ret) {
+	struct seen s = {0};
+	enum auth_verdict verdict = AUTH_UNAVAILABLE;
+	struct principal *p = NULL;
+	struct auth_op *op =
+	    auth_start(auths[worker], (struct slice){NULL, 0}, slice_str(token), on_auth, &s, &verdict, &p);
+	*ret_cached = op == NULL;
+	if (op)
+		wait_for(&s);
+	else
+		s = (struct seen){true, 0, verdict, p};
+	*ret = s.principal;
+	return s.verdict;
+}
+
+/* Until it is answered from the cache. */
+static void warm_session(unsigned worker, const char *token) {
+	bool cached = false;
+	for (int i = 0; i < 200 && !cached; i++) {
+		struct principal *p = NULL;
+		assert_int_equal(ask_session(worker, token, &cached, &p), AUTH_OK);
+		principal_unref(p);
+		turns_us(5000);
+	}
+	assert_true(cached);
+}
+
+static void test_session(void **state) {
+	struct session s;
+	struct principal *p = NULL;
+	bool cached;
+	make_session(&s, "0 seconds", "1 hour");
+	assert_int_equal(ask_session(0, s.token, &cached, &p), AUTH_OK);
+	assert_int_equal(p->kind, PRINCIPAL_SESSION);
+	assert_true(p->account_owner);
+	assert_string_equal(p->owner, "me@one.example");
+	assert_int_equal(p->domain_count, 3); /* all that are verified, the platform's first */
+	assert_string_equal(p->domains[0].name, "one.example");
+	assert_string_equal(p->domains[2].name, "custom.example");
+	assert_true(principal_has_scope(p, "team"));
+	assert_true(p->expires_at <= clock_wall_us() + 1800 * INT64_C(1000000)); /* idle */
+	principal_unref(p);
+	warm_session(0, s.token);
+}
+
+static void test_no_session(void **state) {
+	static const struct {
+		const char *used, *ends;
+	} rows[] = {{"-31 minutes", "1 hour"}, {"0 seconds", "-1 second"}};
+	static const char *const bad[] = {"", "x", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"};
+	struct principal *p = NULL;
+	struct session s;
+	bool cached;
+	for (size_t i = 0; i < array_len(rows); i++) {
+		make_session(&s, rows[i].used, rows[i].ends);
+		assert_int_equal(ask_session(0, s.token, &cached, &p), AUTH_NO_SESSION);
+	}
+	for (size_t i = 0; i < array_len(bad); i++) {
+		assert_int_equal(ask_session(0, bad[i], &cached, &p), AUTH_NO_SESSION);
+		assert_int_equal(cached, i < 2); /* what cannot be one costs no look-up */
+	}
+}
+
+/* Cached by one worker, used in another since: over in the cache is not over. */
+static void test_session_used_elsewhere(void **state) {
+	struct session s;
+	struct principal *p = NULL;
+	bool cached;
+	make_session(&s, "-1796 seconds", "1 hour");
+	warm_session(0, s.token);
+	pg_fixture_exec(db, "update sessions set used_at = now() + interval '1 minute' where id = '%s'", s.id);
+	turns_us(4200000);
+	assert_int_equal(ask_session(0, s.token, &cached, &p), AUTH_OK);
+	assert_false(cached);
+	principal_unref(p);
+}
+
+static void on_changed(void *arg) {
+	*(bool *)arg = true;
+}
+
+static void on_published(void *arg, const struct pg_result *result) {
+	assert_int_equal(result->status, PG_OK);
+	*(bool *)arg = true;
+}
+
+/* Ends the session, and waits as a handler would; how long it took. */
+static int64_t end_session(const struct session *s, bool in_doubt) {
+	char nonce[KEYS_NONCE_SIZE];
+	bool published = false, changed = false;
+	struct pg_params p;
+	struct auth_change *change = auth_change_start(auth_changes(auths[0]), nonce);
+	pg_fixture_exec(db, "delete from sessions where id = '%s'", s->id);
+	pg_params_init(&p);
+	pg_param_cstring(&p, nonce);
+	pg_param_cstring(&p, s->id);
+	pg_query(pg[0], &STMT_AUTH_PUBLISH, &p, on_published, &published);
+	pg_params_fini(&p);
+	for (int i = 0; i < 1000 && !published; i++)
+		turns_us(5000);
+	assert_true(published);
+	int64_t t0 = clock_mono_us_now();
+	auth_change_wait(change, in_doubt, on_changed, &changed);
+	assert_false(changed); /* never inside the call */
+	for (int i = 0; i < 2000 && !changed; i++)
+		turns_us(1000);
+	assert_true(changed);
+	return clock_mono_us_now() - t0;
+}
+
+static void both_refuse(const struct session *s) {
+	for (unsigned i = 0; i < 2; i++) {
+		struct principal *p = NULL;
+		bool cached;
+		assert_int_equal(ask_session(i, s->token, &cached, &p), AUTH_NO_SESSION);
+	}
+}
+
+static void make_warm(struct session *s) {
+	make_session(s, "0 seconds", "1 hour");
+	warm_session(0, s->token);
+	warm_session(1, s->token);
+}
+
+static void test_change_confirmed(void **state) {
+	int64_t least = INT64_MAX;
+	for (int i = 0; i < 5; i++) {
+		struct session s;
+		make_warm(&s);
+		least = min_of(least, end_session(&s, false));
+		both_refuse(&s);
+	}
+	assert_true(least < KEYS_LEASE_US); /* one in five at the least did not wait for the lease, however busy we are */
+}
+
+static void test_change_in_doubt(void **state) {
+	struct session s;
+	make_warm(&s);
+	assert_true(end_session(&s, true) >= KEYS_LEASE_US);
+	both_refuse(&s);
+}
+
+/* Somebody holds the lock, so listens, and says nothing. */
+static void test_change_unconfirmed(void **state) {
+	PGconn *silent = PQconnectdb(pg_fixture_conninfo(db, NULL));
+	char sql[80];
+	struct session s;
+	make_warm(&s);
+	snprintf(sql, sizeof(sql), "select pg_advisory_lock_shared(%d, %d)", KEYS_LOCK_CLASS, KEYS_LOCK_KEY);
+	PQclear(PQexec(silent, sql));
+	assert_true(end_session(&s, false) >= KEYS_LEASE_US);
+	both_refuse(&s);
+	PQfinish(silent);
+}
+
+static void test_change_cancelled(void **state) {
+	char nonce[KEYS_NONCE_SIZE], *payload;
+	bool changed = false;
+	struct auth_change *change = auth_change_start(auth_changes(auths[0]), nonce);
+	auth_change_wait(change, false, on_changed, &changed);
+	assert_null(auth_change_cancel(change));
+	assert_null(auth_change_cancel(NULL));
+	payload = xasprintf("1 %s", nonce);
+	auth_changes_answered(auth_changes(auths[0]), payload);
+	static const char *const odd[] = {"", "x", "-1 a", "1", "99999999999999999999 a", "1 "};
+	for (size_t i = 0; i < array_len(odd); i++)
+		auth_changes_answered(auth_changes(auths[0]), odd[i]);
+	free(payload);
+	turns_us(50000);
+	assert_false(changed);
+}
+
 static void drop_line(void *arg, enum log_level level, const char *line, size_t n) {
 	(void)arg;
 	(void)level;
@@ -693,6 +889,13 @@ int main(void) {
 	    cmocka_unit_test(test_nobody_listens),
 	    cmocka_unit_test(test_payload),
 	    cmocka_unit_test(test_last_used),
+	    cmocka_unit_test(test_session),
+	    cmocka_unit_test(test_no_session),
+	    cmocka_unit_test(test_session_used_elsewhere),
+	    cmocka_unit_test(test_change_confirmed),
+	    cmocka_unit_test(test_change_in_doubt),
+	    cmocka_unit_test(test_change_unconfirmed),
+	    cmocka_unit_test(test_change_cancelled),
 	    cmocka_unit_test(test_freed_under_way),
 	    cmocka_unit_test(test_database_away),
 	    cmocka_unit_test(test_verdicts),
