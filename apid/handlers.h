@@ -10,6 +10,9 @@ struct request;
 void api_health(struct request *);
 void api_ready(struct request *);
 
+/* api_docs.c */
+void api_openapi(struct request *);
+
 /* api_mailboxes.c */
 void api_mailbox_create(struct request *);
 void api_mailbox_list(struct request *);

@@ -1,5 +1,5 @@
 /* The route table: every path that apid answers, who may ask, how large a body may be and which handler runs. Data
- * only; router.c reads it. */
+ * only; router.c reads it. Each row is described in openapi.json: the build fails where they differ. */
 #include "apid/handlers.h"
 #include "apid/router.h"
 
@@ -24,6 +24,7 @@ const struct route ROUTES[] = {
     {METHOD_GET, "/livez", ROUTE_OPEN, IGNORED_BODY, api_health, true},
     {METHOD_GET, "/ready", ROUTE_OPEN, IGNORED_BODY, api_ready, true},
     {METHOD_GET, "/readyz", ROUTE_OPEN, IGNORED_BODY, api_ready, true},
+    {METHOD_GET, "/openapi.json", ROUTE_OPEN, IGNORED_BODY, api_openapi, true},
 
     {METHOD_POST, "/auth/login", ROUTE_OPEN, SECRET_BODY, api_login, false},
     {METHOD_GET, "/auth/session", ROUTE_CONSOLE, IGNORED_BODY, api_session, false},
