@@ -14,7 +14,7 @@ BUILD_PACKAGES=(gcc libc6-dev meson ninja-build pkg-config python3 libevent-dev 
 # shellcheck disable=SC2034
 RUN_PACKAGES=(postgresql curl ca-certificates)
 # shellcheck disable=SC2034
-TEST_PACKAGES=(libcmocka-dev python3-pytest python3-psycopg2 swaks libnet-ssleay-perl openssl python3-dkim python3-nacl msmtp nodejs
+TEST_PACKAGES=(libcmocka-dev python3-pytest python3-psycopg2 python3-jsonschema swaks libnet-ssleay-perl openssl python3-dkim python3-nacl msmtp nodejs
 	node-nodemailer)
 # Postfix, Exim and OpenSMTPD exclude one another: tests/support/mtas.py unpacks them beside the libraries that they need, and an
 # ordinary user needs uidmap to run them.

@@ -9,6 +9,9 @@ import urllib.parse
 
 TIMEOUT = 30
 
+on_answer = None  # (method, target, Response): the suite's check of answers (contract.py); benches have none
+on_bare_answer = None  # (Response): the same for what came over a bare socket
+
 
 def end_of_field(octets, at):
     at = octets.index(b"\r\n", at) + 2
@@ -59,10 +62,13 @@ class Api:
         try:
             connection.request(method, path, body=body.encode() if isinstance(body, str) else body, headers=send)
             answer = connection.getresponse()
-            return Response(answer.status, answer.headers, answer.read())
+            response = Response(answer.status, answer.headers, answer.read())
         finally:
             if own:
                 connection.close()
+        if on_answer:
+            on_answer(method, path, response)
+        return response
 
     def connect(self):
         return http.client.HTTPConnection(self.address, timeout=TIMEOUT)
@@ -218,7 +224,10 @@ class Wire:
             return None
         headers = http.client.parse_headers(self.file)
         length = int(headers.get("Content-Length", 0))
-        return Response(int(status.split()[1]), headers, self.file.read(length))
+        response = Response(int(status.split()[1]), headers, self.file.read(length))
+        if on_bare_answer:
+            on_bare_answer(response)
+        return response
 
 
 class Smtp(Wire):

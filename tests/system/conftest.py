@@ -1,5 +1,6 @@
 """`system` is one system for the whole session; tests share it and make mailboxes of their own. `victim` is a second one, for the
-tests that stop, kill and restart things. Both are started by ./deploy/run (tests/support/launched.py)."""
+tests that stop, kill and restart things. Both are started by ./deploy/run (tests/support/launched.py). Every answer that the API client
+receives is held to openapi.json (tests/support/contract.py)."""
 
 import pathlib
 import signal
@@ -9,6 +10,8 @@ import time
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import client  # noqa: E402
+import contract  # noqa: E402
 from client import Api  # noqa: E402
 from launched import System  # noqa: E402
 
@@ -57,6 +60,7 @@ def end(*_):
 
 
 def pytest_configure(config):
+    client.on_answer, client.on_bare_answer = contract.check, contract.check_any
     signal.signal(signal.SIGTERM, end)  # so that the fixtures end what they started
     config.addinivalue_line("markers", "slow: over a few seconds; left out of --quick and of the sanitized pass")
     config.addinivalue_line("markers", "plain_only: measures or limits that sanitizers distort")
