@@ -245,12 +245,12 @@ char *part_safe_name(const char *raw, size_t n) {
 	size_t len = clean_name(raw, n, name);
 	name = compose_name(name, &len);
 	len = trim_name(name, len);
-	if (is_device(name, len)) {
+	len = trim_name(name, shorten_name(name, len));
+	if (is_device(name, len)) { /* or has become one by being shortened */
 		memmove(name + 1, name, len);
 		name[0] = '_';
-		len++;
+		len = trim_name(name, shorten_name(name, len + 1));
 	}
-	len = trim_name(name, shorten_name(name, len));
 	name[len] = '\0';
 	return name;
 }

@@ -252,6 +252,13 @@ static void test_long_names(void **state) {
 	name = part_safe_name(raw, sizeof raw);
 	assert_int_equal(strlen(name), 255);
 	free(name);
+	/* a device only once it is cut */
+	memset(raw, ' ', sizeof raw);
+	memcpy(raw, "con", 3);
+	raw[sizeof raw - 1] = 'x';
+	name = part_safe_name(raw, sizeof raw);
+	assert_string_equal(name, "_con");
+	free(name);
 }
 
 static void test_made_names(void **state) {
