@@ -1,5 +1,7 @@
 /* POST …/mails: makes a mail as if it had been received (api.md 6), from a form or from JSON. The source is
  * compose's work; here is reading what came and the mail's row. */
+#include "apid/api_inject.h"
+
 #include "apid/api_common.h"
 #include "apid/handlers.h"
 
@@ -315,16 +317,23 @@ static void inject_mailbox(struct request *r, void *arg, const struct pg_result 
 	source_writer_run(r, &i->writer);
 }
 
-void api_mail_inject(struct request *r) {
+static struct injection *injection_new(struct request *r) {
 	struct injection *i = request_alloc(r, sizeof *i);
-	if (!request_param_id(r, 0, &i->mailbox))
-		return;
 	buf_init(&i->sender_name, 4 * NAME_MAX_OCTETS);
 	buf_init(&i->subject, 4 * SUBJECT_MAX);
 	buf_init(&i->text, 4 * BODY_COLUMN_MAX);
 	buf_init(&i->to, 8192);
 	buf_init(&i->writer.source, (size_t)request_api(r)->config->source_max);
 	request_at_end(r, injection_end, i);
+	return i;
+}
+
+void api_mail_inject(struct request *r) {
+	struct id mailbox;
+	if (!request_param_id(r, 0, &mailbox))
+		return;
+	struct injection *i = injection_new(r);
+	i->mailbox = mailbox;
 	bool form = multipart_is_form_data(request_header(r, "content-type"));
 	if (!(form ? read_form(r, i) : read_json(r, i)))
 		return;
@@ -337,6 +346,74 @@ void api_mail_inject(struct request *r) {
 	pg_params_init(&p);
 	api_param_object(&p, r, &i->mailbox);
 	api_tx_step(i->writer.tx, &STMT_MAILBOX_SHARE, &p, inject_mailbox, i);
+	pg_params_fini(&p);
+	api_tx_flush(i->writer.tx);
+}
+
+/* ---- mails of the server's own ---- */
+
+struct notice {
+	struct injection *injection;
+	api_inject_done *done;
+	void *arg;
+};
+
+static void notice_committed(struct request *r, void *arg, const struct pg_result *result) {
+	struct notice *n = arg;
+	n->done(r, n->arg, result->status == PG_OK);
+}
+
+static void notice_mailbox(struct request *r, void *arg, const struct pg_result *result) {
+	struct notice *n = arg;
+	struct injection *i = n->injection;
+	bool ours = pg_rows_count(result->rows) > 0;
+	if (ours) {
+		struct slice address = pg_text(result->rows, 0, 1);
+		i->mailbox = pg_uuid(result->rows, 0, 0);
+		i->address = request_strndup(r, address.p, address.n);
+		i->expires_at = pg_time(result->rows, 0, 2);
+		i->writer.expiry_hour = mail_expiry_hour(i->expires_at);
+	}
+	if (!ours || inject_compose(r, i) < 0) {
+		api_tx_rollback(i->writer.tx);
+		n->done(r, n->arg, false);
+		return;
+	}
+	inject_row(r, i);
+	source_writer_run(r, &i->writer);
+}
+
+void api_inject_notice(struct request *r, const char *to, const char *subject, const char *text, api_inject_done *done,
+                       void *arg) {
+	struct notice *n = request_alloc(r, sizeof *n);
+	struct address *address = request_alloc(r, sizeof *address);
+	struct injection *i = injection_new(r);
+	*n = (struct notice){i, done, arg};
+	i->sender = request_alloc(r, sizeof *i->sender);
+	char *sender = NULL;
+	if (address_parse(to, strlen(to), false, true, address) == ADDRESS_OK && address->kind == ADDRESS_DOMAIN)
+		sender = xasprintf("noreply@%s", address->domain);
+	bool ok = sender && address_parse(sender, strlen(sender), false, false, i->sender) == ADDRESS_OK;
+	free(sender);
+	if (!ok) {
+		done(r, arg, false);
+		return;
+	}
+	unsigned bucket = id_bucket_of_address(address->canonical, strlen(address->canonical));
+	buf_append_str(&i->subject, subject);
+	text_append_clean(&i->text, text, strlen(text), true);
+	i->body = slice_str(request_strndup(r, text, strlen(text)));
+	i->received_at = clock_wall_us();
+	id_make_in_bucket(&i->writer.mail, i->received_at, bucket);
+	i->writer.committed = notice_committed;
+	i->writer.arg = n;
+	i->writer.tx = api_tx_begin(r);
+	struct pg_params p;
+	pg_params_init(&p);
+	pg_param_int2(&p, (int16_t)bucket);
+	pg_param_cstring(&p, address->canonical);
+	pg_param_time(&p, i->received_at);
+	api_tx_step(i->writer.tx, &STMT_MAILBOX_SHARE_ANYBODYS, &p, notice_mailbox, n);
 	pg_params_fini(&p);
 	api_tx_flush(i->writer.tx);
 }

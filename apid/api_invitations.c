@@ -2,6 +2,7 @@
  * there is only the hash of its token. Who accepts one: api_signup.c. */
 #include "apid/api_auth.h"
 #include "apid/api_common.h"
+#include "apid/api_inject.h"
 #include "apid/handlers.h"
 
 #include "apid/api.h"
@@ -87,15 +88,11 @@ static void make_link(struct request *r, const char *token, char ret[LINK_SIZE])
 	         host.p ? host.p : "", token);
 }
 
-static void created(struct request *r, void *arg, const struct pg_result *result) {
+static void told(struct request *r, void *arg, bool delivered) {
 	struct creation *c = arg;
 	char link[LINK_SIZE];
 	struct buf body;
 	struct json_out j;
-	if (result->status != PG_OK) {
-		api_answer_failure(r, result);
-		return;
-	}
 	make_link(r, c->token, link);
 	buf_init(&body, 8192);
 	json_out_init(&j, &body);
@@ -103,9 +100,25 @@ static void created(struct request *r, void *arg, const struct pg_result *result
 	write_members(&j, &c->made);
 	json_out_member_cstring(&j, "token", c->token);
 	json_out_member_cstring(&j, "link", link);
+	json_out_member_bool(&j, "delivered", delivered);
 	json_out_object_end(&j);
 	sodium_memzero(link, sizeof link);
 	api_answer_json(r, 201, &body);
+}
+
+static void created(struct request *r, void *arg, const struct pg_result *result) {
+	struct creation *c = arg;
+	char link[LINK_SIZE], text[2 * LINK_SIZE];
+	if (result->status != PG_OK) {
+		api_answer_failure(r, result);
+		return;
+	}
+	make_link(r, c->token, link);
+	snprintf(text, sizeof text, "%s invites you to an account on this mail server.\r\n\r\n%s\r\n\r\nThe link is good for 7 days.\r\n",
+	         request_principal(r)->owner, link);
+	api_inject_notice(r, c->email, "An invitation", text, told, c);
+	sodium_memzero(link, sizeof link);
+	sodium_memzero(text, sizeof text);
 }
 
 static void insert(struct request *r, struct creation *c) {

@@ -221,6 +221,12 @@ from mailboxes
 where bucket = $1 and id = $2 and (expires_at is null or expires_at > $3) and user_id = $4 and domain_id = any($5::uuid[])
 for share
 
+-- For a mail of the server's own, whoever's mailbox it is. $1 bucket, $2 address, $3 now.
+-- name: mailbox_share_anybodys
+select id, address, expires_at from mailboxes
+where bucket = $1 and address = $2 and (expires_at is null or expires_at > $3)
+for share
+
 -- name: mail_insert
 insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, tls, trace, from_address, from_name,
 	to_list, cc_list, reply_to_list, subject, body_text, body_html, size, digest, parts, warnings, injected)

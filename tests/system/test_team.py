@@ -311,6 +311,16 @@ def test_plans_limit_of_members(many):
     check_problem(accept(many, late["token"]), 429, "quota_exceeded")
 
 
+def test_invitation_is_delivered_into_a_mailbox_of_ours(team, many):
+    assert invite(team.owner)["delivered"] is False
+    box = Team(many).owner.mailbox()  # somebody else's
+    made = invite(team.owner, box["address"])
+    assert made["delivered"] is True
+    holder = many.sql("select rcpt_to, subject, body_text from messages where mailbox_id = %s", box["id"])
+    assert len(holder) == 1 and holder[0][0] == box["address"] and made["link"] in holder[0][2]
+    assert many.sql("select count(*) from messages where body_text like %s", f"%{made['token']}%") == [(1,)]
+
+
 def test_tokens_are_nowhere(team, many):
     made = invite(team.owner)
     for name in ("apid", "postgres"):
