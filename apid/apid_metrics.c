@@ -31,6 +31,8 @@ static const struct metrics_def FIXED[APID_METRICS_COUNT] = {
                                     "Connections whose head, body, answer or reading took too long.", NULL},
     [APID_CONNECTIONS_REFUSED_PROXY] = {"minutemail_apid_connections_refused_total", METRICS_COUNTER,
                                         "Connections refused, by reason.", "reason=\"proxy_header\""},
+    [APID_CONNECTIONS_REFUSED_LIMIT] = {"minutemail_apid_connections_refused_total", METRICS_COUNTER,
+                                        "Connections refused, by reason.", "reason=\"client_limit\""},
     [APID_TLS_12] = {HANDSHAKES, METRICS_COUNTER, HANDSHAKES_HELP, "version=\"TLSv1.2\""},
     [APID_TLS_13] = {HANDSHAKES, METRICS_COUNTER, HANDSHAKES_HELP, "version=\"TLSv1.3\""},
     [APID_TLS_RESUMED] = {"minutemail_apid_tls_resumed_total", METRICS_COUNTER, "TLS handshakes from a ticket.", NULL},
@@ -45,6 +47,8 @@ static const struct metrics_def FIXED[APID_METRICS_COUNT] = {
     [APID_AUTH_QUERIED] = {AUTH, METRICS_COUNTER, AUTH_HELP, "how=\"queried\""},
     [APID_AUTH_REFUSED] = {"minutemail_apid_auth_refused_total", METRICS_COUNTER, "Requests without a valid key.",
                            NULL},
+    [APID_AUTH_LIMITED] = {"minutemail_apid_auth_limited_total", METRICS_COUNTER,
+                           "Requests refused since their address sent too many wrong keys.", NULL},
     [APID_DATABASE_UP] = {"minutemail_apid_database_up", METRICS_GAUGE, "Workers whose database is reachable.", NULL},
 };
 

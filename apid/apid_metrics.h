@@ -17,6 +17,7 @@ enum apid_metric {
 	APID_CONNECTIONS_EVICTED,   /* idle, closed to make room */
 	APID_CONNECTIONS_TIMED_OUT, /* head, body, handler or write deadline */
 	APID_CONNECTIONS_REFUSED_PROXY, /* no PROXY header, or not from a proxy of ours */
+	APID_CONNECTIONS_REFUSED_LIMIT, /* over a limit of client addresses */
 	APID_TLS_12,                    /* handshakes done */
 	APID_TLS_13,
 	APID_TLS_RESUMED,
@@ -28,6 +29,7 @@ enum apid_metric {
 	APID_AUTH_CACHED, /* keys judged without a query */
 	APID_AUTH_QUERIED,
 	APID_AUTH_REFUSED,
+	APID_AUTH_LIMITED, /* not judged: too many wrong keys from this address */
 	APID_DATABASE_UP, /* gauge: workers whose database connection is up */
 	APID_METRICS_COUNT,
 };

@@ -321,6 +321,12 @@ static struct principal *find_cached(struct auth *a, const uint8_t hash[APIKEY_H
 	return p && p->kind == PRINCIPAL_SESSION && verdict_now(p) != AUTH_OK ? NULL : p;
 }
 
+bool auth_known(struct auth *a, struct slice header, struct slice session) {
+	uint8_t hash[APIKEY_HASH_LEN];
+	enum principal_kind kind = !header.p && session.p ? PRINCIPAL_SESSION : PRINCIPAL_KEY;
+	return hash_of(a, kind, kind == PRINCIPAL_SESSION ? session : bearer(header), hash) != AUTH_OK || find_cached(a, hash);
+}
+
 struct auth_op *auth_start(struct auth *a, struct slice header, struct slice session, auth_done *done, void *arg,
                            enum auth_verdict *ret_verdict, struct principal **ret_principal) {
 	uint8_t hash[APIKEY_HASH_LEN];

@@ -48,6 +48,8 @@ struct auth *auth_free(struct auth *);
  * (and, if OK, a new reference in *ret_principal) are set and NULL is returned; else `done` runs once on a later
  * turn (the principal is borrowed). */
 typedef void auth_done(void *arg, enum auth_verdict, struct principal *);
+/* Whether auth_start() would need no look-up. */
+bool auth_known(struct auth *, struct slice header, struct slice session);
 struct auth_op *auth_start(struct auth *, struct slice header, struct slice session, auth_done *, void *arg,
                            enum auth_verdict *ret_verdict, struct principal **ret_principal);
 struct auth_op *auth_cancel(struct auth_op *);

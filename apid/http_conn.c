@@ -45,6 +45,8 @@ void http_conn_close(struct http_conn *c, bool gently) {
 	deferred_cancel(&c->rerun);
 	list_unlink(&c->idle_link);
 	list_unlink(&c->link);
+	if (server->options.clients)
+		clients_leave(server->options.clients, &c->place);
 	loop_bury(server->api->loop, c, conn_free);
 	http_server_place_left(server);
 }
@@ -59,17 +61,27 @@ static void conn_arm(struct http_conn *);
 static void conn_start_tls(struct http_conn *c) {
 	struct tls_set *set = tls_usable(c->server->options.tls);
 	c->state = CONN_TLS;
+	if (c->server->options.clients) {
+		if (!clients_may(c->server->options.clients, &c->place, CLIENTS_HANDSHAKES)) {
+			apid_count(c->server->api->metrics, APID_CONNECTIONS_REFUSED_LIMIT, 1);
+			http_conn_close(c, false);
+			return;
+		}
+		clients_count(c->server->options.clients, &c->place, CLIENTS_HANDSHAKES, 1);
+	}
 	if (!set || stream_start_tls(c->stream, set) < 0)
 		http_conn_close(c, false);
 }
 
-void http_conn_open(struct http_server *server, int fd, const struct http_listen *listen, const struct netaddr *client) {
+void http_conn_open(struct http_server *server, int fd, const struct http_listen *listen, const struct netaddr *client,
+                    const struct client *place) {
 	struct http_conn *c = xcalloc(1, sizeof(*c));
 	http_server_place_taken(server);
 	apid_count(server->api->metrics, APID_CONNECTIONS_TOTAL, 1);
 	c->server = server;
 	c->listen = listen;
 	c->address = *client;
+	c->place = *place;
 	c->state = CONN_HEAD;
 	c->born_us = c->since_us = clock_mono_us();
 	http_parse_init(&c->parse);
@@ -253,8 +265,21 @@ static void conn_begin_quota(struct http_conn *c) {
 		conn_judge_quota(c, verdict);
 }
 
+static void conn_slow_down(struct http_conn *c) {
+	apid_count(c->server->api->metrics, APID_AUTH_LIMITED, 1);
+	respond_problem(c->req, PROBLEM_RATE_LIMIT, "too many wrong keys come from this address; try again later");
+}
+
+static bool key_was_wrong(enum auth_verdict verdict) {
+	return verdict != AUTH_OK && verdict != AUTH_NO_KEY && verdict != AUTH_UNAVAILABLE;
+}
+
 static void conn_judge_key(struct http_conn *c, enum auth_verdict verdict) {
 	struct metrics *metrics = c->server->api->metrics;
+	if (key_was_wrong(verdict) && !http_server_take_bad_key(c->server, c->req)) {
+		conn_slow_down(c);
+		return;
+	}
 	if (verdict != AUTH_OK && !c->req->route) {
 		conn_refuse_path(c->req);
 		return;
@@ -295,7 +320,13 @@ static void conn_begin_auth(struct http_conn *c) {
 	struct principal *principal = NULL;
 	conn_set_state(c, CONN_AUTH);
 	struct slice session = session_cookie(http_head_field(&c->parse.head, "cookie"), c->req->secure);
-	c->auth_op = auth_start(api->auth, http_head_field(&c->parse.head, "authorization"), session, on_auth, c, &verdict,
+	struct slice header = http_head_field(&c->parse.head, "authorization");
+	/* Who guesses is not looked up; who is known goes on working beside him, at the same address. */
+	if (!http_server_may_try(c->server, c->req) && !auth_known(api->auth, header, session)) {
+		conn_slow_down(c);
+		return;
+	}
+	c->auth_op = auth_start(api->auth, header, session, on_auth, c, &verdict,
 	                        &principal);
 	apid_count(api->metrics, c->auth_op ? APID_AUTH_QUERIED : APID_AUTH_CACHED, 1);
 	if (c->auth_op)

@@ -10,9 +10,11 @@
 #include "common/base.h"
 
 struct api;
+struct clients;
 struct http_listen;
 struct http_server;
 struct netaddr;
+struct netaddr_nets;
 struct route;
 struct tls;
 
@@ -39,6 +41,8 @@ struct http_options {
 	const struct http_limits *limits; /* copied */
 	struct tls *tls;                  /* borrowed; NULL: no listener has TLS */
 	char *const *cors_origins;        /* borrowed, NULL last; NULL: none (cors.h) */
+	struct clients *clients;          /* borrowed; NULL: no limits by client address */
+	const struct netaddr_nets *exempt; /* borrowed; whom they are not for */
 	bool log_client;                  /* its address in the lines of requests */
 	/* All places are taken and none is idle (true), or there is room again (false). May be NULL. */
 	void (*on_full)(void *arg, bool full);

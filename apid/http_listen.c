@@ -5,12 +5,13 @@
 
 static const struct listen_option OPTIONS[] = {
     {KEY("tls", CONFIG_BOOL, tls), NULL},
+    {KEY("limits", CONFIG_BOOL, limits), NULL},
     {KEY("proxy", CONFIG_STRING, proxy), listen_set_networks},
     {KEY("forwarded", CONFIG_STRING, forwarded), listen_set_networks},
 };
 
 int http_listen_parse(const char *text, struct http_listen *ret, char ret_fault[LISTEN_FAULT_SIZE]) {
-	struct http_listen s = {0};
+	struct http_listen s = {.limits = true};
 	int r = listen_entry_parse(text, OPTIONS, array_len(OPTIONS), &s, &s.address, ret_fault);
 	if (r == 0 && s.proxy.n && strncmp(s.address, "unix:", 5) == 0)
 		r = listen_entry_fault(ret_fault, "proxy", "a Unix socket's clients have no address that could be listed");

@@ -8,6 +8,7 @@
 struct http_listen {
 	char *address;                 /* as listener_open() takes it */
 	bool tls;                      /* from the first octet */
+	bool limits;                   /* by client address; default yes */
 	struct netaddr_nets proxy;     /* who must send a PROXY header; any: nobody else is served */
 	struct netaddr_nets forwarded; /* whose X-Forwarded-For and X-Forwarded-Proto are believed; a Unix socket's
 	                                  peers are, if there is any */

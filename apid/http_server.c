@@ -6,6 +6,7 @@
 
 #include <sodium.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define SECOND INT64_C(1000000)
@@ -84,11 +85,48 @@ void http_server_place_left(struct http_server *server) {
 		tell_full(server, false);
 }
 
+static bool limited(const struct http_server *server, const struct http_listen *listen, const struct netaddr *client) {
+	return server->options.clients && listen->limits && !netaddr_nets_have(server->options.exempt, client) &&
+	       !forwarded_trusts(listen, client); /* many stand behind it */
+}
+
+/* One answer instead of a connection. Not inside TLS, where it could not be read. */
+static void turn_away(struct http_server *server, int fd, const struct http_listen *listen, const struct netaddr *client) {
+	static const char text[] = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n"
+	                           "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\r\n";
+	struct log_line line;
+	static struct log_limit limit = {.what = "connection refused", .per_second = 10};
+	apid_count(server->api->metrics, APID_CONNECTIONS_REFUSED_LIMIT, 1);
+	if (!listen->tls)
+		(void)!send(fd, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	close(fd);
+	if (!log_enabled(LOG_LEVEL_INFO) || !log_limit_pass(&limit))
+		return;
+	log_begin(&line, LOG_LEVEL_INFO, "connection refused");
+	log_str(&line, "reason", "too many connections of this client");
+	http_log_client(&line, server, client);
+	log_end(&line);
+}
+
+bool http_server_may_try(struct http_server *server, const struct request *req) {
+	return !limited(server, req->conn->listen, &req->client) ||
+	       clients_may_address(server->options.clients, &req->client, CLIENTS_BAD_KEYS);
+}
+
+bool http_server_take_bad_key(struct http_server *server, const struct request *req) {
+	return !limited(server, req->conn->listen, &req->client) ||
+	       clients_take_address(server->options.clients, &req->client, CLIENTS_BAD_KEYS);
+}
+
 void http_server_accept(struct http_server *server, int fd, const struct http_listen *listen, const struct netaddr *client) {
-	if (server->draining)
+	struct client place = {0};
+	if (server->draining) {
 		close(fd);
-	else
-		http_conn_open(server, fd, listen, client);
+	} else if (limited(server, listen, client) && clients_enter(server->options.clients, client, &place) != CLIENTS_WELCOME) {
+		turn_away(server, fd, listen, client);
+	} else {
+		http_conn_open(server, fd, listen, client, &place);
+	}
 }
 
 static void on_farewell(void *arg) {

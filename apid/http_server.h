@@ -13,6 +13,7 @@
 #include "apid/http_parse.h"
 #include "apid/quota.h"
 #include "apid/router.h"
+#include "common/clients.h"
 #include "common/list.h"
 #include "common/loop.h"
 #include "common/stream.h"
@@ -53,6 +54,7 @@ struct http_conn {
 	struct list link, idle_link;
 	struct http_server *server;
 	const struct http_listen *listen;
+	struct client place;    /* where it is counted */
 	struct netaddr address; /* the connection's, or the PROXY header's */
 	struct stream *stream;
 	enum conn_state state;
@@ -131,8 +133,12 @@ void request_set_client(struct request *); /* from the head: whom a proxy speaks
 struct log_line;
 void http_log_client(struct log_line *, const struct http_server *, const struct netaddr *); /* if it may be logged */
 
+/* Keys that were wrong, of the client or of his proxy's client. take: one more; false: over the limit. */
+bool http_server_may_try(struct http_server *, const struct request *);
+bool http_server_take_bad_key(struct http_server *, const struct request *);
+
 /* http_conn.c */
-void http_conn_open(struct http_server *, int fd, const struct http_listen *, const struct netaddr *client);
+void http_conn_open(struct http_server *, int fd, const struct http_listen *, const struct netaddr *client, const struct client *place);
 /* Detaches everything; the memory goes at the end of the turn. `gently`: what is in the output still goes out. */
 void http_conn_close(struct http_conn *, bool gently);
 bool http_conn_closes(struct http_conn *); /* for the head: whether this answer is the last, decided here */

@@ -4,6 +4,7 @@
 #include "apid/router.h"
 #include "apid/server.h"
 #include "common/apikey.h"
+#include "common/clients.h"
 #include "common/clock.h"
 #include "common/config.h"
 #include "common/daemon.h"
@@ -19,6 +20,7 @@
 
 #define SECOND 1000000LL
 #define MINUTE (60 * SECOND)
+#define NETWORK_FACTOR 4 /* times that a client's network (IPv4 /24, IPv6 /48) may do what a client may */
 #define MIB (1024 * 1024LL)
 #define KEY(name, type, member, ...)                                                                                   \
 	{ name, type, offsetof(struct apid_config, member), __VA_ARGS__ }
@@ -36,6 +38,13 @@ static const struct config_key KEYS[] = {
     KEY("hostname", CONFIG_STRING, hostname, NULL, 0, 0, false,
         "our name in the mails that the API makes; default: the host's"),
     KEY("user", CONFIG_STRING, user, NULL, 0, 0, false, "unprivileged user to become when started as root"),
+    KEY("apid_client_connections_max", CONFIG_INT, client_connections_max, "200", 0, 1000000, false,
+        "connections at once of a client (an IPv4 address or IPv6 /64), over all workers; then 429. 0, here and below: no limit"),
+    KEY("apid_client_handshakes_rate", CONFIG_INT, client_handshakes_rate, "600", 0, 1000000000, false,
+        "TLS handshakes a minute of a client"),
+    KEY("apid_client_bad_keys_rate", CONFIG_INT, client_bad_keys_rate, "60", 0, 1000000000, false,
+        "wrong keys a minute of a client; then 429, to all from there that are not known already"),
+    KEY("client_exempt", CONFIG_LIST, client_exempt, "127.0.0.0/8, ::1", 0, 0, false, "networks whose clients have no such limits"),
     KEY("cors_origins", CONFIG_LIST, cors_origins, NULL, 0, 0, false,
         "origins whose pages may use the API with a key from a browser: https://app.example.org, …, or *; empty: none"),
     KEY("log_client", CONFIG_BOOL, log_client, "yes", 0, 0, false, "client addresses in the log"),
@@ -89,6 +98,7 @@ static const struct config_key KEYS[] = {
 struct apid {
 	struct apid_config config;
 	struct metrics *metrics;
+	struct clients *clients;
 	char **addresses;
 	unsigned listener_count;
 	struct daemon_sockets sockets;
@@ -103,11 +113,12 @@ struct apid {
 
 static int worker_start(void *arg, struct loop *loop, unsigned index) {
 	struct apid *d = arg;
+	clients_attach(d->clients, index);
 	daemon_sockets_keep(&d->sockets, index);
 	clock_shift(d->config.test_clock_offset);
 	if (d->tls_keys)
 		d->tls = tls_open(d->tls_keys, loop, index, d->metrics, APID_TLS_EXPIRY);
-	return server_start(&d->server, loop, &d->config, d->metrics, d->tls, d->sockets.v, d->sockets.count, index);
+	return server_start(&d->server, loop, &d->config, d->metrics, d->clients, d->tls, d->sockets.v, d->sockets.count, index);
 }
 
 static int worker_confine(void *arg) {
@@ -249,6 +260,25 @@ static bool start_tls_keys(struct apid *d, unsigned workers) {
 	return d->tls_keys || refuse("apid_listen: tls: there is no certificate; see tls_certificates and tls_dir");
 }
 
+static bool parse_exempt(struct apid_config *config) {
+	for (char **net = config->client_exempt; *net; net++) {
+		if (netaddr_nets_add(&config->exempt, *net, strlen(*net)) == 0)
+			continue;
+		fprintf(stderr, "apid: client_exempt: '%s' is not a network (want 10.0.0.0/8 or 2001:db8::/32)\n", *net);
+		return false;
+	}
+	return true;
+}
+
+static struct clients *make_clients(const struct apid_config *config, unsigned workers) {
+	const struct clients_limits limits = {
+	    .at_once = config->client_connections_max,
+	    .a_minute = {[CLIENTS_HANDSHAKES] = config->client_handshakes_rate, [CLIENTS_BAD_KEYS] = config->client_bad_keys_rate},
+	    .wide_factor = NETWORK_FACTOR,
+	};
+	return clients_new(&limits, workers);
+}
+
 static int run(struct apid *d, char **argv) {
 	unsigned workers = d->config.workers ? (unsigned)d->config.workers : process_default_workers();
 	daemon_raise_descriptors();
@@ -258,6 +288,7 @@ static int run(struct apid *d, char **argv) {
 	if (!read_mx_hosts(&d->config))
 		return 2;
 	d->metrics = apid_metrics_new(ROUTES, workers);
+	d->clients = make_clients(&d->config, workers);
 	if (daemon_sockets_open(&d->sockets, d->addresses, workers) < 0)
 		return 1;
 	const struct process_options options = {
@@ -284,7 +315,7 @@ int main(int argc, char **argv) {
 		return 1;
 	switch (config_load(KEYS, &d.config, argc, argv, "apid: answers MinuteMail's HTTP API from PostgreSQL", NULL)) {
 	case CONFIG_OK:
-		if (check(&d.config) && parse_listeners(&d))
+		if (check(&d.config) && parse_exempt(&d.config) && parse_listeners(&d))
 			status = run(&d, argv);
 		break;
 	case CONFIG_EXIT_OK:
@@ -296,6 +327,8 @@ int main(int argc, char **argv) {
 	tls_keys_free(d.tls_keys);
 	daemon_sockets_close(&d.sockets);
 	metrics_free(d.metrics);
+	clients_free(d.clients);
+	netaddr_nets_fini(&d.config.exempt);
 	for (unsigned i = 0; i < d.listener_count; i++)
 		http_listen_fini(&d.config.listeners[i]);
 	free(d.config.listeners);

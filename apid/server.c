@@ -168,9 +168,9 @@ static void start_services(struct server *s, unsigned index) {
 		start_chores(s);
 }
 
-int server_start(struct server *s, struct loop *loop, const struct apid_config *config, struct metrics *metrics, struct tls *tls,
+int server_start(struct server *s, struct loop *loop, const struct apid_config *config, struct metrics *metrics, struct clients *clients, struct tls *tls,
                  const struct daemon_socket *sockets, unsigned socket_count, unsigned index) {
-	*s = (struct server){.loop = loop, .config = config, .tls = tls, .sockets = sockets, .socket_count = socket_count};
+	*s = (struct server){.loop = loop, .config = config, .clients = clients, .tls = tls, .sockets = sockets, .socket_count = socket_count};
 	list_init(&s->arrivals);
 	timer_init(&s->patience, loop, on_patience, s);
 	s->api_config = (struct api_config){
@@ -200,6 +200,8 @@ int server_start(struct server *s, struct loop *loop, const struct apid_config *
 	    .routes = ROUTES,
 	    .limits = &limits,
 	    .tls = tls,
+	    .clients = clients,
+	    .exempt = &config->exempt,
 	    .log_client = config->log_client,
 	    .cors_origins = config->cors_origins,
 	    .on_full = on_full,

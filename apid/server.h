@@ -7,6 +7,7 @@
 #include "common/list.h"
 #include "common/loop.h"
 
+struct clients;
 struct daemon_socket;
 struct domain_check;
 struct http_server;
@@ -22,7 +23,9 @@ struct apid_config {
 	struct http_listen *listeners; /* of `listen`, parsed; as many */
 	bool log_client;
 	char **mx_hosts, **dns_servers;
-	char **cors_origins;
+	char **cors_origins, **client_exempt;
+	struct netaddr_nets exempt; /* of client_exempt, parsed */
+	int64_t client_connections_max, client_handshakes_rate, client_bad_keys_rate;
 	const char *name; /* by which we go: hostname, or the host's when that is empty */
 	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *environment, *key_secret, *authserv_id, *dns_zone_file;
 	int64_t workers, drain, hang_limit;
@@ -55,6 +58,7 @@ struct server {
 	struct janitor *janitor;           /* worker 0 only, as */
 	struct domain_check *domain_check;
 	struct http_server *http;
+	struct clients *clients; /* borrowed; of all workers */
 	struct tls *tls; /* borrowed; NULL: no listener has TLS */
 	struct apid_listener *listeners;
 	struct list arrivals; /* accept.c: connections that have not said who they are */
@@ -69,7 +73,7 @@ struct server {
  * order of config->listeners; borrowed. PROCESS_LATER (process.h): it
  * accepts, and says that it is ready, once the database has answered or has been waited for long enough; or says that it
  * failed, if the database has a schema that we do not know. -errno. */
-int server_start(struct server *, struct loop *, const struct apid_config *, struct metrics *, struct tls *,
+int server_start(struct server *, struct loop *, const struct apid_config *, struct metrics *, struct clients *, struct tls *,
                  const struct daemon_socket *sockets, unsigned socket_count, unsigned index);
 /* Accepts nothing new; connections end after the answer in hand; the loop stops when the last is gone. */
 void server_drain(struct server *);

@@ -4,7 +4,7 @@
 #define MINUTEMAIL_CONN_H
 
 #include "common/list.h"
-#include "smtpd/clients.h"
+#include "common/clients.h"
 
 struct conn;
 struct smtpd_listener;

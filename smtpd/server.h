@@ -4,7 +4,7 @@
 
 #include "common/list.h"
 #include "common/loop.h"
-#include "smtpd/clients.h"
+#include "common/clients.h"
 #include "smtpd/listen.h"
 #include "smtpd/reply.h"
 #include "smtpd/server_auth.h"

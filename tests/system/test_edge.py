@@ -236,3 +236,58 @@ def test_a_bad_option_is_named(system):
     with pytest.raises(AssertionError, match="unknown option 'starttls'"):
         with system.another_apid("127.0.0.1:0;starttls"):
             pass
+
+
+def test_connections_of_a_client(system):
+    """127.0.0.0/8 is not exempt here. 0: limited, 1: limits=no, 2: a proxy's."""
+    with system.another_apid("127.0.0.1:0", "127.0.0.1:0;limits=no", "127.0.0.1:0;forwarded=127.0.0.0/8",
+                             client_exempt="10.0.0.0/8", apid_client_connections_max=3) as apid:
+        def status(wire):
+            wire.send(GET + b"\r\n")
+            return wire.http_response().status
+
+        held = [Wire(apid.address(0)) for _ in range(3)]
+        assert [status(wire) for wire in held] == [401] * 3
+        with Wire(apid.address(0)) as fourth:
+            answer = fourth.http_response()  # said without being asked
+            assert answer.status == 429 and answer.headers["Retry-After"]
+        with Wire(apid.address(0), source="127.1.0.1") as other:
+            assert status(other) == 401
+        free = [Wire(apid.address(port)) for port in (1, 2) for _ in range(4)]
+        assert [status(wire) for wire in free] == [401] * 8
+        held[0].close()
+
+        def let_in():
+            with Wire(apid.address(0)) as wire:
+                try:
+                    return status(wire) == 401
+                except OSError:
+                    return False
+
+        wait_until(let_in)
+        assert apid.metrics()['minutemail_apid_connections_refused_total{reason="client_limit"}'] >= 1
+        for wire in held[1:] + free:
+            wire.close()
+
+
+def test_who_guesses_keys_is_slowed_and_nobody_else(system, api):
+    good = bearer(api)
+    wrong = b"Authorization: Bearer mm_sk_live_%s\r\n" % (b"x" * 53)
+    with system.another_apid("127.0.0.1:0", "127.0.0.1:0;forwarded=127.0.0.0/8", workers=1, client_exempt="10.0.0.0/8",
+                             apid_client_bad_keys_rate=5) as apid:
+        cached = 'minutemail_apid_auth_total{how="cached"}'
+
+        def known():
+            before = apid.metrics()[cached]
+            return clear(apid, 0, good)[0] == 200 and apid.metrics()[cached] > before
+
+        wait_until(known)
+        answers = [clear(apid, 0, wrong) for _ in range(8)]
+        assert [status for status, _ in answers[:5]] == [401] * 5
+        assert answers[7][0] == 429 and int(answers[7][1]["retry-after"]) > 0
+        assert clear(apid, 0, good)[0] == 200  # known already
+        assert clear(apid, 0)[0] == 401  # guesses nothing
+        # a proxy's clients, one by one
+        assert [clear(apid, 1, wrong + b"X-Forwarded-For: 192.0.2.9\r\n")[0] for _ in range(8)][7] == 429
+        assert clear(apid, 1, wrong + b"X-Forwarded-For: 198.51.100.9\r\n")[0] == 401
+        assert apid.metrics()["minutemail_apid_auth_limited_total"] >= 2

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "common/clock.h"
-#include "smtpd/clients.h"
+#include "common/clients.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -95,6 +95,29 @@ static void test_rates(void **state) {
 }
 
 /* More clients than the table has room for: all are served, and those with connections keep their place. */
+/* For who has no connection of its own: nothing of it stays but the rate. */
+static void test_without_connection(void **state) {
+	const struct clients_limits limits = {.at_once = 1, .a_minute = {[CLIENTS_BAD_KEYS] = 2}, .wide_factor = 2};
+	struct clients *c = clients_new(&limits, 1);
+	struct netaddr a = address("192.0.2.1"), b = address("192.0.2.2"), other = address("192.0.2.3"), none = {0};
+	clients_attach(c, 0);
+	clock_set(1000000 * SECOND);
+	assert_true(clients_may_address(c, &a, CLIENTS_BAD_KEYS));
+	assert_true(clients_take_address(c, &a, CLIENTS_BAD_KEYS));
+	assert_true(clients_take_address(c, &a, CLIENTS_BAD_KEYS));
+	assert_false(clients_take_address(c, &a, CLIENTS_BAD_KEYS));
+	assert_false(clients_may_address(c, &a, CLIENTS_BAD_KEYS));
+	assert_int_equal(at_once(c, "192.0.2.1"), 0);
+	assert_true(clients_take_address(c, &b, CLIENTS_BAD_KEYS));
+	assert_true(clients_take_address(c, &b, CLIENTS_BAD_KEYS));
+	assert_false(clients_may_address(c, &other, CLIENTS_BAD_KEYS)); /* the /24 is at its limit */
+	clock_advance(60 * SECOND);
+	assert_true(clients_take_address(c, &a, CLIENTS_BAD_KEYS));
+	for (int i = 0; i < 10; i++)
+		assert_true(clients_take_address(c, &none, CLIENTS_BAD_KEYS));
+	clients_free(c);
+}
+
 static void test_table_is_bounded(void **state) {
 	const struct clients_limits limits = {.at_once = 1, .wide_factor = 0};
 	struct clients *c = clients_new(&limits, 1);
@@ -201,7 +224,7 @@ static void test_no_address(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_at_once),          cmocka_unit_test(test_ipv6_is_its_64),   cmocka_unit_test(test_rates),
-	    cmocka_unit_test(test_table_is_bounded), cmocka_unit_test(test_full_set_is_open), cmocka_unit_test(test_workers),
+	    cmocka_unit_test(test_without_connection), cmocka_unit_test(test_table_is_bounded), cmocka_unit_test(test_full_set_is_open), cmocka_unit_test(test_workers),
 	    cmocka_unit_test(test_no_address),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -76,6 +76,10 @@ struct auth_op *auth_start(struct auth *auth, struct slice header, struct slice 
 	return NULL;
 }
 
+bool auth_known(struct auth *auth, struct slice header, struct slice session) {
+	return true;
+}
+
 struct auth_op *auth_cancel(struct auth_op *op) {
 	if (op) {
 		auth_cancelled++;

@@ -13,6 +13,7 @@ static void test_good(void **state) {
 	char fault[LISTEN_FAULT_SIZE] = "";
 	assert_int_equal(http_listen_parse("127.0.0.1:8025", &s, fault), 0);
 	assert_string_equal(s.address, "127.0.0.1:8025");
+	assert_true(s.limits);
 	assert_false(s.tls);
 	assert_int_equal(s.proxy.n + s.forwarded.n, 0);
 	http_listen_fini(&s);
@@ -21,7 +22,8 @@ static void test_good(void **state) {
 	assert_int_equal(s.proxy.n, 1);
 	assert_int_equal(s.forwarded.n, 2);
 	http_listen_fini(&s);
-	assert_int_equal(http_listen_parse("unix:/run/x;forwarded=10.0.0.0/8", &s, fault), 0);
+	assert_int_equal(http_listen_parse("unix:/run/x;forwarded=10.0.0.0/8;limits=no", &s, fault), 0);
+	assert_false(s.limits);
 	http_listen_fini(&s);
 	http_listen_fini(&s);
 }
@@ -29,7 +31,7 @@ static void test_good(void **state) {
 static const struct {
 	const char *text, *fault;
 } bad[] = {
-    {"*:80;starttls", "unknown option 'starttls' (want tls, proxy or forwarded)"},
+    {"*:80;starttls", "unknown option 'starttls' (want tls, limits, proxy or forwarded)"},
     {"*:80;", "unknown option ''"},
     {"*:80;tls=maybe", "option tls: want yes or no"},
     {"*:80;forwarded", "option forwarded: '' is not a network"},

@@ -2,8 +2,8 @@
  * fork. A client is an IPv4 address or an IPv6 /64, and counted again as part of its wider network (/24, /48), which may do
  * `wide_factor` times as much. Nothing here is ever locked: a worker killed at any instant leaves nothing behind but its own counts,
  * which its successor clears. */
-#ifndef MINUTEMAIL_SMTPD_CLIENTS_H
-#define MINUTEMAIL_SMTPD_CLIENTS_H
+#ifndef MINUTEMAIL_CLIENTS_H
+#define MINUTEMAIL_CLIENTS_H
 
 #include "common/netaddr.h"
 
@@ -15,7 +15,8 @@ enum clients_rate {          /* what is counted by the minute */
 	CLIENTS_OCTETS,
 	CLIENTS_BAD_RECIPIENTS,
 	CLIENTS_HANDSHAKES,
-	CLIENTS_ERRORS,
+	CLIENTS_ERRORS,          /* over it no new connection is welcome */
+	CLIENTS_BAD_KEYS,
 	CLIENTS_RATES,
 };
 
@@ -46,6 +47,10 @@ enum clients_verdict clients_enter(struct clients *, const struct netaddr *, str
 void clients_leave(struct clients *, struct client *);    /* zeroes it */
 bool clients_may(const struct clients *, const struct client *, enum clients_rate);   /* one more */
 void clients_count(struct clients *, const struct client *, enum clients_rate, int64_t n);
+/* The same for a client that has no connection of its own, because a proxy asks for it. take: counts one more; false: it may not, and
+ * it was not counted. */
+bool clients_may_address(struct clients *, const struct netaddr *, enum clients_rate);
+bool clients_take_address(struct clients *, const struct netaddr *, enum clients_rate);
 unsigned clients_at_once(const struct clients *, const struct netaddr *);   /* connections of this address now */
 
 #endif

@@ -9,7 +9,7 @@
  *
  * A place is taken from a client without connections only. Its taker marks it TAKEN, then looks at the counts again; whoever counts
  * himself in looks at the key again. One of the two sees the other, in whatever order. */
-#include "smtpd/clients.h"
+#include "common/clients.h"
 
 #include "common/clock.h"
 
@@ -226,16 +226,19 @@ static struct netaddr prefix_of(const struct netaddr *a, bool wide) {
 	return netaddr_prefix(a, wide ? 48 : 64);
 }
 
-enum clients_verdict clients_enter(struct clients *c, const struct netaddr *address, struct client *ret) {
-	enum clients_verdict verdict = CLIENTS_WELCOME;
-	*ret = (struct client){0};
-	if (address->family == NETADDR_NONE)
-		return CLIENTS_WELCOME;
-	for (int which = 0; which < 2; which++) {
+static struct client enter_address(struct clients *c, const struct netaddr *address) {
+	struct client client = {0};
+	for (int which = 0; which < 2 && address->family != NETADDR_NONE; which++) {
 		struct netaddr prefix = prefix_of(address, which == 1);
 		size_t i = enter(c, key_of(c, &prefix, which == 1));
-		ret->place[which] = i == PLACES ? 0 : (uint32_t)i + 1;
+		client.place[which] = i == PLACES ? 0 : (uint32_t)i + 1;
 	}
+	return client;
+}
+
+enum clients_verdict clients_enter(struct clients *c, const struct netaddr *address, struct client *ret) {
+	enum clients_verdict verdict = CLIENTS_WELCOME;
+	*ret = enter_address(c, address);
 	if (crowded(c, ret))
 		verdict = CLIENTS_TOO_MANY;
 	else if (!clients_may(c, ret, CLIENTS_CONNECTIONS) || !clients_may(c, ret, CLIENTS_ERRORS))
@@ -252,6 +255,22 @@ void clients_leave(struct clients *c, struct client *client) {
 		if (client->place[which])
 			hold(c, client->place[which] - 1, -1);
 	*client = (struct client){0};
+}
+
+bool clients_may_address(struct clients *c, const struct netaddr *address, enum clients_rate rate) {
+	struct client client = enter_address(c, address);
+	bool may = clients_may(c, &client, rate);
+	clients_leave(c, &client);
+	return may;
+}
+
+bool clients_take_address(struct clients *c, const struct netaddr *address, enum clients_rate rate) {
+	struct client client = enter_address(c, address);
+	bool may = clients_may(c, &client, rate);
+	if (may)
+		clients_count(c, &client, rate, 1);
+	clients_leave(c, &client);
+	return may;
 }
 
 unsigned clients_at_once(const struct clients *c, const struct netaddr *address) {
