@@ -1,4 +1,4 @@
-/* GET /openapi.json: the API's description, made at build time from apid/openapi.json. */
+/* GET /openapi.json and /docs: the API's description, for programs and for people, made at build time. */
 #include "apid/handlers.h"
 #include "apid/openapi.h"
 
@@ -19,4 +19,8 @@ static void serve(struct request *r, const struct openapi_file *file) {
 
 void api_openapi(struct request *r) {
 	serve(r, &OPENAPI_JSON);
+}
+
+void api_docs(struct request *r) {
+	serve(r, &OPENAPI_HTML);
 }

@@ -12,6 +12,7 @@ void api_ready(struct request *);
 
 /* api_docs.c */
 void api_openapi(struct request *);
+void api_docs(struct request *);
 
 /* api_mailboxes.c */
 void api_mailbox_create(struct request *);

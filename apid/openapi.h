@@ -12,7 +12,7 @@ struct openapi_file {
 	const char *data;
 };
 
-extern const struct openapi_file OPENAPI_JSON;
+extern const struct openapi_file OPENAPI_JSON, OPENAPI_HTML;
 /* No handlers and body caps; a row with a NULL pattern last. */
 extern const struct route OPENAPI_ROWS[];
 

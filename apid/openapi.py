@@ -1,4 +1,4 @@
-"""Makes what apid serves of apid/openapi.json: the whole document, and its rows for the comparison with ROUTES.
+"""Makes what apid serves of apid/openapi.json: the whole document, the page for people (openapi_html.py), and its rows for the comparison with ROUTES.
 
 The source is OpenAPI 3.1 without what every operation repeats. Added here:
   - the path's parameters, from {names} in it: each is one of components/parameters;
@@ -15,7 +15,9 @@ import json
 import re
 import sys
 
-METHODS = ("get", "post", "put", "patch", "delete")
+sys.dont_write_bytecode = True  # the source tree is not the build's to write to
+from openapi_html import METHODS, page, policy  # noqa: E402
+
 PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 BY_STATUS = {"401": {"WWW-Authenticate": "Challenge"}, "416": {"Content-Range": "ContentRange"},
              "429": {"Retry-After": "RetryAfter"}, "503": {"Retry-After": "RetryAfter"}}
@@ -205,6 +207,7 @@ def c_row(document, path, method, operation):
 def write_c(f, document, octets):
     f.write('/* Made by apid/openapi.py. Do not edit. */\n#include "apid/openapi.h"\n')
     write_file(f, "OPENAPI_JSON", "application/json", "NULL", octets)
+    write_file(f, "OPENAPI_HTML", "text/html; charset=utf-8", f'"{policy()}"', page(document))
     f.write("\nconst struct route OPENAPI_ROWS[] = {\n")
     for row in operations(document):
         f.write(c_row(document, *row))

@@ -25,6 +25,7 @@ const struct route ROUTES[] = {
     {METHOD_GET, "/ready", ROUTE_OPEN, IGNORED_BODY, api_ready, true},
     {METHOD_GET, "/readyz", ROUTE_OPEN, IGNORED_BODY, api_ready, true},
     {METHOD_GET, "/openapi.json", ROUTE_OPEN, IGNORED_BODY, api_openapi, true},
+    {METHOD_GET, "/docs", ROUTE_OPEN, IGNORED_BODY, api_docs, true},
 
     {METHOD_POST, "/auth/login", ROUTE_OPEN, SECRET_BODY, api_login, false},
     {METHOD_GET, "/auth/session", ROUTE_CONSOLE, IGNORED_BODY, api_session, false},

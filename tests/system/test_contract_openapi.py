@@ -1,7 +1,10 @@
 """openapi.json itself, and that the check of every other test's answers against it finds what it must find."""
 
+import base64
 import email.message
+import hashlib
 import json
+import re
 import subprocess
 import sys
 
@@ -42,6 +45,25 @@ def test_served_as_built(api):
     head = api.request("HEAD", "/openapi.json", key=None)
     assert int(head.headers["Content-Length"]) == len(served.body)
     assert api.get("/v1/openapi.json", key=None).status == 404
+
+
+def test_page_for_people(api):
+    """Whole, without a script, and with a policy under which its style sheet is all that may run."""
+    served = api.get("/docs", key=None)
+    assert served.status == 200 and served.headers["Content-Type"] == "text/html; charset=utf-8"
+    page = served.body.decode()
+    style = re.search("<style>(.*?)</style>", page, re.S).group(1)
+    policy = served.headers.get_all("Content-Security-Policy")
+    assert len(policy) == 1 and policy[0].startswith("default-src 'none'; ") and "unsafe" not in policy[0]
+    assert f"style-src 'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'" in policy[0]
+    assert not re.search(r"<(script|link|img|iframe|base)|\son\w+=|\sstyle=|https?://", page)
+    anchors = re.findall(r'id="?([\w-]+)', page)
+    assert len(anchors) == len(set(anchors))
+    assert set(re.findall('href="#(.*?)"', page)) <= set(anchors)
+    for item in contract.document()["paths"].values():
+        for operation in item.values():
+            assert not isinstance(operation, dict) or operation["operationId"] in anchors
+    assert {"schema-" + name for name, schema in contract.document()["components"]["schemas"].items() if "properties" in schema} <= set(anchors)
 
 
 def test_schemas_are_schemas():
