@@ -38,7 +38,7 @@ class Apids:
         self.system, self.offset = system, 0
         self.file = os.path.join(system.directory, f"clock-{time.time_ns()}.conf")
         self.write()
-        self.all = [system.another_apid(workers, environment="test", config=self.file) for _ in range(count)]
+        self.all = [system.another_apid(workers=workers, environment="test", config=self.file) for _ in range(count)]
 
     def write(self):
         pathlib.Path(self.file).write_text(f"test_clock_offset = {self.offset}s\n")
