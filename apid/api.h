@@ -5,6 +5,7 @@
 #include "common/base.h"
 
 struct attempts;
+struct audit;
 struct auth;
 struct dns;
 struct loop;
@@ -30,6 +31,7 @@ struct api {
 	struct loop *loop;
 	struct pg *pg;
 	struct auth *auth;
+	struct audit *audit; /* NULL: nothing is written down */
 	struct quota *quota; /* NULL: nothing is counted */
 	struct passwords *passwords;
 	struct attempts *attempts;

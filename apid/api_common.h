@@ -33,7 +33,7 @@ struct api_ids {
 bool api_body_ids(struct request *, struct api_ids *ret);
 
 /* `limit` and `cursor`; false: answered. A cursor is bound to its kind of list. */
-enum api_list { API_LIST_MAILBOXES = 'b', API_LIST_ARCHIVED = 'a', API_LIST_MAILS = 'm', API_LIST_MEMBERS = 'p' };
+enum api_list { API_LIST_MAILBOXES = 'b', API_LIST_ARCHIVED = 'a', API_LIST_MAILS = 'm', API_LIST_AUDIT = 'l', API_LIST_MEMBERS = 'p' };
 struct api_page {
 	unsigned limit;
 	bool has_cursor;

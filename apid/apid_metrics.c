@@ -49,6 +49,10 @@ static const struct metrics_def FIXED[APID_METRICS_COUNT] = {
                            NULL},
     [APID_AUTH_LIMITED] = {"minutemail_apid_auth_limited_total", METRICS_COUNTER,
                            "Requests refused since their address sent too many wrong keys.", NULL},
+    [APID_AUDIT_WRITTEN] = {"minutemail_apid_audit_written_total", METRICS_COUNTER, "Requests written to the audit log.",
+                            NULL},
+    [APID_AUDIT_DROPPED] = {"minutemail_apid_audit_dropped_total", METRICS_COUNTER,
+                            "Requests that are missing in the audit log: too many waited for the database.", NULL},
     [APID_DATABASE_UP] = {"minutemail_apid_database_up", METRICS_GAUGE, "Workers whose database is reachable.", NULL},
 };
 

@@ -30,6 +30,8 @@ enum apid_metric {
 	APID_AUTH_QUERIED,
 	APID_AUTH_REFUSED,
 	APID_AUTH_LIMITED, /* not judged: too many wrong keys from this address */
+	APID_AUDIT_WRITTEN,
+	APID_AUDIT_DROPPED,
 	APID_DATABASE_UP, /* gauge: workers whose database connection is up */
 	APID_METRICS_COUNT,
 };

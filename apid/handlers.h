@@ -23,6 +23,8 @@ void api_mailbox_patch(struct request *);
 void api_mailbox_delete(struct request *);
 
 /* api_archived.c */
+void api_audit_list(struct request *);
+void api_usage_get(struct request *);
 void api_archived_list(struct request *);
 void api_archived_delete_many(struct request *);
 void api_archived_get(struct request *);

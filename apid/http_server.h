@@ -6,6 +6,7 @@
 
 #include "apid/api.h"
 #include "apid/apid_metrics.h"
+#include "apid/audit.h"
 #include "apid/auth.h"
 #include "apid/forwarded.h"
 #include "apid/http_conn.h"

@@ -27,7 +27,7 @@
  * partition. */
 #define AHEAD_MOST 192
 
-enum piece { PIECE_MAKE, PIECE_EXPIRE, PIECE_DROP, PIECE_MAILBOXES, PIECE_SWEEP, PIECE_END };
+enum piece { PIECE_MAKE, PIECE_EXPIRE, PIECE_DROP, PIECE_DAYS, PIECE_MAILBOXES, PIECE_SWEEP, PIECE_END };
 
 static const struct {
 	const struct pg_stmt *stmt;
@@ -37,6 +37,7 @@ static const struct {
     [PIECE_MAKE] = {&STMT_JANITOR_MAKE_PARTITIONS, "make partitions", 8},
     [PIECE_EXPIRE] = {&STMT_JANITOR_EXPIRE_MESSAGES, "expire messages", 2000},
     [PIECE_DROP] = {&STMT_JANITOR_DROP_SOURCES, "drop sources", 1000},
+    [PIECE_DAYS] = {&STMT_JANITOR_DAYS, "days", 1},
     [PIECE_MAILBOXES] = {&STMT_JANITOR_DELETE_MAILBOXES, "delete mailboxes", 1000},
     [PIECE_SWEEP] = {&STMT_JANITOR_SWEEP_BUCKET, "sweep bucket", 1000},
 };

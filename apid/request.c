@@ -128,6 +128,13 @@ static void log_request(const struct request *req, int64_t us, bool aborted) {
 	log_end(&line);
 }
 
+/* Of everybody who is known, also those who were refused. 499: gone before the answer. */
+static void note(struct request *req, unsigned status) {
+	if (req->principal && req->api->audit)
+		audit_note(req->api->audit, req->principal, method_name(req->head->method), req->route ? req->route->pattern : NULL,
+		           status, req->id);
+}
+
 void request_end(struct request *req) {
 	int64_t us = clock_mono_us_now() - req->began_us;
 	assert(req->state == REQUEST_ANSWERED);
@@ -136,6 +143,7 @@ void request_end(struct request *req) {
 	ptrdiff_t route = req->route ? req->route - req->conn->server->options.routes : -1;
 	apid_count_answer(req->api->metrics, route, req->status, us);
 	apid_count(req->api->metrics, APID_BODY_OCTETS_OUT, (int64_t)req->octets_out);
+	note(req, req->status);
 	log_request(req, us, false);
 	finish(req);
 }
@@ -148,6 +156,7 @@ void request_abort(struct request *req) {
 	if (req->on_abort)
 		req->on_abort(req->abort_arg);
 	apid_count(req->api->metrics, APID_REQUESTS_ABORTED, 1);
+	note(req, 499);
 	log_request(req, clock_mono_us_now() - req->began_us, true);
 	finish(req);
 }

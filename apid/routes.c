@@ -59,6 +59,9 @@ const struct route ROUTES[] = {
     {METHOD_DELETE, "/archived-mailboxes/{}", ROUTE_KEY, IGNORED_BODY, api_archived_delete, false},
     {METHOD_POST, "/archived-mailboxes/{}/reactivate", ROUTE_KEY, JSON_BODY, api_archived_reactivate, false},
 
+    {METHOD_GET, "/usage", ROUTE_KEY, IGNORED_BODY, api_usage_get, false},
+    {METHOD_GET, "/audit", ROUTE_KEY, IGNORED_BODY, api_audit_list, false},
+
     {METHOD_GET, MAILS, ROUTE_KEY, IGNORED_BODY, api_mail_list, false},
     {METHOD_POST, MAILS, ROUTE_KEY, MESSAGE_BODY, api_mail_inject, false},
     {METHOD_DELETE, MAILS, ROUTE_KEY, DELETE_BODY, api_mail_delete_many, false},

@@ -4,6 +4,7 @@
 #include "apid/accept.h"
 #include "apid/apid_metrics.h"
 #include "apid/attempts.h"
+#include "apid/audit.h"
 #include "apid/auth.h"
 #include "apid/domain_check.h"
 #include "apid/http_conn.h"
@@ -12,6 +13,7 @@
 #include "apid/quota.h"
 #include "apid/router.h"
 #include "apid_stmts.h"
+#include "audit_stmts.h"
 #include "auth_stmts.h"
 #include "common/daemon.h"
 #include "common/dns.h"
@@ -47,13 +49,16 @@ static void on_full(void *arg, bool full) {
 
 static void on_flushed(void *arg) {
 	struct server *s = arg;
-	loop_stop(s->loop);
+	if (--s->flushing == 0)
+		loop_stop(s->loop);
 }
 
 /* What is held for later goes to the database before we do. */
 static void on_drained(void *arg) {
 	struct server *s = arg;
+	s->flushing = 2;
 	quota_close(s->api.quota, on_flushed, s);
+	audit_close(s->api.audit, on_flushed, s);
 }
 
 static void start_accepting(struct server *s) {
@@ -87,7 +92,7 @@ static void on_database(void *arg, bool up) {
 
 /* The handlers' statements and those of the services on the shared connections. */
 static const struct pg_stmt **all_stmts(void) {
-	const struct pg_stmt *const *parts[] = {APID_STMTS, AUTH_STMTS, QUOTA_STMTS, PEOPLE_STMTS, DOMAINS_STMTS};
+	const struct pg_stmt *const *parts[] = {APID_STMTS, AUTH_STMTS, QUOTA_STMTS, AUDIT_STMTS, PEOPLE_STMTS, DOMAINS_STMTS};
 	size_t n = 0;
 	for (size_t i = 0; i < array_len(parts); i++) {
 		for (const struct pg_stmt *const *s = parts[i]; *s; s++)
@@ -160,6 +165,7 @@ static void start_services(struct server *s, unsigned index) {
 	s->api.pg = open_pg(s);
 	pg_on_state(s->api.pg, on_database, s);
 	s->api.auth = auth_new(s->loop, s->api.pg, &auth);
+	s->api.audit = audit_new(s->loop, s->api.pg, s->api.metrics);
 	s->api.quota = quota_new(s->loop, s->api.pg, workers);
 	const struct password_cost cost = {(size_t)config->password_memory, (unsigned)config->password_passes};
 	s->api.passwords = passwords_new(s->loop, &cost);
@@ -236,6 +242,7 @@ void server_stop(struct server *s) {
 	s->api.attempts = attempts_free(s->api.attempts);
 	s->api.auth = auth_free(s->api.auth);
 	s->api.quota = quota_free(s->api.quota);
+	s->api.audit = audit_free(s->api.audit);
 	s->api.pg = pg_free(s->api.pg);
 	s->api.dns = dns_free(s->api.dns);
 	timer_fini(&s->patience);

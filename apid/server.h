@@ -67,6 +67,7 @@ struct server {
 	unsigned socket_count;
 	struct timer patience;
 	bool open;
+	unsigned flushing; /* services that still write what they hold */
 };
 
 /* Builds the worker on `loop`. `tls` is borrowed until server_stop(). sockets: those that this worker listens on, their addresses in the

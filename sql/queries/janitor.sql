@@ -19,3 +19,7 @@ select janitor_delete_mailboxes($1, $2)
 -- $1 now, $2 bucket, $3 the most.
 -- name: janitor_sweep_bucket
 select janitor_sweep_bucket($1, $2, $3)
+
+-- $1 now, $2 the most.
+-- name: janitor_days
+select janitor_days($1, $2)

@@ -41,6 +41,9 @@ from client import deliver
     ("minutemail_smtpd", "select hash from sessions"),
     ("minutemail_smtpd", "select * from user_password('x')"),
     ("minutemail_apid", "update api_usage set calls = 0"),
+    ("minutemail_apid", "delete from api_audit"),
+    ("minutemail_apid", "update api_audit set status = 200"),
+    ("minutemail_smtpd", "select * from api_audit"),
     ("minutemail_smtpd", "select quota_return(gen_random_uuid(), 0, 0, 1)"),
 ])
 def test_what_a_role_may_not(system, role, statement):

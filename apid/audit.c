@@ -1,0 +1,248 @@
+/* A queue and the one batch of it that is under way.
+ *
+ *  entries wait -AUDIT_GATHER_US, or AUDIT_BATCH of them-> batch sent -written-> next
+ *                                                                     -unknown, not sent-> the same again, RETRY_US later
+ *                                                                     -refused-> dropped: it would be refused again
+ *
+ * Invariant: the first `sent` entries of the queue are the batch under way; they keep their ids, so a batch that is sent again
+ * is written once. */
+#include "apid/audit.h"
+
+#include "apid/apid_metrics.h"
+#include "apid/principal.h"
+#include "audit_stmts.h"
+#include "common/clock.h"
+#include "common/list.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/pg.h"
+
+#include <stdio.h>
+
+#define RETRY_US 1000000
+#define REQUEST_ID_SIZE 65
+
+struct entry {
+	struct list link;
+	struct principal *who;
+	struct id id;
+	int64_t at;
+	const char *method, *route;
+	unsigned status;
+	char request_id[REQUEST_ID_SIZE];
+};
+
+struct audit {
+	struct pg *pg;
+	struct metrics *metrics;
+	struct pg_op *op;
+	struct timer timer;
+	struct list waiting;
+	unsigned count, sent;
+	void (*closed)(void *arg);
+	void *closed_arg;
+};
+
+static void drop_first(struct audit *a, unsigned n) {
+	while (n-- > 0) {
+		struct entry *e = list_entry(list_first(&a->waiting), struct entry, link);
+		list_unlink(&e->link);
+		principal_unref(e->who);
+		free(e);
+		a->count--;
+	}
+}
+
+static void dropped(struct audit *a, unsigned n, const char *why) {
+	if (n == 0)
+		return;
+	apid_count(a->metrics, APID_AUDIT_DROPPED, n);
+	log_msg(LOG_LEVEL_ERROR, "audit entries dropped", "%u: %s", n, why);
+}
+
+/* ---- the statement ---- */
+
+static const char *key_text(const struct entry *e, const char *text) {
+	return e->who->kind == PRINCIPAL_KEY ? text : NULL;
+}
+
+static void put_text(struct pg_params *p, const char *s) {
+	if (s)
+		pg_elem_text(p, s, strlen(s));
+	else
+		pg_elem_null(p);
+}
+
+enum column { ACCOUNT, ID, AT, USER, KEY, KEY_NAME, LAST8, METHOD, ROUTE, STATUS, REQUEST_ID, COLUMNS };
+
+static void put(struct pg_params *p, const struct entry *e, enum column c) {
+	switch (c) {
+	case ACCOUNT:
+		pg_elem_uuid(p, &e->who->account_id);
+		return;
+	case ID:
+		pg_elem_uuid(p, &e->id);
+		return;
+	case AT:
+		pg_elem_time(p, e->at);
+		return;
+	case USER:
+		pg_elem_uuid(p, &e->who->user_id);
+		return;
+	case KEY:
+		if (e->who->kind == PRINCIPAL_KEY)
+			pg_elem_uuid(p, &e->who->key_id);
+		else
+			pg_elem_null(p);
+		return;
+	case KEY_NAME:
+		put_text(p, key_text(e, e->who->key_name));
+		return;
+	case LAST8:
+		put_text(p, key_text(e, e->who->last8));
+		return;
+	case METHOD:
+		put_text(p, e->method);
+		return;
+	case ROUTE:
+		put_text(p, e->route);
+		return;
+	case STATUS:
+		pg_elem_int(p, PG_INT2, e->status);
+		return;
+	case REQUEST_ID:
+		put_text(p, e->request_id);
+		return;
+	case COLUMNS:
+		return;
+	}
+}
+
+static void on_written(void *arg, const struct pg_result *result);
+
+static void send_batch(struct audit *a) {
+	static const enum pg_elem types[COLUMNS] = {PG_UUID, PG_UUID, PG_TIMESTAMPTZ, PG_UUID, PG_UUID, PG_TEXT,
+	                                            PG_TEXT, PG_TEXT, PG_TEXT,        PG_INT2, PG_TEXT};
+	struct pg_params params;
+	if (a->sent == 0)
+		a->sent = min_of(a->count, AUDIT_BATCH);
+	pg_params_init(&params);
+	for (enum column c = 0; c < COLUMNS; c++) {
+		struct list *l = a->waiting.next;
+		pg_param_array(&params, types[c], a->sent);
+		for (unsigned i = 0; i < a->sent; i++, l = l->next)
+			put(&params, list_entry(l, struct entry, link), c);
+	}
+	a->op = pg_query(a->pg, &STMT_AUDIT_WRITE, &params, on_written, a);
+	pg_params_fini(&params);
+}
+
+static void tell_closed(struct audit *a) {
+	void (*closed)(void *arg) = a->closed;
+	a->closed = NULL;
+	if (closed)
+		closed(a->closed_arg);
+}
+
+/* Whatever is next: a batch, a wait, or the end. */
+static void go_on(struct audit *a) {
+	if (a->op || timer_armed(&a->timer))
+		return;
+	if (a->count == 0)
+		tell_closed(a);
+	else if (a->closed || a->count >= AUDIT_BATCH)
+		send_batch(a);
+	else
+		timer_arm(&a->timer, AUDIT_GATHER_US);
+}
+
+static void give_up(struct audit *a) {
+	dropped(a, a->count, "the database is away and the worker ends");
+	drop_first(a, a->count);
+	a->sent = 0;
+}
+
+/* Deadlocks, resources and shutdowns: the same batch may succeed a moment later. */
+static bool passing(const struct pg_result *result) {
+	const char *s = result->sqlstate;
+	return result->status != PG_ERROR || memcmp(s, "40", 2) == 0 || memcmp(s, "53", 2) == 0 || memcmp(s, "57", 2) == 0;
+}
+
+static void on_written(void *arg, const struct pg_result *result) {
+	struct audit *a = arg;
+	a->op = NULL;
+	if (result->status != PG_OK && passing(result)) {
+		if (a->closed)
+			give_up(a);
+		else
+			timer_arm(&a->timer, RETRY_US);
+	} else {
+		if (result->status == PG_ERROR)
+			dropped(a, a->sent, result->message);
+		else
+			apid_count(a->metrics, APID_AUDIT_WRITTEN, a->sent);
+		drop_first(a, a->sent);
+		a->sent = 0;
+	}
+	go_on(a);
+}
+
+static void on_timer(void *arg) {
+	struct audit *a = arg;
+	if (a->closed && a->count > 0 && !pg_up(a->pg))
+		give_up(a);
+	if (a->count > 0 && !a->op)
+		send_batch(a);
+	go_on(a);
+}
+
+/* ---- for the worker ---- */
+
+struct audit *audit_new(struct loop *loop, struct pg *pg, struct metrics *metrics) {
+	struct audit *a = xcalloc(1, sizeof(*a));
+	a->pg = pg;
+	a->metrics = metrics;
+	list_init(&a->waiting);
+	timer_init(&a->timer, loop, on_timer, a);
+	return a;
+}
+
+struct audit *audit_free(struct audit *a) {
+	if (!a)
+		return NULL;
+	pg_op_cancel(a->op);
+	timer_fini(&a->timer);
+	drop_first(a, a->count);
+	free(a);
+	return NULL;
+}
+
+void audit_note(struct audit *a, struct principal *who, const char *method, const char *route, unsigned status,
+                const char *request_id) {
+	if (a->count >= AUDIT_MOST) {
+		static struct log_limit limit = {.what = "audit entry dropped", .per_second = 1};
+		apid_count(a->metrics, APID_AUDIT_DROPPED, 1);
+		if (log_limit_pass(&limit))
+			log_msg(LOG_LEVEL_ERROR, "audit entry dropped", "%u wait for the database", a->count);
+		return;
+	}
+	struct entry *e = xmalloc(sizeof(*e));
+	*e = (struct entry){
+	    .who = principal_ref(who), .at = clock_wall_us(), .method = method, .route = route, .status = status};
+	id_make(&e->id, e->at);
+	snprintf(e->request_id, sizeof(e->request_id), "%s", request_id);
+	list_append(&a->waiting, &e->link);
+	a->count++;
+	if (a->count == AUDIT_BATCH && !a->op && a->sent == 0) {
+		timer_disarm(&a->timer);
+		send_batch(a);
+	}
+	go_on(a);
+}
+
+void audit_close(struct audit *a, void (*done)(void *arg), void *arg) {
+	a->closed = done;
+	a->closed_arg = arg;
+	if (!a->op)
+		timer_arm(&a->timer, 1);
+}

@@ -1,0 +1,35 @@
+-- The audit log and the usage of keys (apid/audit.h, sql/migrations/0009_audit.sql).
+
+-- A batch; what is there already (the batch is sent again) is neither written nor counted twice. Each array has an element a
+-- request: $1 accounts, $2 ids, $3 times, $4 users, $5 keys, $6 their names, $7 their last 8, $8 methods, $9 routes, $10 statuses,
+-- $11 request ids.
+-- name: audit_write
+with written as (
+	insert into api_audit (account_id, id, at, user_id, key_id, key_name, key_last8, method, route, status, request_id)
+	select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[],
+		$9::text[], $10::int2[], $11::text[])
+	on conflict do nothing
+	returning account_id, at, user_id, key_id, status
+)
+insert into api_key_usage as u (account_id, key_id, day, user_id, calls)
+select account_id, key_id, floor(extract(epoch from at) / 86400)::int as day, user_id, count(*)
+from written
+where key_id is not null and status <> 429 and status < 500
+group by account_id, day, key_id, user_id
+order by account_id, day, key_id
+on conflict (account_id, day, key_id) do update set calls = u.calls + excluded.calls
+
+-- Newest first. $1 account, $2 user or null, $3 and $4 time, $5 below this id, $6 key or null, $7 status or null, $8 how many.
+-- name: audit_list
+select id, at, key_id, key_name, key_last8, method, route, status, request_id
+from api_audit
+where account_id = $1 and ($2::uuid is null or user_id = $2) and at >= $3 and at < $4 and id < $5
+	and ($6::uuid is null or key_id = $6) and ($7::int2 is null or status = $7)
+order by id desc limit $8
+
+-- $1 account, $2 user or null, $3 after this day. A key that was deleted has no name.
+-- name: usage_list
+select u.key_id, u.day, u.calls, k.name, k.last8
+from api_key_usage u left join api_keys k on k.id = u.key_id
+where u.account_id = $1 and ($2::uuid is null or u.user_id = $2) and u.day > $3
+order by u.key_id, u.day
