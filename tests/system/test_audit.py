@@ -100,7 +100,7 @@ def test_usage(system):
 
 def test_nothing_is_lost_when_a_worker_ends(system):
     people = People(system)
-    with system.another_apid(1) as apid:
+    with system.another_apid(workers=1) as apid:
         api = Api(apid.address(), people.keys["owner"])
         for _ in range(20):
             assert api.get("/v1/mailboxes").status == 200
