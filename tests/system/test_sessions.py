@@ -170,11 +170,8 @@ def test_form_cannot_sign_in(system):
 
 def test_idle_and_absolute_end(system, signed_in):
     for column, back in (("used_at", "31 minutes"), ("ends_at", "12 hours 1 minute")):
-        console = signed_in()
-        assert console.get("/v1/auth/session").status == 200
+        console = signed_in()  # not asked before: a use that is noted is written a second later
         system.sql(f"update sessions set {column} = {column} - interval '{back}' where user_id = %s", console.user["id"])
-        system.sql("notify minutemail_keys, '*'")
-        time.sleep(0.2)
         check_problem(console.get("/v1/auth/session"), 401, "unauthorized")
 
 
