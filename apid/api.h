@@ -16,6 +16,7 @@ struct quota;
 
 struct api_config {              /* the part of the daemon's configuration that handlers need */
 	const char *hostname;
+	const char *environment;     /* live or test */
 	const char *authserv_id;     /* ours in Authentication-Results */
 	const uint8_t *secret;       /* key_secret, 32 octets */
 	int64_t session_idle_us, session_max_us;

@@ -77,4 +77,14 @@ void api_domain_get(struct request *);
 void api_domain_delete(struct request *);
 void api_domain_verify(struct request *);
 
+/* api_keys.c */
+void api_key_list(struct request *);
+void api_key_create(struct request *);
+void api_key_get(struct request *);
+void api_key_patch(struct request *);
+void api_key_delete(struct request *);
+void api_key_regenerate(struct request *);
+void api_key_revoke(struct request *);
+void api_key_domains(struct request *);
+
 #endif

@@ -81,5 +81,14 @@ const struct route ROUTES[] = {
     {METHOD_GET, "/domains/{}", ROUTE_KEY, IGNORED_BODY, api_domain_get, false},
     {METHOD_DELETE, "/domains/{}", ROUTE_KEY, IGNORED_BODY, api_domain_delete, false, "domains", true},
     {METHOD_POST, "/domains/{}/verify", ROUTE_KEY, JSON_BODY, api_domain_verify, false, "domains"},
+
+    {METHOD_GET, "/keys", ROUTE_CONSOLE, IGNORED_BODY, api_key_list, false},
+    {METHOD_POST, "/keys", ROUTE_CONSOLE, JSON_BODY, api_key_create, false},
+    {METHOD_GET, "/keys/{}", ROUTE_CONSOLE, IGNORED_BODY, api_key_get, false},
+    {METHOD_PATCH, "/keys/{}", ROUTE_CONSOLE, JSON_BODY, api_key_patch, false},
+    {METHOD_DELETE, "/keys/{}", ROUTE_CONSOLE, IGNORED_BODY, api_key_delete, false},
+    {METHOD_POST, "/keys/{}/regenerate", ROUTE_CONSOLE, IGNORED_BODY, api_key_regenerate, false},
+    {METHOD_POST, "/keys/{}/revoke", ROUTE_CONSOLE, IGNORED_BODY, api_key_revoke, false},
+    {METHOD_GET, "/keys/{}/domains", ROUTE_CONSOLE, IGNORED_BODY, api_key_domains, false},
     {0},
 };

@@ -24,6 +24,7 @@
 #include "common/process.h"
 #include "common/schema.h"
 #include "domains_stmts.h"
+#include "keys_stmts.h"
 #include "people_stmts.h"
 #include "quota_stmts.h"
 
@@ -92,7 +93,7 @@ static void on_database(void *arg, bool up) {
 
 /* The handlers' statements and those of the services on the shared connections. */
 static const struct pg_stmt **all_stmts(void) {
-	const struct pg_stmt *const *parts[] = {APID_STMTS, AUTH_STMTS, QUOTA_STMTS, AUDIT_STMTS, PEOPLE_STMTS, DOMAINS_STMTS};
+	const struct pg_stmt *const *parts[] = {APID_STMTS, AUTH_STMTS, QUOTA_STMTS, AUDIT_STMTS, PEOPLE_STMTS, DOMAINS_STMTS, KEYS_STMTS};
 	size_t n = 0;
 	for (size_t i = 0; i < array_len(parts); i++) {
 		for (const struct pg_stmt *const *s = parts[i]; *s; s++)
@@ -181,6 +182,7 @@ int server_start(struct server *s, struct loop *loop, const struct apid_config *
 	timer_init(&s->patience, loop, on_patience, s);
 	s->api_config = (struct api_config){
 	    .hostname = config->name,
+	    .environment = config->environment,
 	    .authserv_id = config->authserv_id[0] ? config->authserv_id : config->name,
 	    .secret = config->secret,
 	    .session_idle_us = config->session_idle,
