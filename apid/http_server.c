@@ -92,13 +92,21 @@ static bool limited(const struct http_server *server, const struct http_listen *
 
 /* One answer instead of a connection. Not inside TLS, where it could not be read. */
 static void turn_away(struct http_server *server, int fd, const struct http_listen *listen, const struct netaddr *client) {
-	static const char text[] = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n"
-	                           "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\r\n";
+#define WHY "this client has too many connections"
+	static const char form[] = "{\"type\":\"about:blank\",\"title\":\"Too many requests\",\"status\":429,\"detail\":\"" WHY
+	                           "\",\"error\":\"rate_limit_exceeded\",\"code\":\"rate_limit_exceeded\",\"message\":\"" WHY
+	                           "\",\"requestId\":\"%s\"}";
+	char text[1024], body[512], id[REQUEST_ID_MAX];
+	snprintf(id, sizeof(id), "%s%08x", server->id_prefix, ++server->id_counter);
+	int body_len = snprintf(body, sizeof(body), form, id);
+	int n = snprintf(text, sizeof(text), "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/problem+json\r\n"
+	                 "Content-Length: %d\r\nX-Request-Id: %s\r\nRetry-After: 5\r\nConnection: close\r\nCache-Control: no-store\r\n"
+	                 "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\r\n%s", body_len, id, body);
 	struct log_line line;
 	static struct log_limit limit = {.what = "connection refused", .per_second = 10};
 	apid_count(server->api->metrics, APID_CONNECTIONS_REFUSED_LIMIT, 1);
 	if (!listen->tls)
-		(void)!send(fd, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		(void)!send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	close(fd);
 	if (!log_enabled(LOG_LEVEL_INFO) || !log_limit_pass(&limit))
 		return;
