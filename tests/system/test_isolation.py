@@ -1,0 +1,273 @@
+"""Nobody reaches what is another's. Generated from openapi.json, so a new route is asked too: each is called with every kind of foreign
+object by everybody whose object it isn't, must answer the status that FOREIGN says and nothing of the object, and must leave the object as
+it was. A route whose objects nobody here can make fails until a maker is added."""
+
+import re
+import time
+
+import pytest
+
+import contract
+from client import Api, Console, items
+from people import PASSWORD, address, make_account, make_person
+
+NOBODY = "01890000-0000-7000-8000-000000000000"
+METHODS = ("get", "post", "patch", "put", "delete")
+# First segment of a path -> who asks for the object of another (World.who) -> the status. `teammate` and `owner` are users of the same
+# account, `narrow` is a key of the object's own user without its domain.
+FOREIGN = {
+    "mailboxes": {"stranger": 403, "stranger_console": 403, "teammate": 403, "owner": 403, "owner_console": 403, "narrow": 403},
+    "archived-mailboxes": {"stranger": 403, "stranger_console": 403, "teammate": 403, "owner": 403, "owner_console": 403, "narrow": 403},
+    "members": {"stranger": 404, "stranger_console": 404},
+    "invitations": {"stranger": 404, "stranger_console": 404},
+    "domains": {"stranger": 404, "stranger_console": 404},
+}
+NO_OBJECTS = {"createMailbox", "claimDomain", "invite"}  # they make something new, and take no id
+
+
+def operations():
+    for path, item in contract.document()["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield pytest.param(path, method, item[method], id=item[method]["operationId"])
+
+
+ALL = list(operations())
+KEYED = [row for row in ALL if "security" not in row.values[2]]
+ONE = [row for row in KEYED if "{" in row.values[0]]
+LISTS = [row for row in KEYED if "{" not in row.values[0] and row.values[1] == "get"]
+BULK = [row for row in KEYED if row.values[2].get("requestBody") == {"$ref": "#/components/requestBodies/Ids"}]
+
+
+def example(schema):
+    """The least that a body must be, so that it is not what is refused."""
+    schema = contract.resolved(schema)
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema.get("type") == "object":
+        return {name: example(schema["properties"][name]) for name in schema.get("required", [])}
+    if schema.get("type") == "array":
+        return [NOBODY]
+    return "eA==" if "contentEncoding" in schema else "x@example.org"
+
+
+def body_of(operation):
+    if "requestBody" not in operation:
+        return None
+    return example(contract.resolved(operation["requestBody"])["content"]["application/json"]["schema"])
+
+
+class Chain(list):
+    """A mailbox, a mail, an attachment; `domain` is where."""
+
+
+class World:
+    """A team of three and a stranger, everybody with a key of all scopes and domains; `objects` are `mine`'s."""
+
+    def __init__(self, system):
+        self.system, self.stamp = system, str(time.time_ns())
+        self.canary = "canary" + self.stamp
+        team, other = make_account(system), make_account(system)
+        people = {"owner": make_person(system, account=team), "mine": make_person(system, account=team, role="member"),
+                  "teammate": make_person(system, account=team, role="member"), "stranger": make_person(system, account=other)}
+        both = "minutemail.cc,second.example"
+        self.who = {name: self.key(email, both, "--scopes", "domains,team") for name, email in people.items()}
+        self.who["narrow"] = self.key(people["mine"], "second.example", "--scopes", "domains,team")
+        self.who["plain"] = self.key(people["owner"], both)
+        for name in ("stranger", "owner"):
+            self.who[name + "_console"] = Console(address(system)).sign_in(people[name], PASSWORD)
+        self.mine = self.make_chain(self.who["mine"], self.canary)
+        self.chains, self.over = {}, {}
+        self.archived = self.make_archived(self.who["mine"])
+        me = next(one for one in items(self.who["owner"].get("/v1/members")) if one["email"] == people["mine"])
+        self.objects = {"mailboxes": self.mine, "archived-mailboxes": [self.archived], "members": [me["id"]],
+                        "invitations": [self.made("/v1/invitations", {"email": f"{self.canary}@example.com"})],
+                        "domains": [self.made("/v1/domains", {"name": f"{self.canary}.example"})]}
+
+    def key(self, email, domains, *words):
+        made = self.system.ctl("key", "create", "--name", "isolation", "--user", email, "--domain", domains, *words)
+        return Api(address(self.system), made["key"])
+
+    def made(self, path, body):
+        answer = self.who["owner"].post(path, body)
+        assert answer.status == 201, answer
+        return answer.json["id"]
+
+    def make_chain(self, api, word, domain="minutemail.cc", **members):
+        """A mailbox, a mail in it and a file attached to that: the parameters of the longest path."""
+        box = api.mailbox(domain=domain, tag=word, **members)
+        path = f"/v1/mailboxes/{box['id']}/mails"
+        mail = api.post(path, {"sender": f"{word}@example.org", "subject": word, "body": word}).json
+        file = api.post(f"{path}/{mail['id']}/attachments", {"filename": word + ".txt", "data": "Y2FuYXJ5" if word == self.canary else "b3du"})
+        assert file.status == 201, file
+        return [box["id"], mail["id"], file.json["id"]]
+
+    def make_archived(self, api, word=None, domain="minutemail.cc"):
+        box = api.mailbox(domain=domain, recoverable=True, tag=word or self.canary)
+        assert api.delete(f"/v1/mailboxes/{box['id']}").status == 204
+        return box["id"]
+
+    def own(self, name):
+        """What the asker has of the same kind, to hide another's ids behind."""
+        if name not in self.chains:
+            domain = "second.example" if name == "narrow" else "minutemail.cc"
+            self.chains[name] = Chain(self.make_chain(self.who[name], "own", domain))
+            self.chains[name].domain = domain
+        return self.chains[name]
+
+    def state(self):
+        """All that an asker might have changed."""
+        box, mail, file = self.mine
+        base, mine, owner = f"/v1/mailboxes/{box}", self.who["mine"], self.who["owner"]
+        paths = [(mine, base), (mine, f"{base}/mails/{mail}"), (mine, f"{base}/mails/{mail}/attachments/{file}"),
+                 (mine, f"{base}/mails"), (mine, f"/v1/archived-mailboxes/{self.archived}"), (owner, "/v1/members"),
+                 (owner, "/v1/invitations"), (owner, "/v1/domains")]
+        answers = [api.get(path) for api, path in paths]
+        assert all(answer.status == 200 for answer in answers), answers
+        return [answer.body for answer in answers]
+
+
+@pytest.fixture(scope="module")
+def world(system):
+    return World(system)
+
+
+def fill(path, ids):
+    ids = iter(ids)
+    return re.sub(r"\{.*?\}", lambda _: next(ids), path)
+
+
+def ask(world, api, path, method, operation, ids, status, body=...):
+    """Under every prefix; nothing of the object may be in the answer, whatever it is."""
+    body = body_of(operation) if body is ... else body
+    target = fill(path, ids)
+    for prefix in ("/v1", "/api", ""):
+        answer = api.request(method.upper(), prefix + target, body=body)
+        assert answer.status == status, (operation["operationId"], target, answer)
+        assert world.canary.encode() not in answer.body and b"Y2FuYXJ5" not in answer.body, answer
+    if method == "get":
+        assert api.request("HEAD", "/v1" + target).status == status
+
+
+def kind(path):
+    name = path.split("/")[1]
+    if name not in FOREIGN:
+        pytest.fail(f"nobody here knows how to make another's {name}: add it to FOREIGN and to World.objects")
+    return name
+
+
+# ---- another's, in a path ----
+
+@pytest.mark.parametrize("path, method, operation", ONE)
+def test_another_s_object(world, path, method, operation):
+    what, count = kind(path), path.count("{")
+    before = world.state()
+    for name, status in FOREIGN[what].items():
+        ask(world, world.who[name], path, method, operation, world.objects[what][:count], status)
+    assert world.state() == before
+
+
+@pytest.mark.parametrize("path, method, operation", [row for row in ONE if row.values[0].count("{") > 1])
+def test_another_s_object_behind_one_s_own(world, path, method, operation):
+    count, before = path.count("{"), world.state()
+    for name in FOREIGN[kind(path)]:
+        own = world.own(name)
+        for n in range(1, count):
+            ask(world, world.who[name], path, method, operation, own[:n] + world.mine[n:count], 404)
+    assert world.state() == before
+
+
+@pytest.mark.parametrize("path, method, operation", BULK)
+def test_another_s_ids_in_a_body(world, path, method, operation):
+    """Where the path has nothing that is another's, ids in the body are refused as in a path; of attachments they are skipped."""
+    count, what, before = path.count("{"), kind(path), world.state()
+    status = {0: FOREIGN[what]["stranger"], 1: 404, 2: 204}[count]
+    for name in FOREIGN[what]:
+        own = world.own(name)
+        kept = world.make_archived(world.who[name], "own", own.domain) if what == "archived-mailboxes" else own[count]
+        foreign = world.objects[what][count]
+        ask(world, world.who[name], path, method, operation, own[:count], status, {"ids": [foreign]})
+        if status != 204:
+            ask(world, world.who[name], path, method, operation, own[:count], status, {"ids": [kept, foreign]})
+        if what == "archived-mailboxes":
+            assert world.who[name].get(f"/v1/archived-mailboxes/{kept}").status == 200
+        assert world.who[name].get(f"/v1/mailboxes/{own[0]}/mails/{own[1]}/attachments/{own[2]}").status == 200
+    assert world.state() == before
+
+
+# ---- what is over ----
+
+@pytest.mark.parametrize("over", ["expired", "archived", "deleted"])
+@pytest.mark.parametrize("path, method, operation", [row for row in ONE if row.values[0].startswith("/mailboxes/")])
+def test_what_is_over(world, path, method, operation, over):
+    """For its owner as for everybody: there is nothing any more."""
+    if over not in world.over:
+        chain = world.over[over] = world.make_chain(world.who["mine"], world.canary, recoverable=over == "archived")
+        if over == "expired":
+            world.system.expire({"id": chain[0]}, -1)
+        else:
+            assert world.who["mine"].delete(f"/v1/mailboxes/{chain[0]}").status == 204
+    for name in ("mine", "narrow", "teammate", "owner", "stranger", "stranger_console"):
+        ask(world, world.who[name], path, method, operation, world.over[over][:path.count("{")], 404)
+
+
+@pytest.mark.parametrize("path, method, operation", [row for row in ONE if row.values[0].startswith("/archived-mailboxes/")])
+def test_archive_has_no_live_and_no_deleted_ones(world, path, method, operation):
+    for name in ("mine", "stranger"):
+        for gone in (world.mine[0], NOBODY):
+            ask(world, world.who[name], path, method, operation, [gone], 404)
+
+
+# ---- lists, and who may ask at all ----
+
+@pytest.mark.parametrize("path, method, operation", LISTS)
+def test_lists_have_nothing_of_another_s(world, path, method, operation):
+    mine = world.who["mine"].get("/v1" + path)
+    team = world.who["owner"].get("/v1" + path)
+    assert world.canary.encode() in mine.body + team.body or path == "/members", "there is nothing to be seen: the test could not fail"
+    for name in ("stranger", "stranger_console"):
+        ask(world, world.who[name], path, method, operation, [], 200)
+    if path in ("/mailboxes", "/archived-mailboxes"):
+        for name in ("teammate", "owner", "owner_console", "narrow"):
+            ask(world, world.who[name], path, method, operation, [], 200)
+
+
+def test_another_s_mailbox_by_its_address(world):
+    box = world.who["mine"].get(f"/v1/mailboxes/{world.mine[0]}").json
+    for name, status in {"stranger": 200, "teammate": 200, "owner": 200, "narrow": 403}.items():
+        answer = world.who[name].get(f"/v1/mailboxes?address={box['address']}")
+        assert answer.status == status and world.canary.encode() not in answer.body
+        assert status != 200 or answer.json == {"items": []}
+
+
+@pytest.mark.parametrize("path, method, operation", KEYED)
+def test_every_route_is_covered(path, method, operation):
+    rows = [row.values for row in ONE + LISTS + BULK]
+    assert (path, method, operation) in [tuple(row) for row in rows] or operation["operationId"] in NO_OBJECTS, \
+        f"{method.upper()} {path}: no test here calls it with another's object; if it takes none, add it to NO_OBJECTS"
+
+
+@pytest.mark.parametrize("path, method, operation", [row for row in ALL if row.values[2].get("security") != []])
+def test_without_a_key(world, path, method, operation):
+    nobody = Api(address(world.system), None)
+    ask(world, nobody, path, method, operation, [NOBODY] * 3, 401)
+
+
+@pytest.mark.parametrize("path, method, operation", [row for row in ALL if row.values[2].get("security") == [{"session": []}]])
+def test_console_only(world, path, method, operation):
+    ask(world, world.who["owner"], path, method, operation, [NOBODY] * 3, 403)
+
+
+@pytest.mark.parametrize("path, method, operation", [row for row in KEYED if "x-scope" in row.values[2]])
+def test_without_the_scope(world, path, method, operation):
+    before = world.state()
+    ids = world.objects[kind(path)]
+    ask(world, world.who["plain"], path, method, operation, ids, 403)
+    assert world.state() == before
+
+
+@pytest.mark.parametrize("path, method, operation", [row for row in KEYED if row.values[2].get("x-owners-only")])
+def test_not_an_owner(world, path, method, operation):
+    before = world.state()
+    ask(world, world.who["teammate"], path, method, operation, world.objects[kind(path)], 403)
+    assert world.state() == before
