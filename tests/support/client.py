@@ -101,6 +101,10 @@ class Api:
         assert len(found) == 1, found
         return found[0]
 
+    def settled_mail(self, mailbox):
+        """The one mail, received over SMTP, once who sent it is known: until then what shows it still changes, and so its ETag."""
+        return wait_until(lambda: next((mail for mail in [self.only_mail(mailbox)] if mail["authentication"]), None))
+
     def raw(self, mail):
         answer = self.get(f"/v1/mailboxes/{mail['mailboxId']}/mails/{mail['id']}/raw")
         assert answer.status == 200, answer
