@@ -227,6 +227,7 @@ def test_a_client_that_never_reads(system):
             wait_until(lambda: smtpd.metrics()["minutemail_smtpd_sessions"] == 0, 20)
 
 
+@pytest.mark.slow
 def test_stress(system, box):
     with system.another_smtpd("127.0.0.1:0", workers=1, connections_max=10, stress_sessions=50) as smtpd:
         with Clients(smtpd) as clients:
@@ -326,6 +327,7 @@ def test_client_addresses_can_be_kept_out_of_the_log(system):
         assert "127.0.0.7" not in smtpd.log()
 
 
+@pytest.mark.slow
 def test_database_away(victim):
     """Within ten seconds a command may still find it again; after that connecting is told to come back later."""
     with victim.another_smtpd("127.0.0.1:0") as smtpd:

@@ -124,7 +124,8 @@ static inline struct outcome meet(struct tls_set *set, const struct offer *offer
 	const unsigned char *agreed;
 	unsigned agreed_len;
 	SSL_get0_alpn_selected(c.ssl, &agreed, &agreed_len);
-	memcpy(o.alpn, agreed, min_of((size_t)agreed_len, sizeof(o.alpn) - 1));
+	if (agreed) /* none: NULL, which memcpy may not be given, not even for no octets */
+		memcpy(o.alpn, agreed, min_of((size_t)agreed_len, sizeof(o.alpn) - 1));
 	o.info.resumed = SSL_session_reused(server);
 	describe(&c, &o);
 	if (o.done) { /* 1.3: tickets come behind the handshake */
