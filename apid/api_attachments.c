@@ -87,20 +87,14 @@ static void list_row(struct request *r, void *arg, const struct pg_result *resul
 	struct json_out j;
 	if (!asking_row(r, a, result->rows))
 		return;
-	buf_init(&body, 16 << 20);
-	json_out_init(&j, &body);
-	json_out_object(&j);
-	json_out_key(&j, "items");
-	json_out_array(&j);
+	api_items_begin(&j, &body, 16 << 20);
 	for (unsigned i = 0; i < a->parts.count; i++) {
 		if (a->parts.parts[i].flags & PART_DELETED)
 			continue;
 		attachment_write_open(&j, &a->owner.mail_id, &a->parts.parts[i], &a->owner);
 		json_out_object_end(&j);
 	}
-	json_out_array_end(&j);
-	json_out_object_end(&j);
-	api_answer_json(r, 200, &body);
+	api_items_answer(r, &j, &body, API_LIST_WHOLE, NULL);
 }
 
 void api_attachment_list(struct request *r) {

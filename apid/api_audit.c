@@ -114,22 +114,13 @@ static void audit_rows(struct request *r, void *arg, const struct pg_result *res
 	unsigned n = pg_rows_count(result->rows), shown = min_of(n, q->page.limit);
 	struct buf body;
 	struct json_out j;
-	char cursor[API_CURSOR_SIZE];
-	buf_init(&body, BODY_MAX);
-	json_out_init(&j, &body);
-	json_out_object(&j);
-	json_out_key(&j, "items");
-	json_out_array(&j);
+	api_items_begin(&j, &body, BODY_MAX);
 	for (unsigned i = 0; i < shown; i++)
 		write_entry(&j, result->rows, i);
-	json_out_array_end(&j);
-	if (n > shown) {
-		struct id last = pg_uuid(result->rows, shown - 1, 0);
-		api_cursor_encode(API_LIST_AUDIT, &last, cursor);
-		json_out_member_cstring(&j, "nextCursor", cursor);
-	}
-	json_out_object_end(&j);
-	api_answer_json(r, 200, &body);
+	struct id last = {0};
+	if (n > shown)
+		last = pg_uuid(result->rows, shown - 1, 0);
+	api_items_answer(r, &j, &body, API_LIST_AUDIT, n > shown ? &last : NULL);
 }
 
 void api_audit_list(struct request *r) {

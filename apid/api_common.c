@@ -198,6 +198,25 @@ void api_answer_json(struct request *r, unsigned status, struct buf *body) {
 	respond_problem(r, PROBLEM_INTERNAL, "the answer is too large");
 }
 
+void api_items_begin(struct json_out *j, struct buf *body, size_t room) {
+	buf_init(body, room);
+	json_out_init(j, body);
+	json_out_object(j);
+	json_out_key(j, "items");
+	json_out_array(j);
+}
+
+void api_items_answer(struct request *r, struct json_out *j, struct buf *body, enum api_list kind, const struct id *last) {
+	char cursor[API_CURSOR_SIZE];
+	json_out_array_end(j);
+	if (last) {
+		api_cursor_encode(kind, last, cursor);
+		json_out_member_cstring(j, "nextCursor", cursor);
+	}
+	json_out_object_end(j);
+	api_answer_json(r, 200, body);
+}
+
 void api_etag(struct slice sha256, const char *suffix, char ret[API_ETAG_SIZE]) {
 	size_t n = min_of(sha256.n, (size_t)16), at = 0;
 	ret[at++] = '"';
@@ -381,26 +400,15 @@ static void listing_end(void *arg) {
 static void listing_answer(struct listing *l) {
 	struct buf body;
 	struct json_out j;
-	char cursor[API_CURSOR_SIZE];
-	buf_init(&body, (size_t)(l->n + 1) * (LISTING_ITEM_MAX + 1));
-	json_out_init(&j, &body);
-	json_out_object(&j);
-	json_out_key(&j, "items");
-	json_out_array(&j);
+	api_items_begin(&j, &body, (size_t)(l->n + 1) * (LISTING_ITEM_MAX + 1));
 	for (unsigned i = 0; i < l->n; i++) {
 		if (l->items[i].text.len > 0)
 			json_out_raw(&j, l->items[i].text.data, l->items[i].text.len);
 		body.overflow |= l->items[i].text.overflow;
 	}
-	json_out_array_end(&j);
-	if (l->more) {
-		api_cursor_encode(l->kind->kind, &l->ids[l->n - 1], cursor);
-		json_out_member_cstring(&j, "nextCursor", cursor);
-	}
-	json_out_object_end(&j);
 	l->ended = true;
 	request_on_abort(l->request, NULL, NULL);
-	api_answer_json(l->request, 200, &body);
+	api_items_answer(l->request, &j, &body, l->kind->kind, l->more ? &l->ids[l->n - 1] : NULL);
 }
 
 static void listing_ask(struct listing *l);

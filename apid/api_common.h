@@ -33,7 +33,14 @@ struct api_ids {
 bool api_body_ids(struct request *, struct api_ids *ret);
 
 /* `limit` and `cursor`; false: answered. A cursor is bound to its kind of list. */
-enum api_list { API_LIST_MAILBOXES = 'b', API_LIST_ARCHIVED = 'a', API_LIST_MAILS = 'm', API_LIST_AUDIT = 'l', API_LIST_MEMBERS = 'p' };
+enum api_list {
+	API_LIST_WHOLE = 0, /* has no pages */
+	API_LIST_MAILBOXES = 'b',
+	API_LIST_ARCHIVED = 'a',
+	API_LIST_MAILS = 'm',
+	API_LIST_AUDIT = 'l',
+	API_LIST_MEMBERS = 'p',
+};
 struct api_page {
 	unsigned limit;
 	bool has_cursor;
@@ -54,6 +61,10 @@ void json_out_member_id(struct json_out *, const char *key, const struct id *);
 void json_out_member_time(struct json_out *, const char *key, int64_t wall_us); /* INT64_MAX: null */
 /* respond_json() unless the text did not fit, which is our fault: 500. */
 void api_answer_json(struct request *, unsigned status, struct buf *);
+
+/* Around the items of a list: {"items":[ … ]} of `room` octets at the most, with nextCursor behind the item `last` unless that is NULL. */
+void api_items_begin(struct json_out *, struct buf *body, size_t room);
+void api_items_answer(struct request *, struct json_out *, struct buf *body, enum api_list, const struct id *last);
 
 /* A strong validator of what is streamed: from a SHA-256 and, if the form of it matters, a suffix. */
 #define API_ETAG_SIZE 48

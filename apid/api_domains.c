@@ -62,16 +62,10 @@ static void write_row(struct json_out *j, struct request *r, const struct pg_row
 static void list_rows(struct request *r, void *arg, const struct pg_result *result) {
 	struct buf body;
 	struct json_out j;
-	buf_init(&body, DOMAINS_JSON_MAX);
-	json_out_init(&j, &body);
-	json_out_object(&j);
-	json_out_key(&j, "items");
-	json_out_array(&j);
+	api_items_begin(&j, &body, DOMAINS_JSON_MAX);
 	for (unsigned i = 0; i < pg_rows_count(result->rows); i++)
 		write_row(&j, r, result->rows, i, NULL);
-	json_out_array_end(&j);
-	json_out_object_end(&j);
-	api_answer_json(r, 200, &body);
+	api_items_answer(r, &j, &body, API_LIST_WHOLE, NULL);
 }
 
 void api_domain_list(struct request *r) {

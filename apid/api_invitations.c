@@ -34,11 +34,7 @@ static void listed(struct request *r, void *arg, const struct pg_result *result)
 	unsigned n = pg_rows_count(result->rows);
 	struct buf body;
 	struct json_out j;
-	buf_init(&body, (size_t)(n + 1) * 4096);
-	json_out_init(&j, &body);
-	json_out_object(&j);
-	json_out_key(&j, "items");
-	json_out_array(&j);
+	api_items_begin(&j, &body, (size_t)(n + 1) * 4096);
 	for (unsigned i = 0; i < n; i++) {
 		const struct invitation invitation = {
 		    .id = pg_uuid(result->rows, i, 0),
@@ -51,9 +47,7 @@ static void listed(struct request *r, void *arg, const struct pg_result *result)
 		write_members(&j, &invitation);
 		json_out_object_end(&j);
 	}
-	json_out_array_end(&j);
-	json_out_object_end(&j);
-	api_answer_json(r, 200, &body);
+	api_items_answer(r, &j, &body, API_LIST_WHOLE, NULL);
 }
 
 void api_invitation_list(struct request *r) {

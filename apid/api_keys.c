@@ -77,16 +77,10 @@ static void param_asker(struct pg_params *p, struct request *r) {
 static void list_rows(struct request *r, void *arg, const struct pg_result *result) {
 	struct buf body;
 	struct json_out j;
-	buf_init(&body, KEYS_JSON_MAX);
-	json_out_init(&j, &body);
-	json_out_object(&j);
-	json_out_key(&j, "items");
-	json_out_array(&j);
+	api_items_begin(&j, &body, KEYS_JSON_MAX);
 	for (unsigned i = 0; i < pg_rows_count(result->rows); i++)
 		write_key(&j, result->rows, i, NULL);
-	json_out_array_end(&j);
-	json_out_object_end(&j);
-	api_answer_json(r, 200, &body);
+	api_items_answer(r, &j, &body, API_LIST_WHOLE, NULL);
 }
 
 void api_key_list(struct request *r) {
@@ -182,11 +176,7 @@ static void domain_rows(struct request *r, void *arg, const struct pg_result *re
 		refuse(r, &c->id);
 		return;
 	}
-	buf_init(&body, KEY_JSON_MAX);
-	json_out_init(&j, &body);
-	json_out_object(&j);
-	json_out_key(&j, "items");
-	json_out_array(&j);
+	api_items_begin(&j, &body, KEY_JSON_MAX);
 	for (unsigned i = 0; i < pg_rows_count(result->rows); i++) {
 		if (pg_null(result->rows, i, 0)) /* a key whose domains are all gone */
 			continue;
@@ -198,9 +188,7 @@ static void domain_rows(struct request *r, void *arg, const struct pg_result *re
 		json_out_member_bool(&j, "platform", pg_bool(result->rows, i, 3));
 		json_out_object_end(&j);
 	}
-	json_out_array_end(&j);
-	json_out_object_end(&j);
-	api_answer_json(r, 200, &body);
+	api_items_answer(r, &j, &body, API_LIST_WHOLE, NULL);
 }
 
 void api_key_domains(struct request *r) {

@@ -259,16 +259,10 @@ static const struct api_listing LISTING = {API_LIST_MAILBOXES, &STMT_MAILBOX_IDS
 static void by_address_row(struct request *r, void *arg, const struct pg_result *result) {
 	struct buf body;
 	struct json_out j;
-	buf_init(&body, 16384);
-	json_out_init(&j, &body);
-	json_out_object(&j);
-	json_out_key(&j, "items");
-	json_out_array(&j);
+	api_items_begin(&j, &body, 16384);
 	if (pg_rows_count(result->rows) > 0)
 		write_row(&j, result->rows, request_principal(r)->owner);
-	json_out_array_end(&j);
-	json_out_object_end(&j);
-	api_answer_json(r, 200, &body);
+	api_items_answer(r, &j, &body, API_LIST_WHOLE, NULL);
 }
 
 static void list_by_address(struct request *r, struct slice text) {

@@ -73,35 +73,24 @@ void api_mail_get(struct request *r) {
 
 /* ---- List ---- */
 
-static void write_page(struct request *r, struct json_out *j, const struct pg_rows *rows, const struct asking *a) {
-	unsigned n = pg_null(rows, 0, MAIL_COLUMN_ID) ? 0 : pg_rows_count(rows), written = 0;
-	json_out_key(j, "items");
-	json_out_array(j);
-	while (written < n && written < a->limit && (written == 0 || j->out->len < PAGE_WRITTEN))
-		write_row(r, j, rows, written++, a);
-	json_out_array_end(j);
-	if (written > 0 && pg_bool(rows, written - 1, COLUMN_MORE)) {
-		struct id last = pg_uuid(rows, written - 1, MAIL_COLUMN_ID);
-		char cursor[API_CURSOR_SIZE];
-		api_cursor_encode(API_LIST_MAILS, &last, cursor);
-		json_out_member_cstring(j, "nextCursor", cursor);
-	}
-}
-
 static void list_rows(struct request *r, void *arg, const struct pg_result *result) {
 	const struct asking *a = arg;
-	if (pg_rows_count(result->rows) == 0) {
+	const struct pg_rows *rows = result->rows;
+	if (pg_rows_count(rows) == 0) {
 		api_refuse(r, false, &a->mailbox, NULL);
 		return;
 	}
+	unsigned n = pg_null(rows, 0, MAIL_COLUMN_ID) ? 0 : pg_rows_count(rows), written = 0;
 	struct buf body;
 	struct json_out j;
-	buf_init(&body, ANSWER_MAX);
-	json_out_init(&j, &body);
-	json_out_object(&j);
-	write_page(r, &j, result->rows, a);
-	json_out_object_end(&j);
-	api_answer_json(r, 200, &body);
+	struct id last = {0};
+	api_items_begin(&j, &body, ANSWER_MAX);
+	while (written < n && written < a->limit && (written == 0 || body.len < PAGE_WRITTEN))
+		write_row(r, &j, rows, written++, a);
+	bool more = written > 0 && pg_bool(rows, written - 1, COLUMN_MORE);
+	if (more)
+		last = pg_uuid(rows, written - 1, MAIL_COLUMN_ID);
+	api_items_answer(r, &j, &body, API_LIST_MAILS, more ? &last : NULL);
 }
 
 void api_mail_list(struct request *r) {

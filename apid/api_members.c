@@ -65,25 +65,16 @@ static void param_member(struct pg_params *p, struct request *r, const struct id
 static void listed(struct request *r, void *arg, const struct pg_result *result) {
 	const struct api_page *page = arg;
 	unsigned found = pg_rows_count(result->rows), n = min_of(found, page->limit);
-	char cursor[API_CURSOR_SIZE];
 	struct buf body;
 	struct json_out j;
-	buf_init(&body, (size_t)(n + 1) * 4096);
-	json_out_init(&j, &body);
-	json_out_object(&j);
-	json_out_key(&j, "items");
-	json_out_array(&j);
+	api_items_begin(&j, &body, (size_t)(n + 1) * 4096);
+	struct id last = {0};
 	for (unsigned i = 0; i < n; i++) {
 		struct member m = read_member(result->rows, i);
 		write_member(&j, &m);
-		if (i + 1 == n && found > n)
-			api_cursor_encode(API_LIST_MEMBERS, &m.id, cursor);
+		last = m.id;
 	}
-	json_out_array_end(&j);
-	if (found > n)
-		json_out_member_cstring(&j, "nextCursor", cursor);
-	json_out_object_end(&j);
-	api_answer_json(r, 200, &body);
+	api_items_answer(r, &j, &body, API_LIST_MEMBERS, found > n ? &last : NULL);
 }
 
 void api_member_list(struct request *r) {

@@ -354,12 +354,8 @@ static void headers_answer(struct request *r, const struct reading *reading, boo
 	struct buf body, scratch;
 	struct json_out j;
 	unsigned count = 0;
-	buf_init(&body, HEADERS_JSON_MAX);
 	buf_init(&scratch, 4 * HEADERS_MAX);
-	json_out_init(&j, &body);
-	json_out_object(&j);
-	json_out_key(&j, "items");
-	json_out_array(&j);
+	api_items_begin(&j, &body, HEADERS_JSON_MAX);
 	char label[64];
 	write_fields(&j, reading->trace, NULL, &count, &scratch);
 	write_fields(&j, buf_slice(&reading->block), declared_charset(buf_slice(&reading->block), label), &count, &scratch);
