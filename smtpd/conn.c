@@ -175,8 +175,9 @@ static void refuse_message(struct conn *c, enum session_policy policy) {
 static void on_stored(void *arg, enum store_verdict verdict) {
 	struct conn *c = arg;
 	c->commit = NULL;
-	metrics_observe_us(c->server->metrics, SMTPD_STORE_TIME, clock_mono_us_now() - c->parsed_us);
-	stress_commit(&c->server->stress, clock_mono_us_now() - c->parsed_us);
+	int64_t us = clock_mono_us_now() - c->parsed_us;
+	metrics_observe_us(c->server->metrics, SMTPD_STORE_TIME, us);
+	stress_commit(&c->server->stress, us);
 	switch (verdict) {
 	case STORE_COMMITTED:
 		finish_message(c, SESSION_STORE_OK);
