@@ -225,10 +225,6 @@ enum request_method request_method(const struct request *req) {
 	return req->head->method;
 }
 
-const struct route *request_route(const struct request *req) {
-	return req->route;
-}
-
 struct api *request_api(const struct request *req) {
 	return req->api;
 }

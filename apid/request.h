@@ -24,7 +24,6 @@ enum request_method { METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_PUT, METHOD_P
 
 /* What came */
 enum request_method request_method(const struct request *);
-const struct route *request_route(const struct request *);
 struct api *request_api(const struct request *);
 const struct principal *request_principal(const struct request *); /* NULL on open routes */
 const char *request_id_text(const struct request *);               /* X-Request-Id */
