@@ -138,8 +138,7 @@ static void worker_drain(void *arg) {
 
 static void worker_reload(void *arg) {
 	struct apid *d = arg;
-	if (config_reload(KEYS, &d->config) == 0 && !daemon_set_log_level(d->config.log_level))
-		log_msg(LOG_LEVEL_WARNING, "ignoring log_level", "must be debug, info, warning or error");
+	daemon_reload(KEYS, &d->config, &d->config.log_level);
 	if (strcmp(d->config.environment, "test") == 0)
 		clock_shift(d->config.test_clock_offset);
 }
@@ -161,9 +160,7 @@ static void let_go(void *arg) {
 }
 
 static void reload_master(void *arg) {
-	struct apid *d = arg;
-	if (d->tls_keys)
-		tls_keys_reload(d->tls_keys);
+	tls_keys_reload(((struct apid *)arg)->tls_keys);
 }
 
 /* ---- start-up ---- */
@@ -260,16 +257,6 @@ static bool start_tls_keys(struct apid *d, unsigned workers) {
 	return d->tls_keys || refuse("apid_listen: tls: there is no certificate; see tls_certificates and tls_dir");
 }
 
-static bool parse_exempt(struct apid_config *config) {
-	for (char **net = config->client_exempt; *net; net++) {
-		if (netaddr_nets_add(&config->exempt, *net, strlen(*net)) == 0)
-			continue;
-		fprintf(stderr, "apid: client_exempt: '%s' is not a network (want 10.0.0.0/8 or 2001:db8::/32)\n", *net);
-		return false;
-	}
-	return true;
-}
-
 static struct clients *make_clients(const struct apid_config *config, unsigned workers) {
 	const struct clients_limits limits = {
 	    .at_once = config->client_connections_max,
@@ -315,7 +302,8 @@ int main(int argc, char **argv) {
 		return 1;
 	switch (config_load(KEYS, &d.config, argc, argv, "apid: answers MinuteMail's HTTP API from PostgreSQL", NULL)) {
 	case CONFIG_OK:
-		if (check(&d.config) && parse_exempt(&d.config) && parse_listeners(&d))
+		if (check(&d.config) && daemon_read_networks("apid", "client_exempt", d.config.client_exempt, &d.config.exempt) &&
+		    parse_listeners(&d))
 			status = run(&d, argv);
 		break;
 	case CONFIG_EXIT_OK:

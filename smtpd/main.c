@@ -146,8 +146,7 @@ static void worker_drain(void *arg) {
 
 static void worker_reload(void *arg) {
 	struct smtpd *d = arg;
-	if (config_reload(KEYS, &d->config) == 0 && !daemon_set_log_level(d->config.log_level))
-		log_msg(LOG_LEVEL_WARNING, "ignoring log_level", "must be debug, info, warning or error");
+	daemon_reload(KEYS, &d->config, &d->config.log_level);
 }
 
 static void worker_stop(void *arg) {
@@ -183,16 +182,6 @@ static bool check(const struct smtpd_config *config) {
 		return refuse("dnsbl_action must be annotate or reject");
 	if (!config->authentication && (config->spf_reject || config->dmarc_reject || config->null_mx_reject))
 		return refuse("spf_reject, dmarc_reject and null_mx_reject need authentication");
-	return true;
-}
-
-static bool parse_exempt(struct smtpd_config *config) {
-	for (char **net = config->client_exempt; *net; net++) {
-		if (netaddr_nets_add(&config->exempt, *net, strlen(*net)) == 0)
-			continue;
-		fprintf(stderr, "smtpd: client_exempt: '%s' is not a network (want 10.0.0.0/8 or 2001:db8::/32)\n", *net);
-		return false;
-	}
 	return true;
 }
 
@@ -282,7 +271,8 @@ int main(int argc, char **argv) {
 	log_init("smtpd", LOG_LEVEL_INFO);
 	switch (config_load(KEYS, &d.config, argc, argv, "smtpd: receives mail over SMTP and commits it to PostgreSQL", NULL)) {
 	case CONFIG_OK:
-		if (check(&d.config) && parse_exempt(&d.config) && parse_listeners(&d))
+		if (check(&d.config) && daemon_read_networks("smtpd", "client_exempt", d.config.client_exempt, &d.config.exempt) &&
+		    parse_listeners(&d))
 			status = run(&d, argv);
 		break;
 	case CONFIG_EXIT_OK:
