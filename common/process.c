@@ -1,10 +1,10 @@
-/* Master and workers, and the metrics process, which is the slot behind the workers' in the table below. The master runs a loop
- * of its own and forks between its turns, never inside a callback (but for a new master, which execs), so that the child can give the master's loop back and return through process_run() into a clean stack: main() tears down in every process,
- * and leak checkers see it.
+/* The master of workers, and of the metrics process, which is the slot behind the workers' in the table below; what they do after
+ * the fork is in process_child.c. The master runs a loop of its own and forks between its turns, never inside a callback (but for a
+ * new master, which execs), so that the child can give the master's loop back and return through process_run() into a clean stack:
+ * main() tears down in every process, and leak checkers see it.
  *
  * Signals come through signalfd(2): blocked before the first fork, they can neither be lost nor run a handler of the master in
- * a child that has not changed it yet. Workers ignore SIGINT (a terminal sends it to all; the master relays) and take any number of
- * SIGTERM as one, since a service manager and the master may both send it: "a second one ends at once" is the master's to do.
+ * a child that has not changed it yet.
  *
  *   worker:  due -fork-> starting -octet on its pipe-> ready -exit-> waiting (back-off) -timer-> due
  * Invariants: pid != 0 while starting or ready; `announced` once all have been ready; draining: nothing is forked any more. */
@@ -17,6 +17,7 @@
 #include "common/loop.h"
 #include "common/metrics.h"
 #include "common/metrics_process.h"
+#include "common/process_child.h"
 #include "common/process_health.h"
 #include "common/process_sys.h"
 #include "common/process_upgrade.h"
@@ -35,7 +36,6 @@
 #define BACK_OFF_FIRST_US 100000
 #define BACK_OFF_MOST_US 5000000
 #define LIVED_LONG_US 10000000 /* after this the back-off starts over */
-#define DRAIN_GRACE_US 500000
 #define MEASURE_PULSES 5
 
 struct worker {
@@ -73,28 +73,6 @@ struct master {
 	bool announced, draining, stopping, successor, succeeded, unclean, reloaded, wrote_pid;
 };
 
-/* The worker's side, after the fork. */
-struct child {
-	const struct process_options *options;
-	const struct process_ops *ops;
-	void *arg;
-	unsigned index;
-	int ready_fd;
-	pid_t master_pid;
-	bool reloaded, failed;
-	struct health *health;
-	struct timer pulse;
-	struct metrics_process *exporter; /* not NULL: this process is the one that serves it */
-	struct loop *loop;
-	struct event *signal_ev;
-	int signal_fd;
-	struct timer drain_limit;
-	bool draining;
-};
-
-static char process_title[64];   /* the log keeps it */
-static struct child *this_child; /* in a worker, from its start on */
-
 static int64_t now_us(void) {
 	return clock_mono_us();
 }
@@ -127,170 +105,10 @@ static void tell_exporter(struct master *m) {
 	metrics_process_tell(m->exporter, &m->figures);
 }
 
-static int read_signal(int fd) {
-	struct signalfd_siginfo info;
-	return read(fd, &info, sizeof(info)) == (ssize_t)sizeof(info) ? (int)info.ssi_signo : 0;
-}
-
 static void signal_workers(struct master *m, int signo) {
 	for (unsigned i = 0; i < worker_count(m); i++)
 		if (m->workers[i].pid)
 			kill(m->workers[i].pid, signo);
-}
-
-/* ---- the worker ---- */
-
-static void child_drain_late(void *arg) {
-	(void)arg;
-	/* The master does this from outside; here for a worker whose master is gone. */
-	log_msg(LOG_LEVEL_WARNING, "drain deadline passed", "ending now");
-	_exit(1);
-}
-
-static void child_drain(struct child *c) {
-	if (c->draining)
-		return;
-	c->draining = true;
-	timer_arm(&c->drain_limit, c->options->drain_us + DRAIN_GRACE_US);
-	if (c->ops->drain)
-		c->ops->drain(c->arg);
-	else
-		loop_stop(c->loop);
-}
-
-static void child_on_signal(evutil_socket_t fd, short what, void *arg) {
-	struct child *c = arg;
-	int signo;
-	(void)what;
-	while ((signo = read_signal(fd)) != 0) {
-		if (signo == SIGTERM)
-			child_drain(c);
-		else if (signo == SIGHUP && c->ops->reload && !c->draining)
-			c->ops->reload(c->arg);
-	}
-}
-
-/* Leaves TERM and HUP blocked, for the descriptor. Everything else is as in a fresh process. */
-static void child_signals(struct child *c) {
-	sigset_t mask;
-	signal(SIGINT, SIG_IGN);
-	signal(SIGUSR2, SIG_IGN); /* the master's; an operator may have sent it to all */
-	sigemptyset(&mask);
-	sigaddset(&mask, SIGTERM);
-	sigaddset(&mask, SIGHUP);
-	sigprocmask(SIG_SETMASK, &mask, NULL);
-	c->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
-	c->signal_ev = event_new(loop_base(c->loop), c->signal_fd, EV_READ | EV_PERSIST, child_on_signal, c);
-	if (c->signal_fd < 0 || !c->signal_ev || event_add(c->signal_ev, NULL) < 0)
-		abort();
-}
-
-void process_reset_signals(void) {
-	sigset_t none;
-	signal(SIGINT, SIG_DFL);
-	signal(SIGPIPE, SIG_DFL);
-	signal(SIGUSR2, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-/* Workers close each other's sockets themselves; the metrics process needs none. */
-static void child_let_go(struct child *c) {
-	void (*let_go)(void *) = c->ops->let_go;
-	if (!c->exporter)
-		return;
-	if (let_go)
-		let_go(c->arg);
-	c->ops = &METRICS_PROCESS_OPS;
-	c->arg = c->exporter;
-}
-
-static int child_start(struct child *c) {
-	int r = process_drop_user(c->options->user);
-	if (r < 0)
-		return r;
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	/* After the change of user, which clears it; and the master may have died before. */
-	prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
-	if (getppid() != c->master_pid)
-		return -ECHILD;
-	r = c->ops->start(c->arg, c->loop, c->index);
-	int confined = r >= 0 && c->ops->confine ? c->ops->confine(c->arg) : 0;
-	if (confined < 0)
-		r = confined;
-	if (r < 0) {
-		struct log_line line;
-		log_begin(&line, LOG_LEVEL_ERROR, "worker cannot start");
-		log_errno(&line, r);
-		log_end(&line);
-		return r;
-	}
-	if (c->reloaded && c->ops->reload)
-		c->ops->reload(c->arg);
-	return r;
-}
-
-static void close_ready(struct child *c) {
-	if (c->ready_fd >= 0)
-		close(c->ready_fd);
-	c->ready_fd = -1;
-}
-
-void process_ready(void) {
-	struct child *c = this_child;
-	if (!c || c->ready_fd < 0)
-		return;
-	ssize_t n = write(c->ready_fd, "r", 1);
-	(void)n;
-	close_ready(c);
-}
-
-void process_failed(void) {
-	if (!this_child)
-		return;
-	this_child->failed = true;
-	loop_stop(this_child->loop);
-}
-
-static void child_pulse(void *arg) {
-	struct child *c = arg;
-	health_beat(c->health, c->index);
-	timer_arm(&c->pulse, health_period_us(c->health));
-}
-
-static int child_run(struct child *c) {
-	if (c->exporter) {
-		snprintf(process_title, sizeof(process_title), "%s metrics", c->options->name);
-		prctl(PR_SET_NAME, process_title);
-	} else {
-		snprintf(process_title, sizeof(process_title), "%s %u", c->options->name, c->index);
-	}
-	log_set_process(process_title);
-	child_let_go(c);
-	metrics_attach(c->options->metrics, c->index);
-	c->loop = loop_new();
-	timer_init(&c->drain_limit, c->loop, child_drain_late, NULL);
-	child_signals(c);
-	timer_init(&c->pulse, c->loop, child_pulse, c);
-	if (health_period_us(c->health))
-		child_pulse(c);
-	this_child = c;
-	int r = child_start(c);
-	if (r >= 0) {
-		if (r != PROCESS_LATER)
-			process_ready();
-		loop_run(c->loop);
-		if (c->ops->stop)
-			c->ops->stop(c->arg);
-	}
-	this_child = NULL;
-	close_ready(c);
-	timer_fini(&c->pulse);
-	timer_fini(&c->drain_limit);
-	event_free(c->signal_ev);
-	close(c->signal_fd);
-	loop_free(c->loop);
-	return r < 0 || c->failed ? 1 : 0;
 }
 
 /* ---- the master ---- */
@@ -586,7 +404,7 @@ static void on_signal(evutil_socket_t fd, short what, void *arg) {
 	struct master *m = arg;
 	int signo;
 	(void)what;
-	while ((signo = read_signal(fd)) != 0) {
+	while ((signo = process_read_signal(fd)) != 0) {
 		switch (signo) {
 		case SIGCHLD:
 			reap(m);
@@ -618,8 +436,9 @@ static void master_signals(struct master *m) {
 }
 
 static int master_init(struct master *m) {
-	snprintf(process_title, sizeof(process_title), "%s master", m->options->name);
-	log_set_process(process_title);
+	static char title[64]; /* the log keeps it */
+	snprintf(title, sizeof(title), "%s master", m->options->name);
+	log_set_process(title);
 	clock_update();
 	m->pid = getpid();
 	m->since = now_us();
@@ -668,7 +487,7 @@ static void master_fini(struct master *m) {
 
 enum spawned { SPAWNED_HERE, SPAWNED_CHILD, SPAWNED_NOT };
 
-static enum spawned spawn(struct worker *w, struct child *ret_child) {
+static enum spawned spawn(struct worker *w, struct process_child *ret_child) {
 	struct master *m = w->master;
 	int fds[2];
 	w->due = false;
@@ -685,7 +504,7 @@ static enum spawned spawn(struct worker *w, struct child *ret_child) {
 	}
 	if (pid == 0) {
 		close(fds[0]);
-		*ret_child = (struct child){.options = m->options,
+		*ret_child = (struct process_child){.options = m->options,
 		                            .ops = m->ops,
 		                            .arg = m->arg,
 		                            .index = w->index,
@@ -706,7 +525,7 @@ static enum spawned spawn(struct worker *w, struct child *ret_child) {
 }
 
 /* Forks what is due. SPAWNED_CHILD: this process is a worker now. */
-static enum spawned spawn_due(struct master *m, struct child *ret_child) {
+static enum spawned spawn_due(struct master *m, struct process_child *ret_child) {
 	for (unsigned i = 0; i < slot_count(m) && !m->draining; i++) {
 		struct worker *w = &m->workers[i];
 		if (!w->due)
@@ -733,12 +552,12 @@ static enum spawned spawn_due(struct master *m, struct child *ret_child) {
 
 /* The master's past is given back first. A polling descriptor of our own before that: giving its events back would take them
  * from the master. */
-static int become_child(struct master *m, struct child *child) {
+static int become_child(struct master *m, struct process_child *child) {
 	event_reinit(loop_base(m->loop));
 	master_fini(m);
 	if (!child->exporter)
 		metrics_process_free(m->exporter);
-	int status = child_run(child);
+	int status = process_child_run(child);
 	metrics_process_free(child->exporter);
 	health_free(child->health);
 	return status;
@@ -746,7 +565,7 @@ static int become_child(struct master *m, struct child *child) {
 
 static int master_run(struct master *m) {
 	while (!m->draining || anyone_alive(m)) {
-		struct child child;
+		struct process_child child;
 		if (spawn_due(m, &child) == SPAWNED_CHILD)
 			return become_child(m, &child);
 		if (!m->draining || anyone_alive(m))
