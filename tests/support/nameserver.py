@@ -28,9 +28,15 @@ class NameServer:
         self.records = {}
         self.broken = set()
         self.asked = 0
-        threading.Thread(target=self.serve, daemon=True).start()
+        self.closing = False
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
 
     def close(self):
+        """Not before the thread has let go of the socket: it would read from whatever gets its number next."""
+        self.closing = True
+        self.socket.sendto(b"", self.socket.getsockname())
+        self.thread.join()
         self.socket.close()
 
     def set(self, name, mx=(), txt=()):
@@ -38,11 +44,10 @@ class NameServer:
 
     def serve(self):
         while True:
-            try:
-                query, peer = self.socket.recvfrom(4096)
-                self.socket.sendto(self.answer(query), peer)
-            except OSError:
+            query, peer = self.socket.recvfrom(4096)
+            if self.closing:
                 return
+            self.socket.sendto(self.answer(query), peer)
 
     def answer(self, query):
         self.asked += 1

@@ -60,6 +60,7 @@ def end(*_):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("filterwarnings", "error::pytest.PytestUnhandledThreadExceptionWarning")
     client.on_answer, client.on_bare_answer = contract.check, contract.check_any
     signal.signal(signal.SIGTERM, end)  # so that the fixtures end what they started
     config.addinivalue_line("markers", "slow: over a few seconds; left out of --quick and of the sanitized pass")

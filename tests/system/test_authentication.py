@@ -1,12 +1,12 @@
 """SPF, DKIM, DMARC and block lists as the API shows them, on an smtpd whose DNS is a zone file. Messages are signed by python3-dkim."""
 
+import contextlib
 import socket
-import struct
-import threading
 
 import pytest
 
 from client import Smtp, deliver, end_of_field, wait_until
+from nameserver import NameServer
 from signer import ed25519_key, rsa_key, sign, zone_line
 
 RSA_KEY, RSA_RECORD = rsa_key()
@@ -253,36 +253,12 @@ def test_a_server_that_never_answers(system, api):
             assert (found["spf"]["result"], found["dmarc"]["result"]) == ("temperror", "temperror")
 
 
-class Resolver(threading.Thread):
-    """A name server on UDP that knows one TXT record and no other name."""
-
-    def __init__(self, name, text):
-        super().__init__(daemon=True)
-        self.name_wanted = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
-        self.text = text.encode()
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 0))
-
-    def run(self):
-        while True:
-            try:
-                query, peer = self.socket.recvfrom(4096)
-            except OSError:
-                return
-            end = query.index(b"\0", 12) + 5
-            known = query[12:end] == self.name_wanted + b"\0\x10\0\x01"
-            answer = b"\xc0\x0c\0\x10\0\x01\0\0\0\x3c" + struct.pack(">HB", len(self.text) + 1, len(self.text)) + self.text
-            self.socket.sendto(query[:2] + struct.pack(">5H", 0x8180 if known else 0x8183, 1, int(known), 0, 0) + query[12:end] +
-                               (answer if known else b""), peer)
-
-
 def test_a_real_resolver(system, api):
     """c-ares in the worker's sandbox."""
     box = api.mailbox()
-    resolver = Resolver("good.example", "v=spf1 ip4:127.0.0.1 -all")
-    resolver.start()
-    with resolver.socket as server:
-        with system.another_smtpd("127.0.0.1:0", workers=1, dns_zone_file="", dns_servers=f"127.0.0.1:{server.getsockname()[1]}") as smtpd:
+    with contextlib.closing(NameServer()) as resolver:
+        resolver.set("good.example", txt=["v=spf1 ip4:127.0.0.1 -all"])
+        with system.another_smtpd("127.0.0.1:0", workers=1, dns_zone_file="", dns_servers=resolver.address) as smtpd:
             assert deliver(smtpd.address(), message(), box["address"], mail_from="a@good.example")[0] == 250
             found = authenticated(api, box)["authentication"]
             assert (found["spf"]["result"], found["dmarc"]["result"], found["iprev"]["result"]) == ("pass", "none", "fail")
