@@ -93,7 +93,7 @@ static void write_entry(struct json_out *j, const struct pg_rows *rows, unsigned
 	json_out_object(j);
 	json_out_member_id(j, "id", &id);
 	json_out_member_time(j, "time", pg_time(rows, i, 1));
-	json_out_member_cstring(j, "actor", pg_null(rows, i, 2) ? "console" : "key");
+	json_out_member_cstring(j, "actor", !pg_null(rows, i, 2) ? "key" : pg_bool(rows, i, 9) ? "operator" : "console");
 	if (pg_null(rows, i, 2)) {
 		json_out_member_cstring(j, "keyId", NULL);
 	} else {

@@ -160,6 +160,7 @@ static void purged_all(struct domain_check *c) {
 	}
 	pg_params_init(&p);
 	pg_param_uuid(&p, &c->domain);
+	pg_param_uuid(&p, &c->account);
 	ask(c, &STMT_DOMAIN_LEFTOVER_DONE, &p, on_forgotten);
 	pg_params_fini(&p);
 }
@@ -209,6 +210,7 @@ static void next_leftover(struct domain_check *c) {
 	struct pg_params p;
 	pg_params_init(&p);
 	pg_param_uuid(&p, &c->domain);
+	pg_param_uuid(&p, &c->account);
 	ask(c, &STMT_DOMAIN_LEFTOVER, &p, on_leftover);
 	pg_params_fini(&p);
 }
@@ -218,7 +220,7 @@ static void next_leftover(struct domain_check *c) {
 static void on_timer(void *arg) {
 	struct domain_check *c = arg;
 	c->looks = 0;
-	c->domain = (struct id){0};
+	c->domain = c->account = (struct id){0};
 	next_leftover(c);
 }
 

@@ -21,6 +21,7 @@
 
 struct ctl_settings {
 	char *database, *environment, *key_secret, *migrations;
+	char *hostname, *mx_hosts, *dns_servers, *dns_zone_file; /* for domain verify */
 };
 
 struct ctl_option {
@@ -122,6 +123,7 @@ int ctl_invitation_delete(struct ctl *);
 int ctl_domain_create(struct ctl *);
 int ctl_domain_list(struct ctl *);
 int ctl_domain_edit(struct ctl *);
+int ctl_domain_verify(struct ctl *);
 int ctl_domain_delete(struct ctl *);
 int ctl_key_create(struct ctl *);
 int ctl_key_list(struct ctl *);
@@ -135,5 +137,12 @@ int ctl_key_delete(struct ctl *);
  * `owner_id`, or (NULL) the oldest one of the domain's account, or of all for a platform domain. Makes those that
  * are missing, inside the caller's transaction. *ret_missing: domains left without, for want of a user. */
 bool ctl_postmasters(struct ctl *, const char *domain_id, const char *owner_id, unsigned *ret_missing);
+
+/* ctl_domains.c, for ctl_domain_verify.c. `problem`: of the proof, in words, or NULL. */
+int ctl_print_domain(struct ctl *, const char *id, const char *problem);
+/* Status, postmaster's mailbox and the account's audit log, in one change that every worker knows of. */
+bool ctl_domain_set_status(struct ctl *, const char *id, const char *status, const char *audited_as);
+/* One more entry, `what` the command, in the log of the account whose domain it is; inside the caller's transaction. */
+bool ctl_audit_domain(struct ctl *, const char *domain_id, const char *what);
 
 #endif

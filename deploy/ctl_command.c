@@ -57,7 +57,11 @@ const struct ctl_command CTL_COMMANDS[] = {
     {"domain", "list", 0, "account=", "[--account ACCOUNT]", "all domains", false, ctl_domain_list},
     {"domain", "edit", 1, "status=", "DOMAIN --status verified|pending", "accept or stop a domain", false,
      ctl_domain_edit},
-    {"domain", "delete", 1, "", "DOMAIN", "a domain with its mailboxes", false, ctl_domain_delete},
+    {"domain", "verify", 1, "by-word", "DOMAIN [--by-word]",
+     "looks at an account's domain in the DNS as apid does: its TXT record has the token, its MX records name mx_hosts alone;"
+     " with --by-word it is verified without a look",
+     false, ctl_domain_verify},
+    {"domain", "delete", 1, "", "DOMAIN", "a domain with its mailboxes, mails and keys' rights", false, ctl_domain_delete},
     {"key", "create", 0, "name= user= domain= expires= scopes= if-missing",
      "--name NAME --user USER [--domain DOMAIN]… [--expires 90d|TIME|never] [--scopes A,B] [--if-missing]",
      "a new API key, shown once; domain: the platform's first", false, ctl_key_create},
@@ -89,6 +93,12 @@ static const struct setting {
      "of the keys: live or test"},
     {"migrations", "MINUTEMAIL_MIGRATIONS", CTL_MIGRATIONS_DIR, offsetof(struct ctl_settings, migrations),
      "directory with the numbered files of the schema"},
+    {"mx-hosts", "MINUTEMAIL_MX_HOSTS", "", offsetof(struct ctl_settings, mx_hosts),
+     "as apid has it; empty: hostname"},
+    {"hostname", "MINUTEMAIL_HOSTNAME", "", offsetof(struct ctl_settings, hostname), "as apid has it; empty: the host's"},
+    {"dns-servers", "MINUTEMAIL_DNS_SERVERS", "", offsetof(struct ctl_settings, dns_servers),
+     "as apid has it; empty: the system's"},
+    {"dns-zone-file", "MINUTEMAIL_DNS_ZONE_FILE", "", offsetof(struct ctl_settings, dns_zone_file), "as apid has it"},
     {NULL, "MINUTEMAIL_KEY_SECRET", NULL, offsetof(struct ctl_settings, key_secret),
      "64 hexadecimal digits, the same as apid's; needed to make keys"},
 };
@@ -199,7 +209,7 @@ static void print_help(FILE *f) {
 			fprintf(f, "  --%s VALUE, or %s\n        %s", s->option, s->variable, s->help);
 		else
 			fprintf(f, "  %s, or %s_FILE (environment only)\n        %s", s->variable, s->variable, s->help);
-		fprintf(f, "%s%s\n", s->fallback ? "; default: " : "", s->fallback ? s->fallback : "");
+		fprintf(f, "%s%s\n", s->fallback && *s->fallback ? "; default: " : "", s->fallback ? s->fallback : "");
 	}
 	fputs("\nExit status: 0 done, 1 failed, 2 wrong usage.\n", f);
 }
@@ -263,7 +273,7 @@ static enum option_kind option_in(const char *spec, const char *name, size_t n) 
 	return OPTION_UNKNOWN;
 }
 
-#define GENERAL_OPTIONS "json help version database= environment= migrations="
+#define GENERAL_OPTIONS "json help version database= environment= migrations= mx-hosts= hostname= dns-servers= dns-zone-file="
 
 /* Any command's option: which ones this command takes is known only when its words are. */
 static enum option_kind option_anywhere(const char *name, size_t n) {

@@ -124,8 +124,8 @@ static const struct {
     [CTL_ACCOUNT] = {"account", "select id from accounts where id::text = lower($1) or name = $1 limit 2"},
     [CTL_USER] = {"user", "select id from users where id::text = lower($1) or email = lower($1) limit 2"},
     /* A name can be claimed by several accounts: the verified one is meant. */
-    [CTL_DOMAIN] = {"domain", "select id from domains where id::text = lower($1) or name = lower($1)"
-                              " order by status = 'verified' desc limit 1"},
+    [CTL_DOMAIN] = {"domain", "select id from domains d where id::text = lower($1) or (name = lower($1) and (status = 'verified'"
+                              " or not exists (select from domains v where v.name = d.name and v.status = 'verified'))) limit 2"},
     [CTL_KEY] = {"key", "select id from api_keys where id::text = lower($1) or name = $1 limit 2"},
 };
 

@@ -1,9 +1,10 @@
-/* Domains that receive mail, and their postmaster mailboxes. On the operator's word a domain is verified: no DNS is
- * asked here. */
+/* Domains that receive mail, and their postmaster mailboxes. What is made here is verified on the operator's word; the DNS is asked
+ * in ctl_domain_verify.c. What an operator does to an account's domain stands in its audit log. */
 #include "deploy/ctl.h"
 
 #include "common/address.h"
 
+/* A list has the first of these columns, one domain all of them. The DNS proves nothing of a platform's domain. */
 static const struct ctl_column DOMAIN_COLUMNS[] = {
     {"id", "ID", CTL_TEXT},
     {"name", "NAME", CTL_TEXT},
@@ -12,14 +13,38 @@ static const struct ctl_column DOMAIN_COLUMNS[] = {
     {"accountId", "ACCOUNT ID", CTL_TEXT},
     {"keys", "KEYS", CTL_INT},
     {"createdAt", "CREATED", CTL_TIME},
+    {"txtValid", "TXT", CTL_BOOL},
+    {"mxValid", "MX", CTL_BOOL},
+    {"mxLostSince", "MX LOST SINCE", CTL_TIME},
+    {"txtToken", "TXT TOKEN", CTL_TEXT},
+    {"problem", "PROBLEM", CTL_TEXT},
 };
+#define LIST_COLUMNS 9
 #define DOMAIN_SELECT                                                                                                  \
 	"select d.id, d.name, d.status, a.name, a.id, (select count(*) from api_key_domains k where k.domain_id = d.id),"  \
-	" " CTL_EPOCH("d.created_at") " from domains d left join accounts a on a.id = d.account_id"
+	" " CTL_EPOCH("d.created_at") ", case when a.id is not null then d.txt_valid end,"                                 \
+	" case when a.id is not null then d.mx_valid end, " CTL_EPOCH("d.mx_lost_since") ", d.txt_token, $1::text"         \
+	" from domains d left join accounts a on a.id = d.account_id"
 
-static int print_domain(struct ctl *ctl, const char *id) {
-	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl, DOMAIN_SELECT " where d.id = $1::uuid", 1, &id);
+int ctl_print_domain(struct ctl *ctl, const char *id, const char *problem) {
+	const char *params[] = {problem, id};
+	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl, DOMAIN_SELECT " where d.id = $2::uuid", 2, params);
 	return res ? ctl_print_one(ctl, DOMAIN_COLUMNS, array_len(DOMAIN_COLUMNS), res, NULL, NULL) : CTL_FAILED;
+}
+
+/* Nobody's user: what api_audit and apid's api_audit.c know the operator by. */
+#define CTL_OPERATOR "00000000-0000-0000-0000-000000000000"
+
+/* The platform's domains have no account that could read it. */
+bool ctl_audit_domain(struct ctl *ctl, const char *domain_id, const char *what) {
+	char id[ID_TEXT_SIZE], now[32];
+	ctl_new_id(ctl, id);
+	const char *params[] = {domain_id, id, ctl_now(ctl, now), what};
+	return ctl_exec(ctl,
+	                "insert into api_audit (account_id, id, at, user_id, method, route, status, request_id)"
+	                " select account_id, $2::uuid, $3::timestamptz, '" CTL_OPERATOR "', 'CTL', $4, 200, 'minutemailctl'"
+	                " from domains where id = $1::uuid and account_id is not null",
+	                4, params);
 }
 
 /* ---- postmaster ---- */
@@ -147,7 +172,7 @@ static int create(struct ctl *ctl, const char *name, const char *account, const 
 		return CTL_FAILED;
 	if (missing)
 		ctl_note(ctl, "there is no user yet to own postmaster@%s; the first one created will", name);
-	return print_domain(ctl, id);
+	return ctl_print_domain(ctl, id, NULL);
 }
 
 int ctl_domain_create(struct ctl *ctl) {
@@ -165,39 +190,67 @@ int ctl_domain_create(struct ctl *ctl) {
 
 int ctl_domain_list(struct ctl *ctl) {
 	char account[ID_TEXT_SIZE];
-	const char *param = NULL;
+	const char *params[] = {NULL, NULL};
 	if (ctl_option(ctl, "account")) {
 		if (!ctl_resolve(ctl, CTL_ACCOUNT, ctl_option(ctl, "account"), account))
 			return CTL_FAILED;
-		param = account;
+		params[1] = account;
 	}
 	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl,
-	                                              DOMAIN_SELECT " where $1::uuid is null or d.account_id = $1::uuid"
+	                                              DOMAIN_SELECT " where $2::uuid is null or d.account_id = $2::uuid"
 	                                                            " order by d.account_id is not null, d.id",
-	                                              1, &param);
-	return res ? ctl_print_list(ctl, DOMAIN_COLUMNS, array_len(DOMAIN_COLUMNS), res) : CTL_FAILED;
+	                                              2, params);
+	return res ? ctl_print_list(ctl, DOMAIN_COLUMNS, LIST_COLUMNS, res) : CTL_FAILED;
+}
+
+/* Another domain that is verified under this one's name; *ret_free: there is none. False: said. */
+static bool name_free(struct ctl *ctl, const char *id, bool *ret_free) {
+	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl,
+	                                              "select o.name, o.id, coalesce('account \"' || a.name || '\"', 'the platform')"
+	                                              " from domains d join domains o on o.name = d.name and o.id <> d.id"
+	                                              " left join accounts a on a.id = o.account_id"
+	                                              " where d.id = $1::uuid and o.status = 'verified'",
+	                                              1, &id);
+	if (!res)
+		return false;
+	*ret_free = PQntuples(res) == 0;
+	if (!*ret_free)
+		ctl_error(ctl, "%s is verified for %s already (%s)", PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 2), PQgetvalue(res, 0, 1));
+	return true;
+}
+
+bool ctl_domain_set_status(struct ctl *ctl, const char *id, const char *status, const char *audited_as) {
+	const char *params[] = {id, status};
+	struct keys_sync ks;
+	unsigned missing = 0;
+	bool is_free = true;
+	if (strcmp(status, "verified") == 0 && (!name_free(ctl, id, &is_free) || !is_free))
+		return false;
+	if (!ctl_change_begin(ctl, &ks) ||
+	    !ctl_exec(ctl, "update domains set status = $2, check_at = null where id = $1::uuid", 2, params) ||
+	    !ctl_postmasters(ctl, id, NULL, &missing) || !ctl_audit_domain(ctl, id, audited_as) ||
+	    !ctl_change_commit(ctl, &ks, NULL))
+		return false;
+	if (missing)
+		ctl_note(ctl, "there is no user yet to own its postmaster mailbox; the first one created will");
+	return true;
 }
 
 int ctl_domain_edit(struct ctl *ctl) {
 	char id[ID_TEXT_SIZE];
 	const char *status = ctl_option(ctl, "status");
-	struct keys_sync ks;
-	unsigned missing = 0;
 	if (!status || (strcmp(status, "verified") != 0 && strcmp(status, "pending") != 0)) {
 		ctl_error(ctl, "--status is verified or pending");
 		return CTL_USAGE;
 	}
-	if (!ctl_resolve(ctl, CTL_DOMAIN, ctl->words[0], id))
+	if (!ctl_resolve(ctl, CTL_DOMAIN, ctl->words[0], id) ||
+	    !ctl_domain_set_status(ctl, id, status,
+	                           *status == 'v' ? "domain edit --status verified" : "domain edit --status pending"))
 		return CTL_FAILED;
-	const char *params[] = {id, status};
-	if (!ctl_change_begin(ctl, &ks) ||
-	    !ctl_exec(ctl, "update domains set status = $2 where id = $1::uuid", 2, params) ||
-	    !ctl_postmasters(ctl, id, NULL, &missing) || !ctl_change_commit(ctl, &ks, NULL))
-		return CTL_FAILED;
-	if (missing)
-		ctl_note(ctl, "there is no user yet to own its postmaster mailbox; the first one created will");
-	return print_domain(ctl, id);
+	return ctl_print_domain(ctl, id, NULL);
 }
+
+/* ---- giving up ---- */
 
 /* A key whose only domain it was is left without any: it can do nothing until it is given another. */
 static void note_bare_keys(struct ctl *ctl) {
@@ -209,16 +262,58 @@ static void note_bare_keys(struct ctl *ctl) {
 		ctl_note(ctl, "key \"%s\" (…%s) has no domain left", PQgetvalue(res, r, 0), PQgetvalue(res, r, 1));
 }
 
+#define PURGE_AT_ONCE "50" /* mailboxes of one transaction */
+
+/* The accounts that have mailboxes in the domain, or could be about to make one: what they have there is left over until apid's
+ * domain_check has forgotten it. A session covers every domain of the platform and of its account. */
+static bool note_leftovers(struct ctl *ctl, const char *id) {
+	char now[32];
+	const char *params[] = {id, ctl_now(ctl, now)};
+	return ctl_exec(ctl,
+	                "insert into domain_leftovers (domain_id, account_id, deleted_at)"
+	                " select $1::uuid, account_id, $2::timestamptz from ("
+	                " select account_id from account_mailboxes where domain_id = $1::uuid"
+	                " union select k.account_id from api_keys k join api_key_domains d on d.key_id = k.id"
+	                " where d.domain_id = $1::uuid"
+	                " union select u.account_id from sessions s join users u on u.id = s.user_id, domains d"
+	                " where d.id = $1::uuid and (d.account_id is null or d.account_id = u.account_id)) who",
+	                2, params);
+}
+
+static bool purge_account(struct ctl *ctl, const char *account, const char *domain) {
+	char after[ID_TEXT_SIZE] = "00000000-0000-0000-0000-000000000000";
+	const char *params[] = {account, domain, after};
+	for (;;) {
+		cleanup(ctl_clearp) PGresult *res =
+		    ctl_query(ctl, "select domain_purge($1::uuid, $2::uuid, $3::uuid, " PURGE_AT_ONCE ")", 3, params);
+		if (!res)
+			return false;
+		if (PQgetisnull(res, 0, 0))
+			return true;
+		snprintf(after, sizeof(after), "%s", PQgetvalue(res, 0, 0));
+	}
+}
+
+/* After the commit: the domain is gone already, and what is cut short here apid's domain_check finishes. */
+static void purge(struct ctl *ctl, const char *id) {
+	cleanup(ctl_clearp) PGresult *res =
+	    ctl_query(ctl, "select account_id from domain_leftovers where domain_id = $1::uuid", 1, &id);
+	bool ok = res != NULL;
+	for (int r = 0; ok && r < PQntuples(res); r++)
+		ok = purge_account(ctl, PQgetvalue(res, r, 0), id);
+	if (!ok)
+		ctl_note(ctl, "the domain is gone; apid will take away what is left of its mailboxes");
+}
+
 int ctl_domain_delete(struct ctl *ctl) {
 	char id[ID_TEXT_SIZE];
 	const char *param = id;
 	struct keys_sync ks;
-	if (!ctl_resolve(ctl, CTL_DOMAIN, ctl->words[0], id) || !ctl_change_begin(ctl, &ks) ||
-	    !ctl_exec(ctl, "delete from domains where id = $1::uuid", 1, &param) ||
-	    !ctl_exec(ctl, "delete from account_mailboxes where domain_id = $1::uuid", 1, &param) ||
-	    !ctl_exec(ctl, "delete from mailboxes where domain_id = $1::uuid", 1, &param) ||
-	    !ctl_change_commit(ctl, &ks, NULL))
+	if (!ctl_resolve(ctl, CTL_DOMAIN, ctl->words[0], id) || !ctl_change_begin(ctl, &ks) || !note_leftovers(ctl, id) ||
+	    !ctl_audit_domain(ctl, id, "domain delete") ||
+	    !ctl_exec(ctl, "delete from domains where id = $1::uuid", 1, &param) || !ctl_change_commit(ctl, &ks, NULL))
 		return CTL_FAILED;
+	purge(ctl, id);
 	note_bare_keys(ctl);
 	return ctl_print_done(ctl, id, "deleted", "Deleted domain %s.", ctl->words[0]);
 }

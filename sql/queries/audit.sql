@@ -19,9 +19,10 @@ group by account_id, day, key_id, user_id
 order by account_id, day, key_id
 on conflict (account_id, day, key_id) do update set calls = u.calls + excluded.calls
 
--- Newest first. $1 account, $2 user or null, $3 and $4 time, $5 below this id, $6 key or null, $7 status or null, $8 how many.
+-- Newest first; last, whether it was the operator, who is nobody's user (deploy/ctl_domains.c). $1 account, $2 user or null, $3 and $4 time, $5 below this id, $6 key or null, $7 status or null, $8 how many.
 -- name: audit_list
-select id, at, key_id, key_name, key_last8, method, route, status, request_id
+select id, at, key_id, key_name, key_last8, method, route, status, request_id,
+	user_id = '00000000-0000-0000-0000-000000000000'
 from api_audit
 where account_id = $1 and ($2::uuid is null or user_id = $2) and at >= $3 and at < $4 and id < $5
 	and ($6::uuid is null or key_id = $6) and ($7::int2 is null or status = $7)

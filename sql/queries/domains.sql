@@ -82,9 +82,10 @@ from (
 where d.id = due.id
 returning d.account_id, d.id, d.name, d.txt_token, d.mx_lost_since
 
--- Leftovers by age. $1 after this domain.
+-- Leftovers by age of the domain; one of the platform's has one for each account. After $1 domain, $2 account.
 -- name: domain_leftover
-select account_id, domain_id, deleted_at from domain_leftovers where domain_id > $1 order by domain_id limit 1
+select account_id, domain_id, deleted_at from domain_leftovers where (domain_id, account_id) > ($1, $2)
+order by domain_id, account_id limit 1
 
 -- name: domain_leftover_done
-delete from domain_leftovers where domain_id = $1
+delete from domain_leftovers where domain_id = $1 and account_id = $2

@@ -1,6 +1,7 @@
 """Domains of accounts: claimed, proved by the DNS, used, given up. A name server on loopback stands in for the world's, and four apid
 workers ask it."""
 
+import json
 import time
 
 import pytest
@@ -281,6 +282,58 @@ def test_platform_domain_cannot_be_given_up_or_proved(many, owner):
     check_problem(owner.key.delete(f"/v1/domains/{domain['id']}"), 404, "not_found")
     check_problem(owner.key.post(f"/v1/domains/{domain['id']}/verify"), 403, "forbidden")
     assert rcpt(many, "postmaster@minutemail.cc") == 250
+
+
+# ---- the operator ----
+
+def test_operator_verifies_by_the_dns_and_by_word(many, owner, dns):
+    claimed = owner.claim(owner.name())
+    refused = many.ctl("domain", "verify", claimed["name"], check=False)
+    assert refused.returncode == 1 and claimed["txtToken"] in refused.stderr and OURS[0] in refused.stderr
+    seen = json.loads(refused.stdout)
+    assert (seen["status"], seen["txtValid"], seen["mxValid"]) == ("pending", False, False) and seen["problem"]
+    assert rcpt(many, "postmaster@" + claimed["name"]) == 550
+    dns.set(claimed["name"], mx=OURS, txt=[claimed["txtToken"]])
+    seen = many.ctl("domain", "verify", claimed["name"])
+    assert (seen["status"], seen["txtValid"], seen["mxValid"], seen["problem"]) == ("verified", True, True, None)
+    assert owner.key.get(f"/v1/domains/{claimed['id']}").json["status"] == "verified"
+    assert rcpt(many, "postmaster@" + claimed["name"]) == 250
+
+    other = owner.claim(owner.name())
+    console = owner.console()
+    assert console.post("/v1/mailboxes", {"domain": other["name"]}).status == 403
+    assert many.ctl("domain", "verify", other["id"], "--by-word")["status"] == "verified"
+    assert {console.post("/v1/mailboxes", {"domain": other["name"]}).status for _ in range(12)} == {201}
+    log = [e for e in items(owner.console().get("/v1/audit?limit=1000")) if e["actor"] == "operator"]
+    assert [(e["method"], e["route"], e["keyId"]) for e in log[:2]] == [
+        ("CTL", "domain verify --by-word", None), ("CTL", "domain verify", None)]
+
+
+def test_operator_table_says_what_is_proved(many, owner):
+    claimed = owner.claim(owner.name())
+    listed = next(d for d in many.ctl("domain", "list", "--account", owner.account)["items"] if d["id"] == claimed["id"])
+    assert (listed["status"], listed["txtValid"], listed["mxValid"]) == ("pending", False, False)
+    platform = many.ctl("domain", "list")["items"][0]
+    assert platform["name"] == "minutemail.cc" and platform["txtValid"] is None
+
+
+def test_operator_deletes_as_the_api_does(many, owner, dns):
+    domain = owner.verified(dns)
+    key = owner.make_key("--domain", "minutemail.cc", "--domain", domain["name"])
+    boxes = [key.mailbox(domain=domain["name"], noExpiration=True) for _ in range(3)]
+    kept = key.mailbox(domain="minutemail.cc")
+    assert deliver(many.smtp, messages.plain(), [box["address"] for box in boxes])[0] == 250
+    assert {key.get(f"/v1/mailboxes/{boxes[0]['id']}").status for _ in range(24)} == {200}
+    assert many.ctl("domain", "delete", domain["name"])["deleted"] is True
+    assert {key.get(f"/v1/mailboxes/{boxes[0]['id']}").status for _ in range(24)} <= {403, 404}
+    assert rcpt(many, boxes[0]["address"]) == 550
+    assert key.get(f"/v1/mailboxes/{kept['id']}").status == 200
+    for table in ("mailboxes", "account_mailboxes", "api_key_domains"):
+        assert many.sql(f"select count(*) from {table} where domain_id = %s", domain["id"]) == [(0,)]
+    ids = [box["id"] for box in boxes]
+    assert many.sql("select count(*) from messages where mailbox_id = any(%s::uuid[])", ids) == [(0,)]
+    gone = many.ctl("domain", "delete", domain["name"], check=False)
+    assert gone.returncode == 1 and f'no domain "{domain["name"]}"' in gone.stderr
 
 
 # ---- looking again ----

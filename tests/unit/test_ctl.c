@@ -355,6 +355,97 @@ static void test_notice(void **state) {
 	free(id);
 }
 
+static char zone_path[] = "/tmp/minutemail-ctl-zone.XXXXXX";
+
+static void zone(const char *text) {
+	FILE *f = fopen(zone_path, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+static void test_domain_verify(void **state) {
+	int fd = mkstemp(zone_path);
+	assert_true(fd >= 0);
+	close(fd);
+	setenv("MINUTEMAIL_DNS_ZONE_FILE", zone_path, 1);
+	setenv("MINUTEMAIL_MX_HOSTS", "MX.ours.example., mx2.ours.example", 1);
+	pg_fixture_exec(db, "insert into domains (id, account_id, name, status, txt_token, created_at) select"
+	                    " '00000000-0000-7000-8000-0000000000d1', id, 'proved.example', 'pending', 'minutemail-abcdefghijklmnop', now()"
+	                    " from accounts where name = 'Home'");
+	/* no record, then a wrong one of each, then both */
+	assert_int_equal(run("domain verify proved.example --json"), CTL_FAILED);
+	assert_non_null(strstr(errors, "has no TXT record"));
+	assert_non_null(strstr(errors, "minutemail-abcdefghijklmnop"));
+	assert_non_null(strstr(errors, "mx.ours.example"));
+	assert_string_equal(member("status"), "pending");
+	zone("proved.example. 60 IN MX 10 mx2.ours.example.\nproved.example. 60 IN MX 20 mail.elsewhere.example.\n"
+	     "proved.example. 60 IN TXT \"minutemail-abcdefghijklmnop\"\n");
+	assert_int_equal(run("domain verify proved.example --json"), CTL_FAILED);
+	assert_non_null(strstr(errors, "mail.elsewhere.example"));
+	assert_string_equal(member("txtValid"), "true");
+	assert_string_equal(member("mxValid"), "false");
+	zone("proved.example. 60 IN MX 10 mx2.ours.example.\nproved.example. 60 IN TXT \"minutemail-abcdefghijklmnop\"\n");
+	ok("domain verify proved.example --json");
+	assert_string_equal(member("status"), "verified");
+	assert_string_equal(member("problem"), "null");
+	assert_int_equal(count("mailboxes where address = 'postmaster@proved.example'"), 1);
+	assert_int_equal(count("api_audit where route = 'domain verify' and method = 'CTL'"), 1);
+	/* what it loses later is told; it stays */
+	zone("");
+	ok("domain verify proved.example --json");
+	assert_string_equal(member("status"), "verified");
+	assert_non_null(strstr(errors, "stays verified"));
+	assert_int_equal(count("domains where name = 'proved.example' and mx_lost_since is not null and not mx_valid"), 1);
+	refused("domain verify proved.example --mx-hosts a..b", CTL_FAILED, "a..b");
+	refused("domain verify proved.example --dns-zone-file /nowhere/at/all", CTL_FAILED, "/nowhere/at/all");
+	refused("domain verify minutemail.cc", CTL_FAILED, "platform's own");
+	refused("domain verify nowhere.example", CTL_FAILED, "no domain \"nowhere.example\"");
+	unlink(zone_path);
+	unsetenv("MINUTEMAIL_DNS_ZONE_FILE");
+}
+
+static void test_domain_by_word(void **state) {
+	pg_fixture_exec(db, "insert into domains (id, account_id, name, status, created_at) select"
+	                    " ('00000000-0000-7000-8000-0000000000e' || case name when 'Home' then '1' else '2' end)::uuid, id, 'word.example',"
+	                    " 'pending', now() from accounts where name in ('Home', 'Stranger')");
+	refused("domain verify word.example --by-word", CTL_FAILED, "more than one domain is named");
+	ok("domain verify 00000000-0000-7000-8000-0000000000e1 --by-word --json");
+	assert_string_equal(member("status"), "verified");
+	assert_string_equal(member("account"), "Home");
+	assert_int_equal(count("api_audit a join accounts o on o.id = a.account_id where o.name = 'Home'"
+	                       " and route = 'domain verify --by-word' and user_id = '00000000-0000-0000-0000-000000000000'"),
+	                 1);
+	refused("domain verify word.example --by-word", CTL_FAILED, "verified already");
+	refused("domain verify 00000000-0000-7000-8000-0000000000e2 --by-word", CTL_FAILED, "verified for account \"Home\"");
+	refused("domain edit 00000000-0000-7000-8000-0000000000e2 --status verified", CTL_FAILED, "verified for account \"Home\"");
+	/* its name means the verified one now; the other's claim is reached by its id, or by name once it is alone */
+	ok("domain delete word.example");
+	assert_int_equal(count("domains where name = 'word.example' and status = 'pending'"), 1);
+	ok("domain verify word.example --by-word --json");
+	assert_string_equal(member("account"), "Stranger");
+	ok("domain delete word.example");
+	assert_int_equal(count("api_audit where route = 'domain delete'"), 2);
+}
+
+static void test_platform_domain_delete(void **state) {
+	ok("domain create platform.example --owner two@minutemail.cc");
+	pg_fixture_exec(db, "insert into mailboxes select 1, gen_random_uuid(), u.account_id, u.id, d.id, g || '@platform.example', false, null,"
+	                    " now(), null from users u, domains d, generate_series(1, 120) g"
+	                    " where u.email = 'two@minutemail.cc' and d.name = 'platform.example'");
+	pg_fixture_exec(db, "insert into account_mailboxes select account_id, id, user_id, bucket, domain_id, false, null from mailboxes"
+	                    " where address ~ '^[0-9]+@platform.example'");
+	pg_fixture_exec(db, "insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, trace, to_list, cc_list,"
+	                    " reply_to_list, size, digest, parts, warnings, injected) select bucket, gen_random_uuid(), id, now(), 2147483647,"
+	                    " '', '', '', '', '[]', '[]', '[]', 1, '', '', '[]', false from mailboxes where address = '7@platform.example'");
+	pg_fixture_exec(db, "delete from domain_leftovers");
+	ok("domain delete platform.example");
+	assert_int_equal(count("mailboxes where address like '%%@platform.example'"), 0);
+	assert_int_equal(count("account_mailboxes l where not exists (select from domains d where d.id = l.domain_id)"), 0);
+	assert_int_equal(count("messages"), 0);
+	assert_int_equal(count("domain_leftovers l join users u on u.account_id = l.account_id where u.email = 'two@minutemail.cc'"), 1);
+}
+
 static void test_deletions(void **state) {
 	pg_fixture_exec(
 	    db,
@@ -493,6 +584,9 @@ int main(void) {
 	    cmocka_unit_test(test_no_secret),
 	    cmocka_unit_test(test_ambiguous_name),
 	    cmocka_unit_test(test_notice),
+	    cmocka_unit_test(test_domain_verify),
+	    cmocka_unit_test(test_domain_by_word),
+	    cmocka_unit_test(test_platform_domain_delete),
 	    cmocka_unit_test(test_deletions),
 	    cmocka_unit_test(test_plans),
 	};
