@@ -1,9 +1,13 @@
 /* What this PostgreSQL can commit at all: the ceiling that the ingest bench compares smtpd with.
  *
- * A bare libpq program. It reads rows that smtpd has written (messages and their sources, as they lie there: parsed, compressed),
- * and writes them again under new ids into the same tables: INSERT ... SELECT FROM unnest(arrays), batches of 64, BEGIN and COMMIT
- * in the same pipelined round trip, two connections by default. No SMTP, no parsing, no look-ups: nothing but the rows.
- * It knows nothing of the columns: names and types come from the catalogue, values travel in binary form as they were read. */
+ * A bare libpq program. It reads rows that smtpd has written, as they lie there (parsed, compressed), and writes them again under new
+ * ids into the same tables, by INSERT ... SELECT FROM unnest(arrays) in batches of 64, and divided into transactions as smtpd divides
+ * them:
+ *   - messages and message_source: BEGIN, both and COMMIT in one pipelined round trip, flushed to disk;
+ *   - message_authentication: a statement of its own after that commit, without waiting for the disk, on a second connection,
+ *     while the next batch is under way.
+ * Two writers by default. No SMTP, no parsing, no look-ups: nothing but the rows. It knows nothing of the columns: names and types
+ * come from the catalogue, values travel in binary form as they were read. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
@@ -20,8 +24,8 @@
 #define COLUMNS_MAX 40
 
 struct table {
-	const char *name;
-	PGresult *rows; /* binary */
+	const char *name, *order; /* the columns that order a message's rows */
+	PGresult *rows;           /* binary */
 	unsigned columns, id_column;
 	Oid element[COLUMNS_MAX];
 	char *insert;    /* the prepared statement's text */
@@ -40,7 +44,13 @@ struct array {
 	size_t size, room;
 };
 
-static struct table messages = {.name = "messages"}, sources = {.name = "message_source"};
+/* The first has one row a message. The first two are one transaction. */
+enum { MESSAGES, SOURCES, AUTHENTICATION, TABLES };
+static struct table tables[TABLES] = {
+	[MESSAGES] = {.name = "messages", .order = "id"},
+	[SOURCES] = {.name = "message_source", .order = "id, chunk"},
+	[AUTHENTICATION] = {.name = "message_authentication", .order = "id"},
+};
 
 static int64_t now_us(clockid_t clock) {
 	struct timespec t;
@@ -103,13 +113,21 @@ static void table_describe(struct table *t, PGconn *db) {
 	PQclear(r);
 }
 
-/* The rows are ordered by message id in both tables, so a message's sources lie together. */
+static unsigned sample_size(void) {
+	return (unsigned)PQntuples(tables[MESSAGES].rows);
+}
+
+static const char *sample_id(unsigned message) {
+	return PQgetvalue(tables[MESSAGES].rows, (int)message, (int)tables[MESSAGES].id_column);
+}
+
+/* The rows are ordered by message id in all tables, so those of a message lie together. */
 static void table_index(struct table *t) {
-	unsigned n = (unsigned)PQntuples(messages.rows), rows = (unsigned)PQntuples(t->rows), at = 0;
+	unsigned n = sample_size(), rows = (unsigned)PQntuples(t->rows), at = 0;
 	t->first = allocate(n * sizeof(unsigned));
 	t->count = allocate(n * sizeof(unsigned));
 	for (unsigned i = 0; i < n; i++) {
-		const char *id = PQgetvalue(messages.rows, (int)i, (int)messages.id_column);
+		const char *id = sample_id(i);
 		t->first[i] = at;
 		while (at < rows && memcmp(PQgetvalue(t->rows, (int)at, (int)t->id_column), id, 16) == 0)
 			at++;
@@ -122,20 +140,19 @@ static void table_index(struct table *t) {
 static void capture(const struct options *o) {
 	PGconn *db = connect_db(o->conninfo);
 	char sql[512];
-	table_describe(&messages, db);
-	table_describe(&sources, db);
 	snprintf(sql, sizeof(sql),
 	         "create temporary table sample on commit preserve rows as "
 	         "select bucket, id from messages order by received_at desc limit %u",
 	         o->rows);
 	PQclear(PQexec(db, sql));
-	messages.rows = query(db, "select m.* from messages m join sample using (bucket, id) order by m.id", 1);
-	sources.rows =
-		query(db, "select s.* from message_source s join sample using (bucket, id) order by s.id, s.chunk", 1);
-	if (PQntuples(messages.rows) == 0)
-		die("messages", "there are no rows to copy");
-	table_index(&messages);
-	table_index(&sources);
+	for (struct table *t = tables; t < tables + TABLES; t++) {
+		table_describe(t, db);
+		snprintf(sql, sizeof(sql), "select t.* from %s t join sample using (bucket, id) order by %s", t->name, t->order);
+		t->rows = query(db, sql, 1);
+		if (sample_size() == 0)
+			die("messages", "there are no rows to copy");
+		table_index(t);
+	}
 	PQfinish(db);
 }
 
@@ -185,7 +202,7 @@ static void send_insert(PGconn *db, const struct table *t, struct array *arrays,
                         char (*ids)[16]) {
 	const char *values[COLUMNS_MAX];
 	int lengths[COLUMNS_MAX], formats[COLUMNS_MAX];
-	unsigned sample = (unsigned)PQntuples(messages.rows);
+	unsigned sample = sample_size();
 	for (unsigned c = 0; c < t->columns; c++) {
 		struct array *a = &arrays[c];
 		int32_t elements = 0, nulls = 0;
@@ -238,29 +255,46 @@ static void finish_round(PGconn *db) {
 	}
 }
 
-/* One connection, until the time is over. Returns how many messages it committed. */
-static uint64_t writer(const struct options *o, unsigned index, int64_t end_at) {
+static PGconn *connect_writer(const struct options *o, bool flushed) {
 	PGconn *db = connect_db(o->conninfo);
-	PQclear(PQprepare(db, messages.name, messages.insert, 0, NULL));
-	PQclear(PQprepare(db, sources.name, sources.insert, 0, NULL));
+	if (!flushed)
+		PQclear(PQexec(db, "set synchronous_commit = off"));
+	for (const struct table *t = tables; t < tables + TABLES; t++)
+		PQclear(PQprepare(db, t->name, t->insert, 0, NULL));
 	if (!PQenterPipelineMode(db))
 		die("pipeline mode", PQerrorMessage(db));
-	struct array *arrays = allocate(2 * COLUMNS_MAX * sizeof(*arrays));
+	return db;
+}
+
+/* One writer, until the time is over. Returns how many messages it committed. */
+static uint64_t writer(const struct options *o, unsigned index, int64_t end_at) {
+	PGconn *db = connect_writer(o, true), *later = connect_writer(o, false);
+	struct array *arrays = allocate(COLUMNS_MAX * sizeof(*arrays));
 	char(*ids)[16] = allocate(o->batch * 16);
-	unsigned sample = (unsigned)PQntuples(messages.rows), at = index * o->batch % sample;
+	unsigned sample = sample_size(), at = index * o->batch % sample;
+	bool authenticated = PQntuples(tables[AUTHENTICATION].rows) > 0;
 	uint64_t written = 0;
 	while (now_us(CLOCK_MONOTONIC) < end_at) {
 		for (unsigned i = 0; i < o->batch; i++)
-			renew_id(PQgetvalue(messages.rows, (int)((at + i) % sample), (int)messages.id_column), ids[i]);
+			renew_id(sample_id((at + i) % sample), ids[i]);
 		send_plain(db, "begin");
-		send_insert(db, &messages, arrays, at, o->batch, ids);
-		send_insert(db, &sources, arrays + COLUMNS_MAX, at, o->batch, ids);
+		send_insert(db, &tables[MESSAGES], arrays, at, o->batch, ids);
+		send_insert(db, &tables[SOURCES], arrays, at, o->batch, ids);
 		send_plain(db, "commit");
 		PQpipelineSync(db);
+		if (authenticated && written)
+			finish_round(later); /* of the batch before */
 		finish_round(db);
+		if (authenticated) {
+			send_insert(later, &tables[AUTHENTICATION], arrays, at, o->batch, ids);
+			PQpipelineSync(later);
+		}
 		written += o->batch;
 		at = (at + o->batch * o->connections) % sample;
 	}
+	if (authenticated && written)
+		finish_round(later);
+	PQfinish(later);
 	PQfinish(db);
 	return written;
 }
@@ -328,7 +362,10 @@ int main(int argc, char **argv) {
 	int64_t begin = now_us(CLOCK_MONOTONIC);
 	uint64_t written = run(&o);
 	double seconds = (double)(now_us(CLOCK_MONOTONIC) - begin) / 1e6;
-	printf("{\"messages\":%llu,\"seconds\":%.3f,\"rate\":%.1f}\n", (unsigned long long)written, seconds,
+	printf("{\"messages\":%llu,\"seconds\":%.3f,\"rate\":%.1f,\"rows\":{", (unsigned long long)written, seconds,
 	       (double)written / seconds);
+	for (const struct table *t = tables; t < tables + TABLES; t++)
+		printf("%s\"%s\":%.2f", t > tables ? "," : "", t->name, (double)PQntuples(t->rows) / sample_size());
+	puts("}}");
 	return 0;
 }
