@@ -442,7 +442,7 @@ static void listing_ask(struct listing *l) {
 		pg_params_init(&p);
 		api_param_object_of(&p, l->request, &l->ids[l->asked], &l->user);
 		l->asked++;
-		item->op = pg_query(request_api(l->request)->pg, l->kind->get, &p, listing_row, item);
+		item->op = api_ask(l->request, l->kind->get, &p, listing_row, item);
 		pg_params_fini(&p);
 	}
 }

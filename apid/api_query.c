@@ -64,6 +64,16 @@ void api_answer_failure(struct request *r, const struct pg_result *result) {
 
 /* ---- One statement ---- */
 
+struct pg_principal api_principal(const struct request *r) {
+	const struct principal *who = request_principal(r);
+	return who ? (struct pg_principal){who->account_id, who->user_id} : (struct pg_principal){0};
+}
+
+struct pg_op *api_ask(struct request *r, const struct pg_stmt *stmt, const struct pg_params *params, pg_done *done, void *arg) {
+	const struct pg_principal who = api_principal(r);
+	return pg_query_as(request_api(r)->pg, &who, stmt, params, done, arg);
+}
+
 struct call {
 	struct request *request;
 	struct pg_op *op;
@@ -84,7 +94,7 @@ void api_query(struct request *r, const struct pg_stmt *stmt, const struct pg_pa
                void *arg) {
 	struct call *call = request_alloc(r, sizeof *call);
 	*call = (struct call){.request = r, .done = done, .arg = arg};
-	call->op = pg_query(request_api(r)->pg, stmt, params, call_done, call);
+	call->op = api_ask(r, stmt, params, call_done, call);
 	request_track(r, call->op);
 }
 
@@ -129,8 +139,17 @@ struct api_tx *api_tx_begin(struct request *r) {
 	struct api_tx *t = xcalloc(1, sizeof *t);
 	t->request = r;
 	t->tx = pg_tx_begin(request_api(r)->pg);
+	if (request_principal(r)) {
+		const struct pg_principal who = api_principal(r);
+		pg_tx_as(t->tx, &who);
+	}
 	request_on_abort(r, tx_abort, t);
 	return t;
+}
+
+void api_tx_as(struct api_tx *t, const struct id *account, const struct id *user) {
+	const struct pg_principal who = {*account, *user};
+	pg_tx_as(t->tx, &who);
 }
 
 void api_tx_rollback(struct api_tx *t) {

@@ -156,7 +156,7 @@ static void ask(struct stream *s) {
 	struct pg_params p;
 	pg_params_init(&p);
 	source_chunk_params(&p, &s->plan.mail, s->at / MAIL_CHUNK);
-	s->op = pg_query(request_api(s->request)->pg, &STMT_SOURCE_CHUNK, &p, chunk_came, s);
+	s->op = api_ask(s->request, &STMT_SOURCE_CHUNK, &p, chunk_came, s);
 	request_track(s->request, s->op);
 	pg_params_fini(&p);
 }

@@ -115,7 +115,7 @@ static struct pg *open_pg(struct server *s) {
 	    .application_name = "minutemail-apid",
 	    .stmts = s->stmts,
 	    .connections = (unsigned)s->config->database_connections,
-	    .depth = 64,
+	    .depth = 128, /* of one request: its statement, and before it on whose behalf that is */
 	    .queue = 4096,
 	    .query_deadline_us = QUERY_DEADLINE_US,
 	    .connect_deadline_us = CONNECT_DEADLINE_US,

@@ -26,6 +26,12 @@ struct pg_stmt {
 	unsigned index;              /* in its table */
 };
 
+/* On whose behalf a statement runs: row-level security shows it the account's rows, and of mail the user's (sql/README.md). Both
+ * travel with the statement, in its round trip, and are forgotten with its transaction. A zero id: nobody's. */
+struct pg_principal {
+	struct id account, user;
+};
+
 enum pg_status {
 	PG_OK,
 	PG_ERROR,       /* the server refused the statement: sqlstate is set; nothing of the transaction happened */
@@ -117,8 +123,12 @@ void pg_elem_time(struct pg_params *, int64_t wall_us);           /* INT64_MAX: 
 
 typedef void pg_done(void *arg, const struct pg_result *);
 
-/* The params may be reused or freed as soon as this returns. Never NULL: refusals come through `done` as PG_UNAVAILABLE. */
+/* The params may be reused or freed as soon as this returns. Never NULL: refusals come through `done` as PG_UNAVAILABLE. On behalf
+ * of nobody. */
 struct pg_op *pg_query(struct pg *, const struct pg_stmt *, const struct pg_params *, pg_done *done, void *arg);
+/* On behalf of `who`; NULL: nobody. */
+struct pg_op *pg_query_as(struct pg *, const struct pg_principal *who, const struct pg_stmt *, const struct pg_params *,
+                          pg_done *done, void *arg);
 /* `done` will not run; the server may still carry the statement out. NULL is fine; returns NULL. */
 struct pg_op *pg_op_cancel(struct pg_op *);
 
@@ -127,6 +137,8 @@ struct pg_op *pg_op_cancel(struct pg_op *);
  * of all: PG_OK only when COMMIT's own tag came, with no notice before it. After a failed step everything later in the
  * transaction is skipped (their done get PG_ERROR with sqlstate "25P02") and commit's done gets the first error. */
 struct pg_tx *pg_tx_begin(struct pg *);
+/* The steps from here on are on behalf of `who`; before the first call, of nobody. No round trip of its own. */
+void pg_tx_as(struct pg_tx *, const struct pg_principal *who);
 void pg_tx_step(struct pg_tx *, const struct pg_stmt *, const struct pg_params *, pg_done *done, void *arg);
 void pg_tx_flush(struct pg_tx *);                                 /* sends what is queued with a Sync, stays open */
 void pg_tx_commit(struct pg_tx *, pg_done *done, void *arg);      /* the pointer is dead once `done` has run */

@@ -47,6 +47,7 @@ static void disconnect(struct pg_conn *c) {
 	c->timer_at = 0;
 	c->in_flight = c->blanks = 0;
 	c->broken = c->unsynced = c->reserved = c->settling = false;
+	c->who = (struct pg_principal){0};
 	c->tx = NULL;
 }
 
@@ -238,18 +239,41 @@ void pg_conn_sent(struct pg_conn *c, struct pg_op *op, bool ok) {
 	}
 }
 
-void pg_conn_send(struct pg_conn *c, struct pg_op *op, const struct pg_params *params) {
+static bool send_stmt(struct pg_conn *c, const struct pg_stmt *stmt, const struct pg_params *params) {
 	const char *values[array_len(params->at)];
 	int lengths[array_len(params->at)], formats[array_len(params->at)];
 	unsigned n = params ? params->count : 0;
-	bool ok = false;
 	for (unsigned i = 0; i < n; i++) {
 		values[i] = params->at[i].length < 0 ? NULL : params->data.data + params->at[i].offset;
 		lengths[i] = params->at[i].length;
 		formats[i] = params->at[i].binary;
 	}
-	if (!c->broken)
-		ok = PQsendQueryPrepared(c->pq, op->stmt->name, (int)n, values, lengths, formats, 1);
+	return PQsendQueryPrepared(c->pq, stmt->name, (int)n, values, lengths, formats, 1);
+}
+
+static const struct id NOBODY;
+
+static void principal_text(const struct id *id, char ret[ID_TEXT_SIZE]) {
+	if (id_equal(id, &NOBODY))
+		ret[0] = '\0';
+	else
+		id_format(id, ret);
+}
+
+static bool send_principal(struct pg_conn *c, const struct pg_principal *who) {
+	char account[ID_TEXT_SIZE], user[ID_TEXT_SIZE];
+	const char *const values[] = {account, user};
+	principal_text(&who->account, account);
+	principal_text(&who->user, user);
+	return PQsendQueryPrepared(c->pq, PG_PRINCIPAL.name, 2, values, NULL, NULL, 1);
+}
+
+void pg_conn_send(struct pg_conn *c, struct pg_op *op, const struct pg_params *params) {
+	bool ok = false;
+	if (!c->broken && op->kind == PG_OP_PRINCIPAL)
+		ok = send_principal(c, &op->who);
+	else if (!c->broken)
+		ok = send_stmt(c, op->stmt, params);
 	pg_conn_sent(c, op, ok);
 	watch(c, op->deadline);
 }
@@ -268,6 +292,7 @@ void pg_conn_sync(struct pg_conn *c) {
 	if (!c->unsynced)
 		return;
 	c->unsynced = false;
+	c->who = (struct pg_principal){0}; /* the group's implicit transaction ends, and with it what was set in it */
 	if (list_empty(&c->sent))
 		send_lone_sync(c);
 	list_entry(c->sent.prev, struct pg_op, link)->sync = true;
@@ -291,7 +316,19 @@ static void on_group(void *arg) {
 	pg_conn_sync(arg);
 }
 
-void pg_conn_sync_query(struct pg_conn *c) {
+/* In a group that several share, one that is nobody's says so, too. */
+static void become(struct pg_conn *c, const struct pg_op *op) {
+	if (id_equal(&c->who.account, &op->who.account) && id_equal(&c->who.user, &op->who.user))
+		return;
+	struct pg_op *say = pg_op_new(c->pg, PG_OP_PRINCIPAL, &PG_PRINCIPAL, NULL, NULL);
+	say->who = c->who = op->who;
+	say->deadline = op->deadline;
+	pg_conn_send(c, say, NULL);
+}
+
+void pg_conn_query(struct pg_conn *c, struct pg_op *op, const struct pg_params *params) {
+	become(c, op);
+	pg_conn_send(c, op, params);
 	if (c->pg->options.read_only)
 		loop_defer(c->pg->loop, &c->group, on_group, c);
 	else

@@ -32,6 +32,7 @@ enum pg_op_kind {
 	PG_OP_STEP,
 	PG_OP_COMMIT,
 	PG_OP_ROLLBACK,     /* nobody waits for it */
+	PG_OP_PRINCIPAL,    /* says on whose behalf what follows it is; nobody waits for it */
 	PG_OP_SYNC,         /* a Sync whose commands have all been answered before it was sent */
 	PG_OP_CHECK_SERVER, /* the rest: bringing a connection up */
 	PG_OP_CHECK_SCHEMA,
@@ -50,6 +51,7 @@ struct pg_op {
 	bool unsent;   /* in `sent`, but the connection was already broken */
 	bool waiting;  /* in pg->queries */
 	const struct pg_stmt *stmt;
+	struct pg_principal who; /* QUERY, PRINCIPAL */
 	pg_done *done; /* NULL: cancelled, or nobody asked */
 	void *arg;
 	int64_t deadline;         /* monotonic */
@@ -91,6 +93,7 @@ struct pg_conn {
 	struct list sent;
 	unsigned in_flight; /* elements of `sent` */
 	bool unsynced;      /* something was sent after the last Sync */
+	struct pg_principal who; /* of queries sent after the last Sync: nobody, until one says */
 	struct deferred group; /* sends the Sync that the queries of this turn share */
 	unsigned blanks;    /* results in a row that meant nothing: out of step if they go on */
 	struct pg_tx *tx;   /* the transaction that owns it */
@@ -158,16 +161,17 @@ void pg_conn_start(struct pg_conn *);             /* DOWN -> CONNECTING */
 void pg_conn_event(struct pg_conn *, short what); /* (re)makes the read event on libpq's present socket */
 /* Appends to `sent` whatever happens; a connection that turns out to be lost dies on a later turn. `params` NULL: none. */
 void pg_conn_send(struct pg_conn *, struct pg_op *, const struct pg_params *);
+/* A query on behalf of op->who, likewise, which is said before it unless the one before it has said so already. */
+void pg_conn_query(struct pg_conn *, struct pg_op *, const struct pg_params *);
 void pg_conn_sent(struct pg_conn *, struct pg_op *, bool ok); /* bookkeeping of the above, for setup */
 void pg_conn_sync(struct pg_conn *);                          /* ends the group sent so far, if there is one */
-void pg_conn_sync_query(struct pg_conn *);                    /* likewise after a query; in a read_only pool when the turn ends */
 void pg_conn_rollback(struct pg_conn *);
 void pg_conn_die(struct pg_conn *, const char *reason);
 bool pg_conn_usable(const struct pg_conn *); /* READY and not known to be lost */
 bool pg_conn_idle(const struct pg_conn *);   /* usable, owned by nobody, nothing in flight */
 
 /* pg_setup.c */
-extern const struct pg_stmt PG_BEGIN, PG_COMMIT, PG_ROLLBACK;
+extern const struct pg_stmt PG_BEGIN, PG_COMMIT, PG_ROLLBACK, PG_PRINCIPAL;
 void pg_setup_start(struct pg_conn *); /* CONNECTING -> PREPARING: sends checks and statements */
 /* An answer while PREPARING. Takes the operation over; the connection may die of it. */
 void pg_setup_answer(struct pg_conn *, struct pg_op *);

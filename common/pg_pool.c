@@ -201,8 +201,7 @@ static void pump_queries(struct pg *pg) {
 		list_unlink(l);
 		op->waiting = false;
 		pg->waiting_queries--;
-		pg_conn_send(c, op, op->params);
-		pg_conn_sync_query(c);
+		pg_conn_query(c, op, op->params);
 		if (op->params)
 			pg_params_fini(op->params);
 		free(take_ptr(op->params));
@@ -301,16 +300,17 @@ static void on_wait_timer(void *arg) {
 
 /* ---- queries ---- */
 
-struct pg_op *pg_query(struct pg *pg, const struct pg_stmt *stmt, const struct pg_params *params, pg_done *done,
-                       void *arg) {
+struct pg_op *pg_query_as(struct pg *pg, const struct pg_principal *who, const struct pg_stmt *stmt, const struct pg_params *params,
+                          pg_done *done, void *arg) {
 	struct pg_op *op = pg_op_new(pg, PG_OP_QUERY, stmt, done, arg);
 	struct pg_conn *c = list_empty(&pg->queries) ? for_query(pg) : NULL;
 	op->deadline = clock_mono_us() + pg->options.query_deadline_us;
+	if (who)
+		op->who = *who;
 	if (params && params->data.overflow) {
 		pg_op_refuse(op, PG_ERROR, "54000");
 	} else if (c) {
-		pg_conn_send(c, op, params);
-		pg_conn_sync_query(c);
+		pg_conn_query(c, op, params);
 	} else if (pg->failing || pg_queue_full(pg)) {
 		pg_op_refuse(op, PG_UNAVAILABLE, "");
 	} else {
@@ -321,6 +321,11 @@ struct pg_op *pg_query(struct pg *pg, const struct pg_stmt *stmt, const struct p
 		pg_watch_waiting(pg, op->deadline);
 	}
 	return op;
+}
+
+struct pg_op *pg_query(struct pg *pg, const struct pg_stmt *stmt, const struct pg_params *params, pg_done *done,
+                       void *arg) {
+	return pg_query_as(pg, NULL, stmt, params, done, arg);
 }
 
 struct pg_op *pg_op_cancel(struct pg_op *op) {

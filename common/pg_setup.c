@@ -11,6 +11,11 @@
 const struct pg_stmt PG_BEGIN = {.name = "pg_begin", .sql = "begin"};
 const struct pg_stmt PG_COMMIT = {.name = "pg_commit", .sql = "commit"};
 const struct pg_stmt PG_ROLLBACK = {.name = "pg_rollback", .sql = "rollback"};
+/* Whose rows may be seen (row-level security, sql/README.md): to the end of the transaction. No row, since nobody reads one. */
+const struct pg_stmt PG_PRINCIPAL = {
+	.name = "pg_principal",
+	.sql = "select where set_config('minutemail.account', $1, true) is null or set_config('minutemail.user', $2, true) is null",
+};
 
 static const struct pg_stmt check_server = {
 	.name = "which server",
@@ -48,6 +53,7 @@ void pg_setup_start(struct pg_conn *c) {
 	send_prepare(c, &PG_BEGIN);
 	send_prepare(c, &PG_COMMIT);
 	send_prepare(c, &PG_ROLLBACK);
+	send_prepare(c, &PG_PRINCIPAL);
 	for (const struct pg_stmt *const *s = pg->options.stmts; s && *s; s++)
 		send_prepare(c, *s);
 	for (const char *const *g = pg->greeting; g && *g; g++)

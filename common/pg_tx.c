@@ -136,6 +136,17 @@ void pg_tx_step(struct pg_tx *tx, const struct pg_stmt *stmt, const struct pg_pa
 	}
 }
 
+void pg_tx_as(struct pg_tx *tx, const struct pg_principal *who) {
+	struct pg_op *op = tx_op(tx, PG_OP_PRINCIPAL, &PG_PRINCIPAL, NULL, NULL);
+	op->who = *who;
+	if (tx->failed)
+		pg_op_free(op);
+	else if (tx->conn)
+		send_op(tx, op, NULL);
+	else
+		list_append(&tx->steps, &op->link);
+}
+
 void pg_tx_flush(struct pg_tx *tx) {
 	if (tx->conn)
 		pg_conn_sync(tx->conn);
