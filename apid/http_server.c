@@ -1,6 +1,7 @@
 /* The HTTP connections of one worker together: how many there may be, who gives way, and how they all end. */
 #include "apid/http_server.h"
 
+#include "common/arrivals.h"
 #include "common/clock.h"
 #include "common/log.h"
 
@@ -102,18 +103,11 @@ static void turn_away(struct http_server *server, int fd, const struct http_list
 	int n = snprintf(text, sizeof(text), "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/problem+json\r\n"
 	                 "Content-Length: %d\r\nX-Request-Id: %s\r\nRetry-After: 5\r\nConnection: close\r\nCache-Control: no-store\r\n"
 	                 "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\r\n%s", body_len, id, body);
-	struct log_line line;
-	static struct log_limit limit = {.what = "connection refused", .per_second = 10};
 	apid_count(server->api->metrics, APID_CONNECTIONS_REFUSED_LIMIT, 1);
 	if (!listen->tls)
 		(void)!send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	close(fd);
-	if (!log_enabled(LOG_LEVEL_INFO) || !log_limit_pass(&limit))
-		return;
-	log_begin(&line, LOG_LEVEL_INFO, "connection refused");
-	log_str(&line, "reason", "too many connections of this client");
-	http_log_client(&line, server, client);
-	log_end(&line);
+	arrivals_log_refusal("too many connections of this client", server->options.log_client ? client : NULL, 429);
 }
 
 bool http_server_may_try(struct http_server *server, const struct request *req) {

@@ -1,7 +1,6 @@
 /* One apid worker: builds its services in order, accepts, drains, tears down in reverse. */
 #include "apid/server.h"
 
-#include "apid/accept.h"
 #include "apid/apid_metrics.h"
 #include "apid/attempts.h"
 #include "apid/audit.h"
@@ -34,8 +33,28 @@
 #define DOMAIN_CHECK_PAUSE_US 60000000
 
 static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, socklen_t peer_len) {
-	accept_connection(arg, fd, peer);
+	const struct apid_listener *l = arg;
+	arrivals_add(&l->server->arrivals, fd, peer, &l->settings->proxy, arg);
 }
+
+static void on_come(void *listener, int fd, const struct netaddr *client, const struct netaddr *peer) {
+	const struct apid_listener *l = listener;
+	http_server_accept(l->server->http, fd, l->settings, client);
+}
+
+static void on_refused(void *arg) {
+	apid_count(((struct server *)arg)->api.metrics, APID_CONNECTIONS_REFUSED_PROXY, 1);
+}
+
+static void on_place_taken(void *arg) {
+	http_server_place_taken(((struct server *)arg)->http);
+}
+
+static void on_place_left(void *arg) {
+	http_server_place_left(((struct server *)arg)->http);
+}
+
+static const struct arrivals_ops arrivals_ops = {on_come, on_refused, on_place_taken, on_place_left};
 
 static void on_full(void *arg, bool full) {
 	struct server *s = arg;
@@ -178,7 +197,7 @@ static void start_services(struct server *s, unsigned index) {
 int server_start(struct server *s, struct loop *loop, const struct apid_config *config, struct metrics *metrics, struct clients *clients, struct tls *tls,
                  const struct daemon_socket *sockets, unsigned socket_count, unsigned index) {
 	*s = (struct server){.loop = loop, .config = config, .clients = clients, .tls = tls, .sockets = sockets, .socket_count = socket_count};
-	list_init(&s->arrivals);
+	arrivals_init(&s->arrivals, loop, &arrivals_ops, s, config->log_client);
 	timer_init(&s->patience, loop, on_patience, s);
 	s->api_config = (struct api_config){
 	    .hostname = config->name,
@@ -229,13 +248,13 @@ static void stop_accepting(struct server *s) {
 void server_drain(struct server *s) {
 	s->api.draining = true;
 	stop_accepting(s);
-	accept_cancel(s);
+	arrivals_cancel(&s->arrivals);
 	http_server_drain(s->http);
 }
 
 void server_stop(struct server *s) {
 	stop_accepting(s);
-	accept_cancel(s);
+	arrivals_cancel(&s->arrivals);
 	s->http = http_server_free(s->http);
 	free(s->listeners);
 	s->domain_check = domain_check_free(s->domain_check);

@@ -4,7 +4,7 @@
 
 #include "apid/api.h"
 #include "apid/http_listen.h"
-#include "common/list.h"
+#include "common/arrivals.h"
 #include "common/loop.h"
 
 struct clients;
@@ -61,7 +61,7 @@ struct server {
 	struct clients *clients; /* borrowed; of all workers */
 	struct tls *tls; /* borrowed; NULL: no listener has TLS */
 	struct apid_listener *listeners;
-	struct list arrivals; /* accept.c: connections that have not said who they are */
+	struct arrivals arrivals; /* connections that have not said who they are */
 	unsigned listener_count;
 	const struct daemon_socket *sockets;
 	unsigned socket_count;

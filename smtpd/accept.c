@@ -1,12 +1,7 @@
-/* What happens to a connection before it is a session; see the header. An arrival is a connection whose PROXY header is awaited; it takes
- * a session's place from the start, so that slow proxies are bounded too.
- *
- * Refusals may come by the thousand a second: each is one send() and one close(), and few are logged. */
+/* What happens to a connection before it is a session; see the header. Refusals may come by the thousand a second: each is one send() and
+ * one close(), and few are logged. */
 #include "smtpd/accept.h"
 
-#include "common/log.h"
-#include "common/loop.h"
-#include "common/proxy_accept.h"
 #include "smtpd/conn.h"
 #include "smtpd/reply.h"
 #include "smtpd/server.h"
@@ -14,29 +9,6 @@
 
 #include <sys/socket.h>
 #include <unistd.h>
-
-struct arrival {
-	struct list link;
-	const struct smtpd_listener *listener;
-	struct proxy_accept *proxy;
-	struct netaddr peer;
-};
-
-static void log_refusal(struct server *s, const struct conn_client *client, const char *reason, unsigned code) {
-	struct log_line line;
-	char text[NETADDR_TEXT_SIZE];
-	static struct log_limit limit = {.what = "connection refused", .per_second = 10};
-	if (!log_limit_pass(&limit))
-		return;
-	log_begin(&line, LOG_LEVEL_INFO, "connection refused");
-	log_str(&line, "reason", reason);
-	if (s->config->log_client) {
-		netaddr_format(&client->address, text);
-		log_str(&line, "client", text);
-	}
-	log_int(&line, "code", code);
-	log_end(&line);
-}
 
 /* One line instead of the banner. Not inside TLS, where it could not be read. */
 static void turn_away(const struct smtpd_listener *l, int fd, const struct conn_client *client, enum reply_id id, const char *reason) {
@@ -48,7 +20,7 @@ static void turn_away(const struct smtpd_listener *l, int fd, const struct conn_
 		metrics_add(s->metrics, smtpd_reply_metric(reply_get(id)->code), 1);
 	buf_fini(&text);
 	close(fd);
-	log_refusal(s, client, reason, reply_get(id)->code);
+	arrivals_log_refusal(reason, s->config->log_client ? &client->address : NULL, reply_get(id)->code);
 }
 
 static bool limited(const struct smtpd_listener *l, const struct netaddr *address) {
@@ -72,64 +44,32 @@ static void admit(const struct smtpd_listener *l, int fd, struct conn_client *cl
 	}
 }
 
-/* ---- PROXY ---- */
-
-static void refuse_proxy(struct server *s, const struct netaddr *peer, const char *fault) {
-	const struct conn_client client = {.address = *peer, .peer = *peer};
-	metrics_add(s->metrics, SMTPD_REFUSED_PROXY, 1);
-	log_refusal(s, &client, fault, 0);
+static void on_come(void *listener, int fd, const struct netaddr *client, const struct netaddr *peer) {
+	struct conn_client who = {.address = *client, .peer = *peer};
+	admit(listener, fd, &who);
 }
 
-static void end_arrival(struct arrival *a) {
-	list_unlink(&a->link);
-	server_place_left(a->listener->server);
-	free(a);
+static void on_refused(void *arg) {
+	metrics_add(((struct server *)arg)->metrics, SMTPD_REFUSED_PROXY, 1);
 }
 
-static void on_header(void *arg, int fd, const struct netaddr *client, const char *fault) {
-	struct arrival *a = arg;
-	struct conn_client who = {.peer = a->peer};
-	if (fault) {
-		refuse_proxy(a->listener->server, &a->peer, fault);
-	} else {
-		who.address = *client;
-		admit(a->listener, fd, &who);
-	}
-	end_arrival(a);
+static void on_place_taken(void *arg) {
+	server_place_taken(arg);
 }
 
-static void await_header(const struct smtpd_listener *l, int fd, const struct netaddr *peer) {
+static void on_place_left(void *arg) {
+	server_place_left(arg);
+}
+
+void accept_init(struct server *s) {
+	static const struct arrivals_ops ops = {on_come, on_refused, on_place_taken, on_place_left};
+	arrivals_init(&s->arrivals, s->loop, &ops, s, s->config->log_client);
+}
+
+void accept_connection(struct smtpd_listener *l, int fd, const struct sockaddr_storage *peer) {
 	struct server *s = l->server;
-	if (!netaddr_nets_have(&l->settings->proxy, peer)) {
-		close(fd);
-		refuse_proxy(s, peer, "not one of this listener's proxies");
-		return;
-	}
-	struct arrival *a = xcalloc(1, sizeof(*a));
-	a->listener = l;
-	a->peer = *peer;
-	list_append(&s->arrivals, &a->link);
-	server_place_taken(s);
-	a->proxy = proxy_accept_start(s->loop, fd, peer, on_header, a);
-}
-
-void accept_connection(const struct smtpd_listener *l, int fd, const struct sockaddr_storage *peer) {
-	struct netaddr address = netaddr_of((const struct sockaddr *)peer);
-	metrics_add(l->server->metrics, SMTPD_CONNECTIONS, 1);
-	if (l->settings->proxy.n) {
-		await_header(l, fd, &address);
-	} else {
-		struct conn_client client = {.address = address, .peer = address};
-		admit(l, fd, &client);
-	}
-}
-
-void accept_cancel(struct server *s) {
-	list_for_each_safe(link, &s->arrivals) {
-		struct arrival *a = list_entry(link, struct arrival, link);
-		proxy_accept_cancel(a->proxy);
-		end_arrival(a);
-	}
+	metrics_add(s->metrics, SMTPD_CONNECTIONS, 1);
+	arrivals_add(&s->arrivals, fd, peer, &l->settings->proxy, l);
 }
 
 const char *accept_shortage_text(const struct smtpd_listener *l) {

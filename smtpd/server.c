@@ -233,7 +233,7 @@ int server_start(struct server *s, struct loop *loop, const struct smtpd_config 
 	*s = (struct server){
 		.loop = loop, .config = config, .metrics = metrics, .clients = clients, .tls = tls, .sockets = sockets, .socket_count = socket_count};
 	list_init(&s->conns);
-	list_init(&s->arrivals);
+	accept_init(s);
 	timer_init(&s->patience, loop, on_patience, s);
 	make_shortage_text(s);
 	/* The parser's zygote is forked first, while this process holds nothing it should not have. */
@@ -279,7 +279,7 @@ static void stop_accepting(struct server *s) {
 void server_drain(struct server *s) {
 	s->draining = true;
 	stop_accepting(s);
-	accept_cancel(s);
+	arrivals_cancel(&s->arrivals);
 	if (s->auth.checks)
 		mail_auth_on_idle(s->auth.checks, stop_if_drained, s);
 	list_for_each_safe(link, &s->conns)
@@ -290,7 +290,7 @@ void server_drain(struct server *s) {
 void server_stop(struct server *s) {
 	stop_accepting(s);
 	timer_fini(&s->tick);
-	accept_cancel(s);
+	arrivals_cancel(&s->arrivals);
 	list_for_each_safe(link, &s->conns)
 		conn_kill(link);
 	free(s->listeners);

@@ -2,6 +2,7 @@
 #ifndef MINUTEMAIL_SMTPD_SERVER_H
 #define MINUTEMAIL_SMTPD_SERVER_H
 
+#include "common/arrivals.h"
 #include "common/list.h"
 #include "common/loop.h"
 #include "common/clients.h"
@@ -83,7 +84,7 @@ struct server {
 	struct clients *clients;          /* borrowed; of all workers */
 	unsigned long connects;           /* told to the metrics */
 	struct list conns;
-	struct list arrivals;             /* accept.c: connections that have not said who they are */
+	struct arrivals arrivals;         /* connections that have not said who they are */
 	unsigned conn_count;              /* of both */
 	bool paused, open, draining;
 	struct stress stress;
