@@ -7,6 +7,8 @@ import json
 import os
 import pathlib
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -86,6 +88,7 @@ class Cpu:
 
     def __init__(self, system):
         self.system = system
+        self.beside = {}  # further programs: role -> pid, with its children
 
     def look(self):
         parents, times, ended, names = {}, {}, {}, {}
@@ -116,7 +119,7 @@ class Cpu:
         chain = [pid]
         while chain[-1] in parents:
             chain.append(parents[chain[-1]])
-        for name, root in self.system.info["pids"].items():
+        for name, root in {**self.system.info["pids"], **self.beside}.items():
             if root not in chain:
                 continue
             depth = chain.index(root)
@@ -135,6 +138,51 @@ class Cpu:
         time.sleep(0.5)
         after = self.look()
         return result, {role: after[role] - before.get(role, 0) for role in after}
+
+    def measure_all(self, work):
+        """Likewise, with where all cores' time went while work() ran: of its own programs ("client"), of other programs and the kernel's
+        own threads ("other"), and of nobody ("idle"). Also the share of each role."""
+        machine = {}
+
+        def timed():
+            own, idle, begin = own_children_us(), idle_us(), time.monotonic()
+            one = work()
+            machine["all"] = (time.monotonic() - begin) * os.cpu_count() * 1e6
+            machine["idle"] = min(machine["all"], idle_us() - idle)
+            machine["client"] = own_children_us() - own
+            return one
+
+        result, used = self.measure(timed)
+        used["client"] = machine["client"]
+        used["other"] = max(0, machine["all"] - machine["idle"] - sum(used.values()))
+        used["idle"] = machine["idle"]
+        return result, used, {role: round(us / machine["all"], 2) for role, us in used.items()}
+
+
+def own_children_us():
+    """CPU time of what this program has run and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (used.ru_utime + used.ru_stime) * 1e6
+
+
+def idle_us():
+    """That cores have been idle, all together."""
+    fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    return (int(fields[4]) + int(fields[5])) * 1e6 / TICK
+
+
+def memory(pids):
+    """Proportional set size, in octets."""
+    total = 0
+    for pid in pids:
+        rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+        total += int(re.search(r"^Pss:\s+(\d+) kB", rollup, re.M).group(1)) * 1024
+    return total
+
+
+def many_descriptors():
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def per_unit(cpu, units):
