@@ -1,8 +1,8 @@
 /* Asynchronous PostgreSQL for one node ("lane"): a pool of pipelined libpq connections on the loop.
  *
  * Two ways to work:
- *   pg_query()   one prepared statement, its own Sync but in a pool that only reads; many are in flight on one connection at once
- *                (libpq pipeline mode).
+ *   pg_query()   one prepared statement; many are in flight on one connection at once (libpq pipeline mode). Those of one turn of the
+ *                loop that only read share a Sync: one write and one answer for all. Each fails for itself.
  *   pg_tx_*()    a transaction with a connection of its own for as long as it lasts; several steps travel in one round trip.
  * Completions run on a later loop turn, never inside the call that started them, and never after the cancel. */
 #ifndef MINUTEMAIL_PG_H
@@ -24,6 +24,7 @@ struct pg_stmt {
 	const char *name;
 	const char *sql;
 	unsigned index;              /* in its table */
+	bool reads;                  /* changes and locks nothing ("-- name: mailbox_get reads") */
 };
 
 /* On whose behalf a statement runs: row-level security shows it the account's rows, and of mail the user's (sql/README.md). Both
@@ -54,8 +55,6 @@ struct pg_options {
 	const struct pg_stmt *const *stmts;/* prepared on every connection before it counts as up; NULL-terminated */
 	unsigned connections;              /* shared by queries and transactions; at least 1 */
 	bool transactions_only;            /* no queries come: transactions may have all connections, not all but one */
-	bool read_only;                    /* queries only read, so those of one turn of the loop may share a Sync: one write, and one
-	                                      answer, for all. One that fails takes those behind it along: PG_UNAVAILABLE */
 	unsigned depth;                    /* queries in flight on one connection at the most, default 64 when 0 */
 	unsigned queue;                    /* queries and transactions waiting for room at the most, default 1024 when 0 */
 	int64_t query_deadline_us;         /* from start to result; past it the connection is closed (a query past its deadline

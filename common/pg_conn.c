@@ -17,6 +17,7 @@
 
 #define BACKOFF_MAX_US 2000000
 #define BLANKS_MAX 4
+#define GROUP_MOST 16 /* queries that share a Sync: the last one's answer waits for all of them */
 
 static void on_timer(void *arg);
 static void on_lost(void *arg);
@@ -45,7 +46,7 @@ static void disconnect(struct pg_conn *c) {
 	c->pq = NULL;
 	c->state = PG_CONN_DOWN;
 	c->timer_at = 0;
-	c->in_flight = c->blanks = 0;
+	c->in_flight = c->blanks = c->grouped = 0;
 	c->broken = c->unsynced = c->reserved = c->settling = false;
 	c->who = (struct pg_principal){0};
 	c->tx = NULL;
@@ -292,6 +293,7 @@ void pg_conn_sync(struct pg_conn *c) {
 	if (!c->unsynced)
 		return;
 	c->unsynced = false;
+	c->grouped = 0;
 	c->who = (struct pg_principal){0}; /* the group's implicit transaction ends, and with it what was set in it */
 	if (list_empty(&c->sent))
 		send_lone_sync(c);
@@ -327,12 +329,21 @@ static void become(struct pg_conn *c, const struct pg_op *op) {
 }
 
 void pg_conn_query(struct pg_conn *c, struct pg_op *op, const struct pg_params *params) {
+	bool shares = op->stmt->reads && !op->alone;
+	if (!shares || c->grouped == GROUP_MOST)
+		pg_conn_sync(c);
+	op->again = c->grouped > 0;
+	if (op->again)
+		pg_op_keep_params(op, params);
 	become(c, op);
 	pg_conn_send(c, op, params);
-	if (c->pg->options.read_only)
+	c->grouped++;
+	if (shares)
 		loop_defer(c->pg->loop, &c->group, on_group, c);
 	else
 		pg_conn_sync(c);
+	if (!op->again)
+		pg_op_drop_params(op);
 }
 
 /* In a group of its own: behind an error it would be skipped. */
@@ -359,6 +370,11 @@ static void settle(struct pg_conn *c, enum pg_op_kind last) {
 		pg_conn_rollback(c);
 }
 
+/* A statement before it in its group has failed. */
+static bool was_skipped(const struct pg_op *op) {
+	return op->again && op->done && PQresultStatus(op->res) == PGRES_PIPELINE_ABORTED;
+}
+
 static void finish_head(struct pg_conn *c, struct pg_op *op) {
 	enum pg_op_kind kind = op->kind;
 	list_unlink(&op->link);
@@ -372,7 +388,9 @@ static void finish_head(struct pg_conn *c, struct pg_op *op) {
 		c->tx = NULL;
 	if (op->sync)
 		settle(c, kind);
-	if (kind == PG_OP_QUERY)
+	if (kind == PG_OP_QUERY && was_skipped(op))
+		pg_ask_again(op);
+	else if (kind == PG_OP_QUERY)
 		pg_op_complete(op);
 	else if (op->tx)
 		pg_tx_answer(op->tx, op);

@@ -50,13 +50,15 @@ struct pg_op {
 	bool noticed;  /* a warning came while it, or its Sync, was at the head */
 	bool unsent;   /* in `sent`, but the connection was already broken */
 	bool waiting;  /* in pg->queries */
+	bool again;    /* another of its group can make the server skip it: then it is sent again */
+	bool alone;    /* in a group of its own, since it was skipped once */
 	const struct pg_stmt *stmt;
 	struct pg_principal who; /* QUERY, PRINCIPAL */
 	pg_done *done; /* NULL: cancelled, or nobody asked */
 	void *arg;
 	int64_t deadline;         /* monotonic */
 	PGresult *res;            /* arrived, but not the end of the command, or not the Sync */
-	struct pg_params *params; /* a copy, while it waits for a connection */
+	struct pg_params *params; /* a copy, while it waits for a connection or may have to be sent again */
 	enum pg_status status;    /* in pg->refused, as is sqlstate */
 	char sqlstate[6];
 };
@@ -93,6 +95,7 @@ struct pg_conn {
 	struct list sent;
 	unsigned in_flight; /* elements of `sent` */
 	bool unsynced;      /* something was sent after the last Sync */
+	unsigned grouped;   /* queries since then */
 	struct pg_principal who; /* of queries sent after the last Sync: nobody, until one says */
 	struct deferred group; /* sends the Sync that the queries of this turn share */
 	unsigned blanks;    /* results in a row that meant nothing: out of step if they go on */
@@ -135,6 +138,7 @@ struct pg {
 struct pg_op *pg_op_new(struct pg *, enum pg_op_kind, const struct pg_stmt *, pg_done *, void *arg);
 void pg_op_free(struct pg_op *); /* unlinks; clears its result and copy */
 void pg_op_keep_params(struct pg_op *, const struct pg_params *);
+void pg_op_drop_params(struct pg_op *);
 /* The outcome is known without the server: `done` runs on a later turn. Takes the operation over. */
 void pg_op_refuse(struct pg_op *, enum pg_status, const char *sqlstate);
 /* The last word on a query: runs `done`, frees it. */
@@ -161,7 +165,8 @@ void pg_conn_start(struct pg_conn *);             /* DOWN -> CONNECTING */
 void pg_conn_event(struct pg_conn *, short what); /* (re)makes the read event on libpq's present socket */
 /* Appends to `sent` whatever happens; a connection that turns out to be lost dies on a later turn. `params` NULL: none. */
 void pg_conn_send(struct pg_conn *, struct pg_op *, const struct pg_params *);
-/* A query on behalf of op->who, likewise, which is said before it unless the one before it has said so already. */
+/* A query on behalf of op->who, likewise, which is said before it unless the one before it has said so already. It ends its group, or,
+ * if it only reads, the turn does. */
 void pg_conn_query(struct pg_conn *, struct pg_op *, const struct pg_params *);
 void pg_conn_sent(struct pg_conn *, struct pg_op *, bool ok); /* bookkeeping of the above, for setup */
 void pg_conn_sync(struct pg_conn *);                          /* ends the group sent so far, if there is one */
@@ -178,6 +183,7 @@ void pg_setup_answer(struct pg_conn *, struct pg_op *);
 
 /* pg_pool.c */
 void pg_pump(struct pg *); /* gives what waits to who is free */
+void pg_ask_again(struct pg_op *); /* the server has skipped it: it waits once more, ahead of the others */
 bool pg_queue_full(const struct pg *);
 void pg_watch_waiting(struct pg *, int64_t deadline); /* something waits until then */
 void pg_came_up(struct pg_conn *);

@@ -23,10 +23,7 @@ void pg_op_free(struct pg_op *op) {
 	struct pg *pg = op->pg;
 	list_unlink(&op->link);
 	PQclear(op->res);
-	if (op->params) {
-		pg_params_fini(op->params);
-		free(op->params);
-	}
+	pg_op_drop_params(op);
 	if (pg->closed || pg->free_count >= FREE_OPS_MAX) {
 		free(op);
 		return;
@@ -35,8 +32,15 @@ void pg_op_free(struct pg_op *op) {
 	pg->free_count++;
 }
 
+void pg_op_drop_params(struct pg_op *op) {
+	if (!op->params)
+		return;
+	pg_params_fini(op->params);
+	free(take_ptr(op->params));
+}
+
 void pg_op_keep_params(struct pg_op *op, const struct pg_params *params) {
-	if (!params)
+	if (!params || params == op->params)
 		return;
 	op->params = xmalloc(sizeof(*op->params));
 	*op->params = *params;

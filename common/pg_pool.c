@@ -202,9 +202,6 @@ static void pump_queries(struct pg *pg) {
 		op->waiting = false;
 		pg->waiting_queries--;
 		pg_conn_query(c, op, op->params);
-		if (op->params)
-			pg_params_fini(op->params);
-		free(take_ptr(op->params));
 	}
 }
 
@@ -299,6 +296,18 @@ static void on_wait_timer(void *arg) {
 }
 
 /* ---- queries ---- */
+
+/* Its deadline is the oldest's, or as good as: what waits stays in the order of deadlines. */
+void pg_ask_again(struct pg_op *op) {
+	struct pg *pg = op->pg;
+	PQclear(take_ptr(op->res));
+	op->answered = op->sync = op->again = false;
+	op->alone = true;
+	op->waiting = true;
+	list_prepend(&pg->queries, &op->link);
+	pg->waiting_queries++;
+	pg_watch_waiting(pg, op->deadline);
+}
 
 struct pg_op *pg_query_as(struct pg *pg, const struct pg_principal *who, const struct pg_stmt *stmt, const struct pg_params *params,
                           pg_done *done, void *arg) {

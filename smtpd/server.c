@@ -152,7 +152,6 @@ struct pg *server_open_pg(struct server *s, unsigned connections, enum server_pg
 		.stmts = SMTPD_STMTS,
 		.connections = connections,
 		.transactions_only = kind == SERVER_PG_TRANSACTIONS,
-		.read_only = kind == SERVER_PG_LOOKUPS,
 		.depth = 256,
 		.queue = 8192,
 		.query_deadline_us = QUERY_DEADLINE_US,

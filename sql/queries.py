@@ -1,14 +1,16 @@
 """Turns the "-- name: x" blocks of queries/NAME.sql into NAME_stmts.c and NAME_stmts.h (struct pg_stmt, common/pg.h).
 
 A block runs from its "-- name:" line to the next one or the end of the file; other comment lines are left out of the text sent
-to the server, and the closing semicolon with them. Lines before the first block may only be blank or comments.
+to the server, and the closing semicolon with them. "reads" behind the name says that the statement changes and locks nothing: it may then
+share a round trip with others (pg_query()). Lines before the first block may only be blank or comments.
 
 usage: queries.py NAME INPUT.sql OUTPUT.c OUTPUT.h
 """
 import re
 import sys
 
-NAME_LINE = re.compile(r"^--\s*name:\s*(\S+)\s*$")
+NAME_LINE = re.compile(r"^--\s*name:\s*(\S+)(\s+reads)?\s*$")
+READS = re.compile(r"select\b(?!.*\bfor\s+(update|no\s+key|share|key\s+share)\b)", re.S)
 NAME = re.compile(r"^[a-z][a-z0-9_]{0,59}$")
 
 
@@ -30,15 +32,15 @@ def read_blocks(path):
                 if name in seen:
                     fail(path, number, f"statement {name} is there twice")
                 seen.add(name)
-                blocks.append((name, number, []))
+                blocks.append((name, number, bool(match.group(2)), []))
             elif line.lstrip().startswith("--") or not line.strip():
                 continue
             elif not blocks:
                 fail(path, number, "text before the first '-- name:' line")
             else:
-                blocks[-1][2].append(line)
+                blocks[-1][3].append(line)
     statements = []
-    for name, number, lines in blocks:
+    for name, number, reads, lines in blocks:
         text = "\n".join(lines).strip()
         if text.endswith(";"):
             text = text[:-1].rstrip()
@@ -47,7 +49,9 @@ def read_blocks(path):
         # Only one statement can be prepared at a time. None of ours has a semicolon inside a literal.
         if ";" in text:
             fail(path, number, f"statement {name} has a semicolon inside")
-        statements.append((name, text))
+        if reads and not READS.match(text):
+            fail(path, number, f"statement {name} does more than read")
+        statements.append((name, text, reads))
     return statements
 
 
@@ -64,11 +68,11 @@ def c_string(text):
 
 def write_c(f, table, header, statements):
     f.write(f'/* Made by sql/queries.py. Do not edit. */\n#include "{header}"\n')
-    for i, (name, text) in enumerate(statements):
+    for i, (name, text, reads) in enumerate(statements):
         f.write(f"\nconst struct pg_stmt STMT_{name.upper()} = {{\n")
-        f.write(f'\t.name = "{name}",\n\t.sql = {c_string(text)},\n\t.index = {i},\n}};\n')
+        f.write(f'\t.name = "{name}",\n\t.sql = {c_string(text)},\n\t.index = {i},\n\t.reads = {str(reads).lower()},\n}};\n')
     f.write(f"\nconst struct pg_stmt *const {table}[] = {{\n")
-    for name, _ in statements:
+    for name, _, _ in statements:
         f.write(f"\t&STMT_{name.upper()},\n")
     f.write("\tNULL,\n};\n")
 
@@ -76,7 +80,7 @@ def write_c(f, table, header, statements):
 def write_h(f, table, guard, statements):
     f.write(f"/* Made by sql/queries.py. Do not edit. */\n#ifndef {guard}\n#define {guard}\n\n")
     f.write('#include "common/pg.h"\n\n')
-    for name, _ in statements:
+    for name, _, _ in statements:
         f.write(f"extern const struct pg_stmt STMT_{name.upper()};\n")
     f.write(f"\nextern const struct pg_stmt *const {table}[]; /* all of the above, NULL-terminated */\n\n#endif\n")
 

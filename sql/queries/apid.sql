@@ -6,14 +6,14 @@
 
 -- Mailboxes. $1 bucket, $2 id, $3 now, $4 user, $5 domains of the key.
 
--- name: mailbox_get
+-- name: mailbox_get reads
 select m.id, m.address, m.recoverable, m.tag, m.created_at, m.expires_at,
 	(select count(*) from messages s where s.bucket = $1 and s.mailbox_id = m.id)
 from mailboxes m
 where m.bucket = $1 and m.id = $2 and (m.expires_at is null or m.expires_at > $3) and m.user_id = $4 and m.domain_id = any($5::uuid[])
 
 -- $2 is the address here.
--- name: mailbox_by_address
+-- name: mailbox_by_address reads
 select m.id, m.address, m.recoverable, m.tag, m.created_at, m.expires_at,
 	(select count(*) from messages s where s.bucket = $1 and s.mailbox_id = m.id)
 from mailboxes m
@@ -21,21 +21,21 @@ where m.bucket = $1 and m.address = $2 and (m.expires_at is null or m.expires_at
 	and m.domain_id = any($5::uuid[])
 
 -- Asked only when a statement found nothing: is it there at all, and if so may the key see it?
--- name: mailbox_whose
+-- name: mailbox_whose reads
 select user_id = $4 and domain_id = any($5::uuid[])
 from mailboxes where bucket = $1 and id = $2 and (expires_at is null or expires_at > $3)
 
--- name: archived_whose
+-- name: archived_whose reads
 select user_id = $4 and domain_id = any($5::uuid[])
 from mailboxes where bucket = $1 and id = $2 and recoverable and expires_at <= $3
 
 -- The ids of an owner's mailboxes, oldest first. $1 account, $2 user, $3 domains, $4 now, $5 after this id, $6 how many.
--- name: mailbox_ids
+-- name: mailbox_ids reads
 select mailbox_id from account_mailboxes
 where account_id = $1 and user_id = $2 and domain_id = any($3::uuid[]) and (expires_at is null or expires_at > $4) and mailbox_id > $5
 order by mailbox_id limit $6
 
--- name: archived_ids
+-- name: archived_ids reads
 select mailbox_id from account_mailboxes
 where account_id = $1 and user_id = $2 and domain_id = any($3::uuid[]) and recoverable and expires_at <= $4 and mailbox_id > $5
 order by mailbox_id limit $6
@@ -130,7 +130,7 @@ where account_id = $1 and mailbox_id = $2 and (expires_at is null or expires_at 
 
 -- Archived mailboxes. $1 bucket, $2 id, $3 now, $4 user, $5 domains.
 
--- name: archived_get
+-- name: archived_get reads
 select id, address, tag, created_at, expires_at
 from mailboxes
 where bucket = $1 and id = $2 and recoverable and expires_at <= $3 and user_id = $4 and domain_id = any($5::uuid[])
@@ -156,7 +156,7 @@ select address, tag, domain_id from gone
 -- Mails. $1 bucket, $2 mailbox, $3 now, $4 user, $5 domains.
 
 -- $6 mail, $7 whether the bodies are wanted.
--- name: mail_get
+-- name: mail_get reads
 select b.expires_at, m.id, m.received_at, m.mail_from, m.rcpt_to, m.helo, m.tls, m.from_address, m.from_name, m.to_list, m.cc_list,
 	m.reply_to_list, m.subject, case when $7 then m.body_text end, case when $7 then m.body_html end, m.size, m.parts, m.warnings,
 	a.results, a.forged
@@ -166,7 +166,7 @@ where b.bucket = $1 and b.id = $2 and (b.expires_at is null or b.expires_at > $3
 
 -- Newest first, below id $6, at most $8 of them and no more than about $9 octets, but always one. A mailbox without mails is one
 -- row whose id is null. The last column: whether an older one follows, for which one more than a page is asked for.
--- name: mail_list
+-- name: mail_list reads
 select b.expires_at, m.id, m.received_at, m.mail_from, m.rcpt_to, m.helo, m.tls, m.from_address, m.from_name, m.to_list, m.cc_list,
 	m.reply_to_list, m.subject, case when $7 then m.body_text end, case when $7 then m.body_html end, m.size, m.parts, m.warnings,
 	a.results, a.forged, m.more
@@ -202,7 +202,7 @@ with box as (
 select id from found
 
 -- What a source's readers need. $6 mail.
--- name: mail_source
+-- name: mail_source reads
 select b.expires_at, m.received_at, m.trace, m.size, m.parts, m.injected, m.digest, a.results
 from mailboxes b, messages m left join message_authentication a on a.bucket = $1 and a.id = m.id
 where b.bucket = $1 and b.id = $2 and (b.expires_at is null or b.expires_at > $3) and b.user_id = $4
@@ -210,7 +210,7 @@ where b.bucket = $1 and b.id = $2 and (b.expires_at is null or b.expires_at > $3
 
 -- The hour is looked up, not passed: it changes when a mailbox is given more time, and prunes to one partition all the same.
 -- $1 bucket, $2 mail, $3 chunk.
--- name: source_chunk
+-- name: source_chunk reads
 select codec, size, data from message_source
 where bucket = $1 and id = $2 and chunk = $3 and expiry_hour = (select expiry_hour from messages where bucket = $1 and id = $2)
 

@@ -3,7 +3,7 @@
 
 -- Everything about a key in one row, or none. Domains: the platform's first, then by age; only those the key may still
 -- use. $1 hash of the key.
--- name: auth_key
+-- name: auth_key reads
 select k.id, k.account_id, k.user_id, k.name, k.last8, k.expires_at, k.revoked_at is not null,
 	a.state = 'active' and u.state = 'active', k.scopes, u.email, p.name, p.calls_per_day, p.requests_per_minute,
 	p.active_mailboxes, p.archived_mailboxes, d.ids, d.names, u.role = 'owner', p.custom_domains, p.members
@@ -41,7 +41,7 @@ select pg_notify('minutemail_keys_ack', pg_backend_pid() || ' ' || $1::text)
 
 -- A console session like a key, in the same columns: every domain of the platform and every verified one of the account. Dead
 -- ones are not found. $1 hash, $2 now, $3 how many microseconds it may go unused.
--- name: auth_session
+-- name: auth_session reads
 select s.id, u.account_id, s.user_id, ''::text, ''::text, least(s.ends_at, s.used_at + $3::int8 * interval '1 microsecond'), false,
 	a.state = 'active' and u.state = 'active', '{}'::text[], u.email, p.name, p.calls_per_day, p.requests_per_minute,
 	p.active_mailboxes, p.archived_mailboxes, d.ids, d.names, u.role = 'owner', p.custom_domains, p.members

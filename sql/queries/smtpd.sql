@@ -2,14 +2,14 @@
 -- up; it cannot read a message back, so every statement here keeps to key columns (sql/migrations/0002).
 
 -- Both halves of a RCPT in one round trip: is the domain ours, and the mailbox that is live at $4. Always one row.
--- name: recipient_find
+-- name: recipient_find reads
 select d.ours, m.id, m.expires_at
 from (select exists (select from domains where name = $1::text and status = 'verified') as ours) d
 left join mailboxes m on m.bucket = $2::smallint and m.address = $3::text
 	and (m.expires_at is null or m.expires_at > $4::timestamptz)
 
 -- Where mail for <Postmaster> ends up (RFC 5321 4.5.1): the platform domain that was made first.
--- name: platform_domain_first
+-- name: platform_domain_first reads
 select name from domains where account_id is null and status = 'verified' order by id limit 1
 
 -- One row a recipient. The arrays are of equal length.

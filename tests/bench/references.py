@@ -32,7 +32,7 @@ def wrk(url, seconds, connections, *headers, script=None, refused=False):
 
 def statement(name):
     """The text of a "-- name:" block."""
-    block = re.search(rf"^-- name: {name}\n(.*?)(?=^-- |\Z)", QUERIES.read_text(), re.M | re.S)
+    block = re.search(rf"^-- name: {name}(?: reads)?\n(.*?)(?=^-- |\Z)", QUERIES.read_text(), re.M | re.S)
     return block.group(1).strip().rstrip(";")
 
 

@@ -18,7 +18,13 @@ static const struct pg_stmt nap = {.name = "nap", .sql = "select pg_sleep($1::fl
 static const struct pg_stmt put = {.name = "put", .sql = "insert into t values ($1::int) returning n"};
 static const struct pg_stmt put_late = {.name = "put_late", .sql = "insert into late values ($1::int)"};
 static const struct pg_stmt warn = {.name = "warn", .sql = "select warn()"};
-static const struct pg_stmt *const stmts[] = {&echo, &divide, &nap, &put, &put_late, &warn, NULL};
+/* Those of one turn share a Sync, so they are of one transaction. */
+static const struct pg_stmt read_echo = {.name = "read_echo", .sql = "select $1::int", .reads = true};
+static const struct pg_stmt read_divide = {.name = "read_divide", .sql = "select 1 / $1::int", .reads = true};
+static const struct pg_stmt read_transaction = {
+    .name = "read_transaction", .sql = "select pg_current_xact_id()::text::int", .reads = true};
+static const struct pg_stmt *const stmts[] = {&echo,      &divide,      &nap,              &put, &put_late, &warn,
+                                              &read_echo, &read_divide, &read_transaction, NULL};
 
 static struct pg_fixture *db;
 static struct loop *loop;

@@ -41,49 +41,79 @@ static void test_error_isolated(void **state) {
 	}
 }
 
-/* What runs outside a transaction commits at its Sync: an error there must not have been reported as success. */
-/* In a pool that only reads, the queries of a turn share a Sync. */
-static void test_read_only(void **state) {
-	struct answer a[5] = {0}, many[400] = {0};
-	struct pg_options o = base_options();
+static void ask_transaction(struct answer *a) {
+	pg_query(pg, &read_transaction, NULL, on_answer, a);
+}
+
+static void test_reads_of_a_turn_share_a_sync(void **state) {
+	struct answer a = {0}, b = {0}, write = {0}, c = {0}, d = {0}, later = {0};
 	(void)state;
-	o.read_only = true;
-	open_pool(&o);
-	await_up();
-	ask(&echo, 1, &a[0]);
-	ask(&divide, 0, &a[1]);
-	ask(&echo, 2, &a[2]);
-	pg_op_cancel(ask(&echo, 3, &a[3]));
-	await(&a[1]);
-	await(&a[2]);
-	assert_int_equal(a[0].status, PG_OK);
-	assert_int_equal(a[0].value, 1);
-	assert_int_equal(a[1].status, PG_ERROR);
-	assert_string_equal(a[1].sqlstate, "22012");
-	assert_int_equal(a[2].status, PG_UNAVAILABLE); /* not carried out, and not its own fault */
-	ask(&echo, 4, &a[4]);
-	await(&a[4]);
-	assert_int_equal(a[4].value, 4);
+	with_connections(1);
+	ask_transaction(&a);
+	ask_transaction(&b);
+	ask(&put, 1, &write);
+	ask_transaction(&c);
+	ask_transaction(&d);
+	await(&d);
+	ask_transaction(&later);
+	await(&later);
+	assert_true(a.order < b.order && b.order < write.order && write.order < c.order && c.order < d.order);
+	assert_int_equal(a.value, b.value);
+	assert_int_not_equal(b.value, c.value);
+	assert_int_equal(c.value, d.value);
+	assert_int_not_equal(d.value, later.value);
+}
+
+/* The server skips what stands behind an error in its group: nobody but the faulty one notices. */
+static void test_reads_fail_for_themselves(void **state) {
+	struct answer a[8] = {0}, many[400] = {0};
+	(void)state;
+	with_connections(1);
+	ask(&read_echo, 0, &a[0]);
+	ask(&read_divide, 0, &a[1]);
+	ask(&read_echo, 2, &a[2]);
+	pg_op_cancel(ask(&read_echo, 3, &a[3]));
+	ask(&read_divide, 0, &a[4]);
+	ask_transaction(&a[5]);
+	ask(&put, 6, &a[6]);
+	ask(&read_echo, 7, &a[7]);
+	for (unsigned i = 0; i < array_len(a); i++) {
+		if (i == 3)
+			continue;
+		await(&a[i]);
+		assert_int_equal(a[i].status, i == 1 || i == 4 ? PG_ERROR : PG_OK);
+		assert_string_equal(a[i].sqlstate, i == 1 || i == 4 ? "22012" : "");
+		assert_true(i == 1 || i == 4 || i == 5 || a[i].value == (int64_t)i);
+	}
+	spin(20000);
 	assert_false(a[3].done);
 	/* More than the depth of a connection, so that some wait. */
 	for (unsigned i = 0; i < array_len(many); i++)
-		ask(&echo, (int32_t)i, &many[i]);
+		ask(i % 7 ? &read_echo : &read_divide, i % 7 ? (int32_t)i : 0, &many[i]);
 	for (unsigned i = 0; i < array_len(many); i++) {
 		await(&many[i]);
-		assert_int_equal(many[i].status, PG_OK);
-		assert_int_equal(many[i].value, i);
+		assert_int_equal(many[i].status, i % 7 ? PG_OK : PG_ERROR);
+		assert_int_equal(many[i].value, i % 7 ? i : 0);
 	}
-	/* One that is lost with others behind it. */
-	ask_nap(5000, &a[0]);
-	a[0].done = a[2].done = false;
-	ask(&echo, 5, &a[2]);
+}
+
+static void test_reads_are_lost_with_their_connection(void **state) {
+	struct answer a[3] = {0};
+	(void)state;
+	with_connections(1);
+	ask(&read_echo, 0, &a[0]);
+	ask_nap(5000, &a[1]);
+	ask(&read_echo, 2, &a[2]);
 	spin(100000);
+	assert_int_equal(a[0].status, PG_OK);
+	assert_true(a[0].done);
 	assert_int_equal(kill_backends(), 1);
-	await(&a[0]);
+	await(&a[1]);
 	await(&a[2]);
 	assert_int_not_equal(a[2].status, PG_OK);
 }
 
+/* What runs outside a transaction commits at its Sync: an error there must not have been reported as success. */
 static void test_error_at_sync(void **state) {
 	struct answer a = {0}, b = {0}, c = {0}, d = {0};
 	(void)state;
@@ -429,7 +459,9 @@ static void test_freed_in_commit(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		row(test_read_only),
+		row(test_reads_of_a_turn_share_a_sync),
+		row(test_reads_fail_for_themselves),
+		row(test_reads_are_lost_with_their_connection),
 		row(test_order),  row(test_error_isolated), row(test_error_at_sync),     row(test_warning_is_doubt),
 		row(test_cancel), row(test_bounds),         row(test_too_large),         row(test_scalars),
 		row(test_arrays), row(test_notify),         row(test_freed_in_callback), row(test_freed_in_commit),
