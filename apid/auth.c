@@ -4,8 +4,8 @@
  *
  * Invariants: the cache holds only principals read since the listening connection came up and since the last notice
  * that named their key. A look-up's answer enters it only if `generation` is what it was at the start, so an answer
- * that a revocation has overtaken never does; and whoever asks after a notice does not join a look-up from before
- * it. */
+ * that a revocation has overtaken never does; and whoever asks after a notice, or without a proof that there was none,
+ * does not join a look-up from before. */
 #include "apid/auth.h"
 
 #include "apid/auth_cache.h"
@@ -258,8 +258,11 @@ static struct lookup *lookup_start(struct auth *a, enum principal_kind kind, con
 	return l;
 }
 
-/* Hashes of keys and of sessions are never the same: what they are of is in them (token.h). */
+/* Hashes of keys and of sessions are never the same: what they are of is in them (token.h). A look-up under way is joined on the
+ * condition on which its answer might be used from the cache: else it may be from before a change whose notice is still on its way to us. */
 static struct lookup *lookup_join(struct auth *a, enum principal_kind kind, const uint8_t hash[APIKEY_HASH_LEN]) {
+	if (!auth_listen_valid(a->listen))
+		return lookup_start(a, kind, hash);
 	list_for_each (e, &a->lookups) {
 		struct lookup *l = list_entry(e, struct lookup, link);
 		if (l->generation == a->generation && memcmp(l->hash, hash, APIKEY_HASH_LEN) == 0)
@@ -387,6 +390,10 @@ const char *auth_verdict_text(enum auth_verdict verdict) {
 		return "The key cannot be checked now; try again";
 	}
 	return "Invalid API key";
+}
+
+void auth_close(struct auth *a, void (*done)(void *arg), void *arg) {
+	auth_listen_leave(a->listen, done, arg);
 }
 
 struct auth_changes *auth_changes(struct auth *a) {

@@ -42,6 +42,8 @@ struct auth_options {
 };
 
 struct auth *auth_new(struct loop *, struct pg *, const struct auth_options *);
+/* Before the end of a worker that answers nobody any more, so that no change waits for it. `done` may run at once. */
+void auth_close(struct auth *, void (*done)(void *arg), void *arg);
 struct auth *auth_free(struct auth *);
 
 /* `header`: the Authorization header's value; `session`: the session's token, which counts only where there is no such header. When the answer is in the cache (or needs no look-up) *ret_verdict

@@ -30,8 +30,8 @@ struct auth_change {
 	void (*done)(void *arg); /* NULL: not committed yet */
 	void *arg;
 	bool known; /* `listeners` is set */
-	int32_t *answers, *listeners;
-	unsigned answer_count, answer_room, listener_count;
+	int32_t *answers, *listeners, *gone; /* gone: those of `listeners` that nobody will hear of */
+	unsigned answer_count, answer_room, listener_count, gone_count;
 };
 
 struct auth_changes *auth_changes_new(struct loop *loop, struct pg *pg) {
@@ -60,6 +60,7 @@ struct auth_change *auth_change_cancel(struct auth_change *c) {
 	timer_fini(&c->lease);
 	free(c->answers);
 	free(c->listeners);
+	free(c->gone);
 	free(c);
 	return NULL;
 }
@@ -87,8 +88,34 @@ static bool all_have(const struct auth_change *c) {
 	return true;
 }
 
+static void on_forgotten(void *arg, const struct pg_result *result) {
+	(void)arg;
+	if (result->status != PG_OK)
+		log_msg(LOG_LEVEL_WARNING, "key listeners that are gone", "not deleted: the next change to a key waits for them, too");
+}
+
+static void param_lock(struct pg_params *p) {
+	pg_params_init(p);
+	pg_param_int4(p, KEYS_LOCK_CLASS);
+	pg_param_int4(p, KEYS_LOCK_KEY);
+}
+
+/* Whoever was gone when we looked has nothing any more that it may use. */
+static void forget_gone(struct auth_change *c) {
+	struct pg_params params;
+	if (c->gone_count == 0)
+		return;
+	param_lock(&params);
+	pg_param_array(&params, PG_INT4, c->gone_count);
+	for (unsigned i = 0; i < c->gone_count; i++)
+		pg_elem_int(&params, PG_INT4, c->gone[i]);
+	pg_query(c->all->pg, &STMT_AUTH_LISTENERS_FORGET, &params, on_forgotten, NULL);
+	pg_params_fini(&params);
+}
+
 static void on_lease(void *arg) {
 	struct auth_change *c = arg;
+	forget_gone(c);
 	if (c->known)
 		log_msg(LOG_LEVEL_WARNING, "key notice not confirmed by all", "waited until their caches were out of use");
 	finish(c);
@@ -102,9 +129,15 @@ static void on_listeners(void *arg, const struct pg_result *result) {
 	c->known = true;
 	c->listener_count = pg_rows_count(result->rows);
 	c->listeners = xcalloc(c->listener_count + 1, sizeof(*c->listeners));
-	for (unsigned i = 0; i < c->listener_count; i++)
+	c->gone = xcalloc(c->listener_count + 1, sizeof(*c->gone));
+	for (unsigned i = 0; i < c->listener_count; i++) {
 		c->listeners[i] = (int32_t)pg_int(result->rows, i, 0);
-	if (all_have(c))
+		if (pg_bool(result->rows, i, 1))
+			c->gone[c->gone_count++] = c->listeners[i];
+	}
+	if (c->gone_count > 0) /* the lease of these begins where they were seen to be gone */
+		timer_arm(&c->lease, KEYS_LEASE_US + KEYS_MARGIN_US);
+	else if (all_have(c))
 		finish(c);
 }
 
@@ -116,7 +149,7 @@ static void note_answer(struct auth_change *c, int32_t pid) {
 		c->answers = xrealloc(c->answers, c->answer_room * sizeof(*c->answers));
 	}
 	c->answers[c->answer_count++] = pid;
-	if (c->known && all_have(c))
+	if (c->known && c->gone_count == 0 && all_have(c))
 		finish(c);
 }
 
@@ -153,9 +186,7 @@ void auth_change_wait(struct auth_change *c, bool in_doubt, void (*done)(void *a
 	timer_arm(&c->lease, KEYS_LEASE_US + KEYS_MARGIN_US);
 	if (in_doubt)
 		return;
-	pg_params_init(&params);
-	pg_param_int4(&params, KEYS_LOCK_CLASS);
-	pg_param_int4(&params, KEYS_LOCK_KEY);
+	param_lock(&params);
 	c->op = pg_query(c->all->pg, &STMT_AUTH_LISTENERS, &params, on_listeners, c);
 	pg_params_fini(&params);
 }

@@ -28,13 +28,17 @@ struct auth_listen {
 	int64_t proved; /* when the last round trip that came back began; NEVER */
 	int64_t asked;  /* when the one under way began */
 	struct pg_op *heartbeat;
+	void (*left)(void *arg); /* auth_listen_leave()'s; NULL: still here */
+	void *left_arg;
 };
 
-/* LISTEN before the lock: whoever holds the lock is listening. */
+/* LISTEN before the lock: whoever holds the lock is listening. The row after it: one without the lock is of somebody who is gone, and
+ * may be deleted. */
 static const char *const GREETING[] = {
     "listen " KEYS_ACK_CHANNEL,
     "listen " KEYS_CHANNEL,
     "select pg_advisory_lock_shared(" STRING(KEYS_LOCK_CLASS) ", " STRING(KEYS_LOCK_KEY) ")",
+    "insert into key_listeners (pid) values (pg_backend_pid()) on conflict do nothing",
     NULL,
 };
 
@@ -57,11 +61,11 @@ static void ask(struct auth_listen *l) {
 
 static void on_state(void *arg, bool up) {
 	struct auth_listen *l = arg;
-	l->up = up;
+	l->up = up && !l->left;
 	l->proved = NEVER;
 	l->heartbeat = pg_op_cancel(l->heartbeat);
 	l->forget(l->arg, NULL);
-	if (up)
+	if (l->up)
 		ask(l);
 }
 
@@ -124,6 +128,29 @@ struct auth_listen *auth_listen_free(struct auth_listen *l) {
 	return NULL;
 }
 
+static void on_left(void *arg, const struct pg_result *result) {
+	struct auth_listen *l = arg;
+	if (result->status != PG_OK)
+		log_msg(LOG_LEVEL_WARNING, "key listener's row left behind", "the next change to a key waits for its lease");
+	l->left(l->left_arg);
+}
+
+void auth_listen_leave(struct auth_listen *l, void (*done)(void *arg), void *arg) {
+	struct pg_params none;
+	bool was_up = l->up;
+	l->left = done;
+	l->left_arg = arg;
+	l->up = false;
+	l->forget(l->arg, NULL);
+	if (!was_up) {
+		done(arg);
+		return;
+	}
+	pg_params_init(&none);
+	pg_query(l->pg, &STMT_AUTH_LEAVE, &none, on_left, l);
+	pg_params_fini(&none);
+}
+
 bool auth_listen_up(const struct auth_listen *l) {
 	return l->up;
 }
@@ -131,7 +158,8 @@ bool auth_listen_up(const struct auth_listen *l) {
 bool auth_listen_valid(struct auth_listen *l) {
 	if (!l->up)
 		return false;
-	int64_t now = clock_mono_us();
+	/* Not the turn's: a worker that is stopped within a turn and goes on after the lease must not take that time for now. */
+	int64_t now = clock_mono_us_now();
 	if (l->proved == NEVER || now - l->proved > KEYS_LEASE_US / 2)
 		ask(l);
 	return l->proved != NEVER && now - l->proved < KEYS_LEASE_US;

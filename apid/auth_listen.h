@@ -17,6 +17,9 @@ typedef void auth_listen_answer(void *arg, const char *payload);
 
 struct auth_listen *auth_listen_new(struct loop *, const char *conninfo, auth_listen_forget *, auth_listen_answer *, void *arg);
 struct auth_listen *auth_listen_free(struct auth_listen *);
+/* At the end of a worker's life: the cache is not used from here on, and nobody need wait for us. `done` may run at once; not after
+ * auth_listen_free(). */
+void auth_listen_leave(struct auth_listen *, void (*done)(void *arg), void *arg);
 bool auth_listen_up(const struct auth_listen *);
 /* Before each use of what is cached: has a round trip that began within the lease come back? Starts the next one in
  * time. */

@@ -76,9 +76,10 @@ static void on_flushed(void *arg) {
 /* What is held for later goes to the database before we do. */
 static void on_drained(void *arg) {
 	struct server *s = arg;
-	s->flushing = 2;
+	s->flushing = 3;
 	quota_close(s->api.quota, on_flushed, s);
 	audit_close(s->api.audit, on_flushed, s);
+	auth_close(s->api.auth, on_flushed, s);
 }
 
 static void start_accepting(struct server *s) {

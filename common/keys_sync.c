@@ -40,27 +40,51 @@ int keys_sync_publish(struct keys_sync *ks, const struct id *of) {
 	return run(ks->conn, "select pg_notify($1, $2)", params, 2);
 }
 
-/* Who has to answer: backend pids, 0 where one has. */
+#define HOLDERS                                                                                                        \
+	"(select distinct pid from pg_locks where locktype = 'advisory' and granted and objsubid = 2 and classid = " STRING(   \
+	    KEYS_LOCK_CLASS) " and objid = " STRING(KEYS_LOCK_KEY)                                                             \
+	" and database = (select oid from pg_database where datname = current_database()))"
+
+/* Who has to answer. */
+struct listener {
+	int pid;
+	bool answered, gone; /* gone: before we looked, so it never will */
+};
+
 struct awaited {
-	int *pids;
+	struct listener *all;
 	int count, open;
+	bool gone; /* any */
 };
 
 static int read_listeners(PGconn *conn, struct awaited *ret) {
-	PGresult *res = PQexec(
-	    conn, "select distinct pid from pg_locks where locktype = 'advisory' and granted and objsubid = 2"
-	          " and classid = " STRING(KEYS_LOCK_CLASS) " and objid = " STRING(
-	              KEYS_LOCK_KEY) " and database = (select oid from pg_database where datname = current_database())");
+	PGresult *res = PQexec(conn, "select coalesce(l.pid, k.pid), l.pid is null from " HOLDERS
+	                             " l full join key_listeners k on k.pid = l.pid");
 	if (PQresultStatus(res) != PGRES_TUPLES_OK) {
 		PQclear(res);
 		return -EIO;
 	}
 	ret->count = ret->open = PQntuples(res);
-	ret->pids = xcalloc((size_t)ret->count + 1, sizeof(int));
-	for (int i = 0; i < ret->count; i++)
-		ret->pids[i] = atoi(PQgetvalue(res, i, 0));
+	ret->all = xcalloc((size_t)ret->count + 1, sizeof(*ret->all));
+	for (int i = 0; i < ret->count; i++) {
+		ret->all[i].pid = atoi(PQgetvalue(res, i, 0));
+		ret->all[i].gone = *PQgetvalue(res, i, 1) == 't';
+		ret->gone = ret->gone || ret->all[i].gone;
+	}
 	PQclear(res);
 	return 0;
+}
+
+/* Those who were gone, once the lease on what they had cached has run out, unless the number is another's by now. */
+static void forget_gone(PGconn *conn, const struct awaited *a) {
+	for (int i = 0; i < a->count; i++) {
+		char pid[16];
+		const char *params[] = {pid};
+		if (!a->all[i].gone)
+			continue;
+		snprintf(pid, sizeof(pid), "%d", a->all[i].pid);
+		run(conn, "delete from key_listeners where pid = $1::int and pid not in (select pid from " HOLDERS " l)", params, 1);
+	}
 }
 
 /* "<pid> <nonce>" of this change. */
@@ -70,8 +94,8 @@ static void note_answer(const struct keys_sync *ks, const char *payload, struct 
 	if (pid <= 0 || *end != ' ' || strcmp(end + 1, ks->nonce) != 0)
 		return;
 	for (int i = 0; i < a->count; i++) {
-		if (a->pids[i] == pid) {
-			a->pids[i] = 0;
+		if (a->all[i].pid == pid && !a->all[i].answered) {
+			a->all[i].answered = true;
 			a->open--;
 		}
 	}
@@ -100,6 +124,8 @@ enum keys_sync_result keys_sync_wait(struct keys_sync *ks) {
 		sleep_until(deadline);
 		return KEYS_SYNC_FAILED;
 	}
+	if (a.gone)
+		deadline = mono_us() + KEYS_LEASE_US + KEYS_MARGIN_US;
 	for (;;) {
 		take_answers(ks, &a);
 		int64_t left = deadline - mono_us();
@@ -107,6 +133,7 @@ enum keys_sync_result keys_sync_wait(struct keys_sync *ks) {
 			break;
 		if (left <= 0) {
 			result = KEYS_SYNC_LEASE;
+			forget_gone(ks->conn, &a);
 			break;
 		}
 		struct pollfd p = {.fd = PQsocket(ks->conn), .events = POLLIN};
@@ -117,7 +144,7 @@ enum keys_sync_result keys_sync_wait(struct keys_sync *ks) {
 			break;
 		}
 	}
-	free(a.pids);
+	free(a.all);
 	return result;
 }
 

@@ -2,19 +2,21 @@
  * protocol, and its changer's side on a plain synchronous libpq connection (minutemailctl). The listener's side is apid/auth.c.
  *
  *   listener  on one connection of its own: LISTEN minutemail_keys, then the shared advisory lock (KEYS_LOCK_CLASS,
- *             KEYS_LOCK_KEY), so that holding the lock means listening. It uses its cache only while a round trip on
- *             that connection that began less than KEYS_LEASE_US ago has come back.
+ *             KEYS_LOCK_KEY), so that holding the lock means listening, then a row in key_listeners, which outlives the
+ *             connection unless the worker ends in order. It uses its cache only while a round trip on that connection that
+ *             began less than KEYS_LEASE_US ago has come back.
  *   changer   LISTEN minutemail_keys_ack; then, in the transaction that makes the change, NOTIFY minutemail_keys
  *             '<nonce> <id>', of a key, a console session, a user or an account: whatever is cached of it; or
  *             '<nonce> *' for all.
  *   listener  drops what the notice names, keeps look-ups under way from filling the cache, then
  *             NOTIFY minutemail_keys_ack '<its backend pid> <nonce>'.
- *   changer   after COMMIT reads in pg_locks which backends of this database hold the lock, and waits until each has
+ *   changer   after COMMIT reads which backends of this database hold the lock or have a row, and waits until each has
  *             answered, or until KEYS_LEASE_US + KEYS_MARGIN_US have passed since the commit: by then a listener that
  *             has not answered cannot have proved its connection since, so its cache is out of use. A listener that
- *             vanishes meanwhile counts as silent: its worker may be slower than the server to learn of it.
+ *             vanishes meanwhile, or has (a row and no lock), counts as silent: its worker may be slower than the server to learn
+ *             of it. After a lease from when it was seen to be gone its row is deleted: nobody else need wait for it.
  *
- * pg_locks is read after the commit, not before: whoever holds something stale held the lock before the commit and
+ * Both are read after the commit, not before: whoever holds something stale held the lock before the commit and
  * still does. */
 #ifndef MINUTEMAIL_KEYS_SYNC_H
 #define MINUTEMAIL_KEYS_SYNC_H

@@ -72,8 +72,22 @@ where s.id = x.id
 -- name: auth_publish
 select pg_notify('minutemail_keys', $1::text || ' ' || $2::text)
 
--- After it: who has to answer. $1 class and $2 key of the lock.
+-- After it: who has to answer, and whether they are gone without a word. $1 class and $2 key of the lock.
 -- name: auth_listeners
-select distinct pid from pg_locks
-where locktype = 'advisory' and granted and objsubid = 2 and classid = $1::int4::oid and objid = $2::int4::oid
-	and database = (select oid from pg_database where datname = current_database())
+select coalesce(l.pid, k.pid), l.pid is null
+from (
+	select distinct pid from pg_locks
+	where locktype = 'advisory' and granted and objsubid = 2 and classid = $1::int4::oid and objid = $2::int4::oid
+		and database = (select oid from pg_database where datname = current_database())
+) l full join key_listeners k on k.pid = l.pid
+
+-- Those who were gone, once the lease on what they had cached has run out, unless the number is another's by now. $3 pids.
+-- name: auth_listeners_forget
+delete from key_listeners k
+where k.pid = any ($3::int4[]) and not exists (
+	select from pg_locks l
+	where l.pid = k.pid and locktype = 'advisory' and granted and objsubid = 2 and classid = $1::int4::oid and objid = $2::int4::oid)
+
+-- On the listening connection, at the end of an orderly life: nothing cached is used any more.
+-- name: auth_leave
+delete from key_listeners where pid = pg_backend_pid()

@@ -121,6 +121,20 @@ static void workers_start(void) {
 	}
 }
 
+static void on_closed(void *arg) {
+	++*(unsigned *)arg;
+}
+
+/* In order, as a worker that has drained. */
+static void workers_leave(void) {
+	unsigned closed = 0;
+	for (unsigned i = 0; i < 2; i++)
+		auth_close(auths[i], on_closed, &closed);
+	for (int i = 0; i < 1000 && closed < 2; i++)
+		turns_us(5000);
+	assert_int_equal(closed, 2);
+}
+
 static void workers_stop(void) {
 	for (unsigned i = 0; i < 2; i++) {
 		auths[i] = auth_free(auths[i]);
@@ -332,6 +346,8 @@ static void test_cached(void **state) {
 static void test_shared_lookup(void **state) {
 	struct key k;
 	struct seen a, b, c;
+	make_key(&k, "warms up"); /* the lease is proved */
+	warm(0, k.text);
 	make_key(&k, "shared");
 	assert_non_null(start(0, k.text, &a));
 	struct auth_op *op = start(0, k.text, &b);
@@ -428,6 +444,16 @@ static void test_revoke_all(void **state) {
 	revoke_and_ask("revoked with all", false);
 }
 
+/* On a connection that no transaction of the fixture holds up. */
+static void notify_all(void) {
+	PGconn *other = PQconnectdb(pg_fixture_conninfo(db, NULL));
+	PGresult *res = PQexec(other, "select pg_notify('minutemail_keys', 'ab *')");
+	assert_int_equal(PQresultStatus(res), PGRES_TUPLES_OK);
+	PQclear(res);
+	PQfinish(other);
+	turns_us(50000);
+}
+
 /* A worker that hangs: the changer waits until its lease has run out, and then it does not use its cache. */
 static void test_silent_worker(void **state) {
 	struct key k;
@@ -442,10 +468,90 @@ static void test_silent_worker(void **state) {
 	free(sql);
 	assert_int_equal(c.result, KEYS_SYNC_LEASE);
 	assert_true(c.took_us >= KEYS_LEASE_US);
-	clock_update(); /* as the turn does in which it wakes */
-	assert_non_null(start(0, k.text, &s));
+	assert_non_null(start(0, k.text, &s)); /* still in the turn in which it hung */
 	wait_for(&s);
 	assert_int_equal(s.verdict, AUTH_REVOKED);
+}
+
+static void revoke_unseen(struct key *k, enum keys_sync_result result) {
+	struct change c;
+	char *sql = xasprintf("update api_keys set revoked_at = now() where id = '%s'", k->id);
+	change_start(&c, sql, k->id);
+	change_join(&c); /* no turn of the loop meanwhile */
+	free(sql);
+	assert_int_equal(c.result, result);
+	assert_true((c.took_us >= KEYS_LEASE_US) == (result == KEYS_SYNC_LEASE));
+}
+
+static void asked_anew(struct key *k) {
+	struct seen s;
+	assert_non_null(start(0, k->text, &s));
+	wait_for(&s);
+	assert_int_equal(s.verdict, AUTH_REVOKED);
+}
+
+/* A look-up from before the revocation, whose answer nobody has read yet: who asks afterwards does not get that one. */
+static void test_silent_worker_under_way(void **state) {
+	struct key k;
+	struct seen early;
+	make_key(&k, "under way");
+	warm(1, k.text);
+	warm(0, k.text);
+	notify_all();
+	assert_non_null(start(0, k.text, &early));
+	pg_fixture_exec(db, "select pg_sleep(0.1)"); /* it has been answered */
+	revoke_unseen(&k, KEYS_SYNC_LEASE);
+	asked_anew(&k);
+	wait_for(&early);
+	principal_unref(early.principal);
+}
+
+static void terminate_listeners(void) {
+	pg_fixture_exec(db, "select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'apid keys'");
+}
+
+/* The server has lost the listening connection and the worker has not noticed: it may use its cache for a lease, so that is waited for,
+ * once. */
+static void test_listener_lost_unnoticed(void **state) {
+	struct key k, other;
+	make_key(&k, "lost");
+	make_key(&other, "the next");
+	warm(0, k.text);
+	warm(1, k.text);
+	terminate_listeners();
+	revoke_unseen(&k, KEYS_SYNC_LEASE);
+	asked_anew(&k);
+	assert_int_equal(pg_fixture_int(db, "select count(*) from key_listeners k where not exists"
+	                                    " (select from pg_locks l where l.pid = k.pid)"), 0);
+	turns_us(100000); /* the connections are back */
+	warm(0, other.text);
+	warm(1, other.text);
+	struct change c;
+	change_start(&c, "delete from api_keys where false", NULL);
+	while (!c.done)
+		turns_us(1000);
+	change_join(&c);
+	assert_int_equal(c.result, KEYS_SYNC_CONFIRMED);
+}
+
+/* Nobody waits for a worker whose listening connection is known to be down, so it shares no look-up either. */
+static void test_listener_down_under_way(void **state) {
+	struct key k, other;
+	struct seen early;
+	make_key(&k, "down, under way");
+	make_key(&other, "the next");
+	warm(0, k.text);
+	terminate_listeners();
+	revoke_unseen(&(struct key){.id = "00000000-0000-7000-8000-00000000dead"}, KEYS_SYNC_LEASE); /* the rows are gone */
+	terminate_listeners();
+	assert_non_null(start(0, k.text, &early));
+	pg_fixture_exec(db, "select pg_sleep(0.1)");
+	revoke_unseen(&k, KEYS_SYNC_CONFIRMED);
+	asked_anew(&k);
+	wait_for(&early);
+	principal_unref(early.principal);
+	warm(0, other.text);
+	warm(1, other.text);
 }
 
 /* Nothing is cached while nobody listens, and what was is gone afterwards. */
@@ -454,7 +560,7 @@ static void test_listener_down(void **state) {
 	struct seen s;
 	make_key(&k, "before");
 	warm(0, k.text);
-	pg_fixture_exec(db, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'apid keys'");
+	terminate_listeners();
 	turns_us(10000); /* the connection is noticed gone, and not back before 25 ms */
 	assert_non_null(start(0, k.text, &s));
 	wait_for(&s);
@@ -466,16 +572,6 @@ static void test_listener_down(void **state) {
 	assert_null(start(0, k.text, &s));
 	assert_string_equal(s.principal->key_name, "after");
 	principal_unref(s.principal);
-}
-
-/* On a connection that no transaction of the fixture holds up. */
-static void notify_all(void) {
-	PGconn *other = PQconnectdb(pg_fixture_conninfo(db, NULL));
-	PGresult *res = PQexec(other, "select pg_notify('minutemail_keys', 'ab *')");
-	assert_int_equal(PQresultStatus(res), PGRES_TUPLES_OK);
-	PQclear(res);
-	PQfinish(other);
-	turns_us(50000);
 }
 
 /* A look-up that the server holds up, and a notice that overtakes it; the lease is proved. */
@@ -559,6 +655,7 @@ static void test_odd_notice(void **state) {
 
 static void test_nobody_listens(void **state) {
 	struct change c;
+	workers_leave();
 	workers_stop();
 	turns_us(100000);
 	change_start(&c, "delete from api_keys where false", NULL);
@@ -882,7 +979,10 @@ int main(void) {
 	    cmocka_unit_test(test_revoke_one),
 	    cmocka_unit_test(test_revoke_all),
 	    cmocka_unit_test(test_silent_worker),
+	    cmocka_unit_test(test_silent_worker_under_way),
 	    cmocka_unit_test(test_listener_down),
+	    cmocka_unit_test(test_listener_lost_unnoticed),
+	    cmocka_unit_test(test_listener_down_under_way),
 	    cmocka_unit_test(test_overtaken_lookup),
 	    cmocka_unit_test(test_overtaken_not_joined),
 	    cmocka_unit_test(test_odd_notice),
