@@ -152,6 +152,7 @@ static bool insert_domain(struct ctl *ctl, const char *id, const char *name, con
 
 /* Inserts unless it is there and that is fine; then the postmaster. */
 static int create(struct ctl *ctl, const char *name, const char *account, const char *owner) {
+	struct keys_sync ks;
 	char id[ID_TEXT_SIZE];
 	bool same = false;
 	unsigned missing;
@@ -167,8 +168,9 @@ static int create(struct ctl *ctl, const char *name, const char *account, const 
 	}
 	if (!taken)
 		ctl_new_id(ctl, id);
-	if (!ctl_begin(ctl) || (!taken && !insert_domain(ctl, id, name, account)) ||
-	    !ctl_postmasters(ctl, id, owner, &missing) || !ctl_commit(ctl))
+	/* Sessions cover every domain of the platform and of their account: theirs are read again. */
+	if (!ctl_change_begin(ctl, &ks) || (!taken && !insert_domain(ctl, id, name, account)) ||
+	    !ctl_postmasters(ctl, id, owner, &missing) || !ctl_change_commit(ctl, &ks, account))
 		return CTL_FAILED;
 	if (missing)
 		ctl_note(ctl, "there is no user yet to own postmaster@%s; the first one created will", name);

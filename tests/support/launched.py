@@ -165,15 +165,20 @@ class System:
         finally:
             connection.close()
 
-    def ctl(self, *words, check=True, text=None):
-        """minutemailctl, on this system's database, with `text` on its standard input; JSON if it printed some."""
+    def ctl_command(self, *words):
+        """minutemailctl on this system's database: its command line and its environment."""
         build = os.environ.get("MINUTEMAIL_RUN_BUILD", str(ROOT / "build-release"))
         environment = dict(self.sanitizer_environment(),
                            MINUTEMAIL_CTL_DATABASE=f"host={self.sockets} port=5432 dbname=minutemail user=postgres",
                            MINUTEMAIL_KEY_SECRET_FILE=os.path.join(self.info["data"], "key_secret"),
                            MINUTEMAIL_MIGRATIONS=str(ROOT / "sql" / "migrations"))
-        done = subprocess.run([os.path.join(build, "deploy", "minutemailctl"), *words, "--json"], env=environment,
-                              input=text or "", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+        return [os.path.join(build, "deploy", "minutemailctl"), *words, "--json"], environment
+
+    def ctl(self, *words, check=True, text=None):
+        """Runs it, with `text` on its standard input; JSON if it printed some."""
+        command, environment = self.ctl_command(*words)
+        done = subprocess.run(command, env=environment, input=text or "", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=60)
         if check:
             assert done.returncode == 0, (words, done.stdout, done.stderr)
             return json.loads(done.stdout) if done.stdout.strip() else None

@@ -252,38 +252,6 @@ def test_operator_sets_a_password(many, person):
         assert many.ctl("user", "password", email, text=bad, check=False).returncode == 1
 
 
-def hammer(console, stop, late, ended):
-    connection = console.connect()
-    while not stop.is_set():
-        began = time.monotonic()
-        status = console.get("/v1/auth/session", connection=connection).status
-        if ended and began > ended[0] and status != 401:
-            late.append(status)
-    connection.close()
-
-
-@pytest.mark.slow
-def test_signed_out_under_load_200_rounds(many, person):
-    """Four workers, asked without pause over connections that reach them all: none of the requests that begin after the sign-out was
-    answered succeeds."""
-    email = person(many)
-    for _ in range(200):
-        console = Console(address(many)).sign_in(email, PASSWORD)
-        stop, late, ended = threading.Event(), [], []
-        threads = [threading.Thread(target=hammer, args=(console, stop, late, ended)) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for _ in range(5):
-            assert console.get("/v1/auth/session").status == 200
-        assert console.post("/v1/auth/logout").status == 204
-        ended.append(time.monotonic())
-        time.sleep(0.01)
-        stop.set()
-        for thread in threads:
-            thread.join()
-        assert not late, late
-
-
 # ---- behind a proxy, over TLS ----
 
 @pytest.fixture(scope="module")

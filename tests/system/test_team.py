@@ -205,38 +205,6 @@ def test_a_domains_postmaster_outlives_its_owner(team):
         "select user_id::text from account_mailboxes where mailbox_id = (select id from mailboxes where address = %s)", f"postmaster@{name}")
 
 
-def hammer(client, path, stop, late, ended):
-    connection = client.connect()
-    while not stop.is_set():
-        began = time.monotonic()
-        status = client.get(path, connection=connection).status
-        if ended and began > ended[0] and status != 401:
-            late.append(status)
-    connection.close()
-
-
-@pytest.mark.slow
-def test_removed_under_load(many):
-    """Four workers, asked without pause by key and by session: none of the requests that begin after the removal was answered succeeds."""
-    team = Team(many)
-    for _ in range(60):
-        member = team.add()
-        key, stop, late, ended = team.key(member), threading.Event(), [], []
-        threads = [threading.Thread(target=hammer, args=(client, "/v1/mailboxes?limit=1", stop, late, ended))
-                   for client in (key, member) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for client in (key, member):
-            assert client.get("/v1/mailboxes?limit=1").status == 200
-        assert team.owner.delete("/v1/members/" + member.user["id"]).status == 204
-        ended.append(time.monotonic())
-        time.sleep(0.02)
-        stop.set()
-        for thread in threads:
-            thread.join()
-        assert not late, late
-
-
 # ---- invitations ----
 
 def test_invitation_is_accepted_once(team, many):
