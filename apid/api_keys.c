@@ -92,10 +92,14 @@ void api_key_list(struct request *r) {
 	pg_params_fini(&p);
 }
 
-static void refuse(struct request *r, const struct id *id) {
+static void refuse_unknown(struct request *r, const struct id *id) {
 	char text[ID_TEXT_SIZE];
 	id_format(id, text);
 	respond_problem(r, PROBLEM_NOT_FOUND, "no API key %s", text);
+}
+
+static void refuse_others(struct request *r) {
+	respond_problem(r, PROBLEM_FORBIDDEN, "this key is another member's");
 }
 
 /* One key, what is to become of it, and its new text if it gets one. */
@@ -116,12 +120,30 @@ struct change {
 	void (*steps)(struct request *, struct change *); /* ends in a commit */
 };
 
-static void answer_row(struct request *r, void *arg, const struct pg_result *result) {
+static void refuse_rows(struct request *r, void *arg, const struct pg_result *result) {
 	const struct change *c = arg;
+	if (pg_rows_count(result->rows) > 0)
+		refuse_others(r);
+	else
+		refuse_unknown(r, &c->id);
+}
+
+/* Of the account's keys one is named that the asker does not see, or none. */
+static void refuse(struct request *r, struct change *c) {
+	struct pg_params p;
+	pg_params_init(&p);
+	pg_param_uuid(&p, &request_principal(r)->account_id);
+	pg_param_uuid(&p, &c->id);
+	api_query(r, &STMT_KEY_OF_ACCOUNT, &p, refuse_rows, c);
+	pg_params_fini(&p);
+}
+
+static void answer_row(struct request *r, void *arg, const struct pg_result *result) {
+	struct change *c = arg;
 	struct buf body;
 	struct json_out j;
 	if (pg_rows_count(result->rows) == 0) {
-		refuse(r, &c->id);
+		refuse(r, c);
 		return;
 	}
 	buf_init(&body, KEY_JSON_MAX);
@@ -172,8 +194,7 @@ static void domain_rows(struct request *r, void *arg, const struct pg_result *re
 	struct buf body;
 	struct json_out j;
 	if (pg_rows_count(result->rows) == 0) {
-		struct change *c = arg;
-		refuse(r, &c->id);
+		refuse(r, arg);
 		return;
 	}
 	api_items_begin(&j, &body, KEY_JSON_MAX);
@@ -437,8 +458,10 @@ static void locked(struct request *r, void *arg, const struct pg_result *result)
 		return;
 	}
 	api_tx_rollback(c->tx);
-	if (!found || (!own && !who->account_owner))
-		refuse(r, &c->id);
+	if (!found)
+		refuse_unknown(r, &c->id);
+	else if (!own && !who->account_owner)
+		refuse_others(r);
 	else if (!own)
 		respond_problem(r, PROBLEM_FORBIDDEN, "this key is another member's: an owner may only revoke it");
 	else

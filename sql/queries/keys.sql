@@ -29,6 +29,10 @@ from api_keys k left join api_key_domains kd on kd.key_id = k.id left join domai
 where k.account_id = $1 and ($3 or k.user_id = $2) and k.id = $4
 order by d.account_id is not null, d.id
 
+-- Whether there is one that the asker may not see. $1 account, $2 id.
+-- name: key_of_account
+select 1 from api_keys where account_id = $1 and id = $2
+
 -- $1 account, $2 id. Whose it is, and whether it can still be used.
 -- name: key_lock
 select user_id, revoked_at is not null from api_keys where account_id = $1 and id = $2 for update

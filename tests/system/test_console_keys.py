@@ -145,10 +145,10 @@ def test_members_see_their_own_and_owners_all(many, team):
     assert seen["owner"] == team.member.user["email"] and seen["own"] is False
     for method, more in (("PATCH", ""), ("DELETE", ""), ("POST", "/regenerate")):
         assert "only revoke" in check_problem(team.owner.request(method, path + more, {}), 403, "forbidden")["message"]
-        check_problem(team.member.request(method, f"/v1/keys/{owners['id']}{more}", {}), 404, "not_found")
+        check_problem(team.member.request(method, f"/v1/keys/{owners['id']}{more}", {}), 403, "forbidden")
     for more in ("", "/domains"):
-        check_problem(team.member.get(f"/v1/keys/{owners['id']}{more}"), 404, "not_found")
-    check_problem(team.member.post(f"/v1/keys/{owners['id']}/revoke"), 404, "not_found")
+        check_problem(team.member.get(f"/v1/keys/{owners['id']}{more}"), 403, "forbidden")
+    check_problem(team.member.post(f"/v1/keys/{owners['id']}/revoke"), 403, "forbidden")
     assert statuses(team.client(members)) == {200}
     assert team.owner.post(path + "/revoke").json["status"] == "revoked"
     assert statuses(team.client(members)) == {401}

@@ -21,7 +21,7 @@ FOREIGN = {
     "members": {"stranger": 404, "stranger_console": 404},
     "invitations": {"stranger": 404, "stranger_console": 404},
     "domains": {"stranger": 404, "stranger_console": 404},
-    "keys": {"stranger_console": 404, "teammate_console": 404, "stranger": 403},
+    "keys": {"stranger_console": 404, "teammate_console": 403, "stranger": 403},
 }
 NO_OBJECTS = {"createMailbox", "claimDomain", "invite"}  # they make something new, and take no id
 
