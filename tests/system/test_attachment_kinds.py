@@ -5,6 +5,8 @@ import base64
 import binascii
 import random
 
+import pytest
+
 import messages
 from client import deliver
 
@@ -65,6 +67,7 @@ def test_winmail_dat_and_what_is_in_it(system, api, box):
     assert mail["bodyText"] == "text" and mail["warnings"] == []
 
 
+@pytest.mark.contract("6 attachments")
 def test_message_inside_in_base64_comes_as_eml(system, api, box):
     inside = messages.plain("inside") * 30
     source = HEAD + (b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + messages.lines(inside))

@@ -5,6 +5,8 @@ import os
 import signal
 import time
 
+import pytest
+
 from client import Api, check_problem, items, wait_until
 
 
@@ -29,6 +31,7 @@ def audit(api, query=""):
     return items(api.get("/v1/audit" + query))
 
 
+@pytest.mark.contract("8 audit", "8 audit filters", "8 audit own")
 def test_what_was_asked(system):
     people = People(system)
     owner, member = people.owner, people.member
@@ -63,6 +66,7 @@ def test_what_was_asked(system):
         check_problem(owner.get("/v1/audit" + query), 400, "bad_request")
 
 
+@pytest.mark.contract("8 audit filters")
 def test_pages(system):
     member = People(system).member
     for _ in range(7):
@@ -78,6 +82,7 @@ def test_pages(system):
     assert found == everything and len(found) >= 6
 
 
+@pytest.mark.contract("8 usage")
 def test_usage(system):
     people = People(system)
     for _ in range(4):

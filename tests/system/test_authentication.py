@@ -185,6 +185,7 @@ def test_results_go_with_the_mail(system, checked, api):
     assert system.sql(count, mail["id"]) == [(0,)]
 
 
+@pytest.mark.contract("6 envelope")
 def test_no_address_is_stored(system, checked, api):
     mail = take(checked, api, message(), "a@bad.example")
     (results,), = system.sql("select results from message_authentication where id = %s", mail["id"])

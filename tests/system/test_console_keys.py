@@ -54,6 +54,7 @@ def statuses(client, n=24):
     return {client.get("/v1/mailboxes?limit=1").status for _ in range(n)}
 
 
+@pytest.mark.contract("4 shown once", "4 record", "4 domains", "4 scopes")
 def test_made_and_shown_once(team):
     made = make(team.owner)
     assert made["key"].startswith("mm_sk_live_") and len(made["key"]) == 64 and made["key"].endswith(made["last8"])
@@ -66,6 +67,7 @@ def test_made_and_shown_once(team):
     assert made["id"] in [key["id"] for key in items(team.owner.get("/v1/keys"))]
 
 
+@pytest.mark.contract("4 domains")
 def test_all_that_can_be_said(team):
     made = make(team.owner, domains=["SECOND.example", "minutemail.cc", "second.example"], scopes=["team", "domains"], expiresAt=SOON)
     assert made["domains"] == ["minutemail.cc", "second.example"] and made["scopes"] == ["domains", "team"]
@@ -77,6 +79,7 @@ def test_all_that_can_be_said(team):
     assert team.client(by_id).mailbox()["domain"] == "second.example"
 
 
+@pytest.mark.contract("4 name required")
 @pytest.mark.parametrize("members, status, word", [
     ({"name": None}, 400, "name"), ({"name": ""}, 400, "name"), ({"name": "x" * 201}, 400, "name"), ({"name": 7}, 400, "name"),
     ({"domains": []}, 400, "domains"), ({"domains": "minutemail.cc"}, 400, "domains"), ({"domains": ["elsewhere.example"]}, 403, "domains"),
@@ -90,6 +93,7 @@ def test_refused(team, members, status, word):
         assert team.owner.patch(f"/v1/keys/{made['id']}", members).status == status
 
 
+@pytest.mark.contract("4 console only")
 def test_no_key_may_do_it(team):
     made = make(team.owner, scopes=["domains", "team", "identities"])
     key = team.client(made)
@@ -99,6 +103,7 @@ def test_no_key_may_do_it(team):
     assert statuses(key) == {200}
 
 
+@pytest.mark.contract("4 edit")
 def test_edit(team):
     made = make(team.owner, domains=["minutemail.cc", "second.example"])
     key, path = team.client(made), f"/v1/keys/{made['id']}"
@@ -137,6 +142,7 @@ def test_the_old_secret_is_dead_in_every_worker(team, how):
         check_problem(team.owner.get(path), 404, "not_found")
 
 
+@pytest.mark.contract("2 403 another user's")
 def test_members_see_their_own_and_owners_all(many, team):
     members, owners = make(team.member), make(team.owner)
     mine, path = [key["id"] for key in items(team.member.get("/v1/keys"))], f"/v1/keys/{members['id']}"
@@ -155,6 +161,7 @@ def test_members_see_their_own_and_owners_all(many, team):
     check_problem(Team(many).owner.get(path), 404, "not_found")
 
 
+@pytest.mark.contract("4 nowhere")
 def test_secrets_are_in_no_log(many, team):
     made = make(team.owner)
     again = team.owner.post(f"/v1/keys/{made['id']}/regenerate").json

@@ -36,6 +36,7 @@ def problem(status=404, **members):
     return answer(status, {**PROBLEM, "status": status, **members}, "application/problem+json")
 
 
+@pytest.mark.contract("1 openapi.json")
 def test_served_as_built(api):
     served = api.get("/openapi.json", key=None)
     assert served.status == 200 and served.headers["Content-Type"] == "application/json"

@@ -94,6 +94,7 @@ def rcpt(running, address):
 
 # ---- claiming ----
 
+@pytest.mark.contract("8 domain claim", "8 domain object", "8 domain TXT")
 def test_claim(owner):
     name = owner.name()
     claimed = owner.claim(name.upper() + ".")
@@ -104,6 +105,7 @@ def test_claim(owner):
     assert claimed in items(owner.key.get("/v1/domains")) and owner.plain.get(f"/v1/domains/{claimed['id']}").json == claimed
 
 
+@pytest.mark.contract("8 domain list")
 def test_list_has_the_platforms_first_and_nobody_elses(many, owner):
     stranger = Owner(many)
     mine, theirs = owner.claim(owner.name()), stranger.claim(owner.name())
@@ -133,6 +135,7 @@ def test_names_that_are_refused(owner, name, why):
     assert why in check_problem(owner.key.post("/v1/domains", {"name": name}), 400, "bad_request")["message"]
 
 
+@pytest.mark.contract("8 domain claimed")
 def test_twice_by_one_account_once_each_by_two(many, owner):
     name = owner.name()
     first, second = owner.claim(name), Owner(many).claim(name)
@@ -140,6 +143,7 @@ def test_twice_by_one_account_once_each_by_two(many, owner):
     check_problem(owner.key.post("/v1/domains", {"name": name}), 409, "conflict")
 
 
+@pytest.mark.contract("3 custom domains")
 @pytest.mark.parametrize("plan, most", [("free", 0), ("hobbyist", 1), ("pro", 5)])
 def test_plan_limits_domains(many, plan, most):
     owner = Owner(many, plan)
@@ -150,6 +154,7 @@ def test_plan_limits_domains(many, plan, most):
         owner.claim(owner.name())
 
 
+@pytest.mark.contract("2 403 scope", "4 no domains", "8 domain claim")
 def test_scope_and_roles(owner):
     claimed = owner.claim(owner.name())
     for method, path in (("POST", ""), ("POST", f"/{claimed['id']}/verify"), ("DELETE", f"/{claimed['id']}")):
@@ -164,6 +169,7 @@ def test_scope_and_roles(owner):
 
 # ---- proving ----
 
+@pytest.mark.contract("8 domain verify")
 def test_verify_says_what_is_missing(owner, dns):
     claimed = owner.claim(owner.name())
     dns.set(claimed["name"], mx=[OURS[1], "mail.elsewhere.example"], txt=["v=spf1 -all", claimed["txtToken"]])
@@ -219,6 +225,7 @@ def deliver_code(place, address):
         return code
 
 
+@pytest.mark.contract("8 domain claimed")
 def test_one_account_has_it_until_it_gives_it_up(many, owner, dns):
     other, name = Owner(many), owner.name()
     mine, theirs = owner.claim(name), other.claim(name)
@@ -253,6 +260,7 @@ def test_session_covers_it_at_once_and_a_key_when_it_is_given(owner, dns):
     assert owner.plain.mailbox(domain=domain["name"])
 
 
+@pytest.mark.contract("8 domain delete")
 def test_given_up_is_gone_for_everybody_at_once(many, owner, dns):
     for _ in range(5):
         domain = owner.verified(dns)
@@ -338,6 +346,7 @@ def test_operator_deletes_as_the_api_does(many, owner, dns):
 
 # ---- looking again ----
 
+@pytest.mark.contract("8 domain MX lost")
 def test_lost_mx_is_flagged_after_days_and_the_domain_stays(many, owner, dns):
     domain = owner.verified(dns)
     dns.set(domain["name"], mx=["mail.elsewhere.example"], txt=[domain["txtToken"]])

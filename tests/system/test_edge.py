@@ -173,6 +173,7 @@ def test_an_upgrade_is_not_taken(apid):
             assert [wire.http_response().status for _ in range(2)] == [200, 401]
 
 
+@pytest.mark.contract("1 CORS on")
 def test_pages_of_other_origins(system, api):
     with system.another_apid("127.0.0.1:0", cors_origins="https://app.example.org") as apid:
         origin = b"Origin: https://app.example.org\r\n"

@@ -48,6 +48,7 @@ def accepts(victim, box):
         return False
 
 
+@pytest.mark.contract("2 503", "3 Retry-After", "1 ready")
 def test_database_stopped_and_started(victim, box):
     """Every answer is temporary while it is away, and nothing needs a restart."""
     keeper = Smtp(victim.smtp)

@@ -29,17 +29,20 @@ def status_lines(answer):
     return len(re.findall(rb"^HTTP/1\.1 \d{3} ", answer, re.M))
 
 
+@pytest.mark.contract("1 health")
 @pytest.mark.parametrize("path", ["/health", "/healthz", "/livez"])
 def test_health(system, api, path):
     answer = api.get(path, key=None)
     assert answer.status == 200 and answer.json == {"ok": True}
 
 
+@pytest.mark.contract("1 ready")
 @pytest.mark.parametrize("path", ["/ready", "/readyz"])
 def test_ready(api, path):
     assert api.get(path, key=None).status == 200
 
 
+@pytest.mark.contract("1 unknown route")
 @pytest.mark.parametrize("path", ["/nowhere", "/v1", "/v1/", "/v1/mailbox", "/v1/mailboxes/", "/v1//mailboxes", "/v2/mailboxes",
                                   "/v1/mailboxes/x/y/z", "/"])
 def test_unknown_route(api, path):
@@ -52,6 +55,7 @@ def test_path_that_could_be_read_in_two_ways(api, path):
     check_problem(api.get(path), 400, "bad_request")
 
 
+@pytest.mark.contract("1 wrong method")
 @pytest.mark.parametrize("method, path, allow", [
     ("PUT", "/v1/mailboxes", {"GET", "HEAD", "POST", "DELETE"}),
     ("POST", "/health", {"GET", "HEAD"}),
@@ -63,6 +67,7 @@ def test_wrong_method(api, method, path, allow):
     assert allow <= {one.strip() for one in answer.headers["Allow"].split(",")}
 
 
+@pytest.mark.contract("1 request id")
 def test_request_id(api):
     assert api.get("/health", headers={"X-Request-Id": "abc-123.x"}).headers["X-Request-Id"] == "abc-123.x"
     for bad in ("a b", "x" * 500, "a\"b", "é"):
@@ -138,6 +143,7 @@ def test_expect_with_too_large_a_body_is_refused_before_it_comes(system, wire):
     assert wire.http_response().status == 413
 
 
+@pytest.mark.contract("2 413")
 def test_body_over_the_limit(system, api, wire):
     check_problem(api.post("/v1/mailboxes", b'{"tag":"' + b"x" * (1 << 20) + b'"}', headers={"Content-Type": "application/json"}),
                   413, "payload_too_large")
@@ -154,6 +160,7 @@ def test_body_over_the_limit(system, api, wire):
     assert answer is None or answer.status == 413
 
 
+@pytest.mark.contract("1 wrong type", "1 malformed body", "1 duplicate member", "1 JSON")
 @pytest.mark.parametrize("body, names", [
     (b"", None), (b"{", None), (b"[]", None), (b'"x"', None), (b"{} {}", None), (b'{"tag":1}', "tag"), (b'{"recoverable":"yes"}', "recoverable"),
     (b'{"alias":"a","alias":"b"}', "alias"), (b'{"tag":"\xff"}', None), (b'{"tag":"\\ud800"}', None), (b'{"tag":"a\\u0000b"}', None),
@@ -169,10 +176,12 @@ def test_malformed_json(api, body, names):
     assert names is None or names in problem["detail"] + problem["message"]
 
 
+@pytest.mark.contract("1 unknown members")
 def test_unknown_members_are_ignored(api):
     assert api.post("/v1/mailboxes", {"expiresIn": 5, "later": {"x": [1, None]}}).status == 201
 
 
+@pytest.mark.contract("2 415")
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", "json"])
 def test_wrong_media_type(api, kind):
     check_problem(api.post("/v1/mailboxes", b"{}", headers={"Content-Type": kind}), 415, "unsupported_media_type")

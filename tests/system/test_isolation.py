@@ -163,6 +163,7 @@ def kind(path):
 
 # ---- another's, in a path ----
 
+@pytest.mark.contract("2 403 another user's")
 @pytest.mark.parametrize("path, method, operation", ONE)
 def test_another_s_object(world, path, method, operation):
     what, count = kind(path), path.count("{")
@@ -225,6 +226,7 @@ def test_archive_has_no_live_and_no_deleted_ones(world, path, method, operation)
 
 # ---- lists, and who may ask at all ----
 
+@pytest.mark.contract("8 members' own", "4 acts as its owner")
 @pytest.mark.parametrize("path, method, operation", LISTS)
 def test_lists_have_nothing_of_another_s(world, path, method, operation):
     mine = world.who["mine"].get("/v1" + path)
@@ -254,17 +256,20 @@ def test_every_route_is_covered(path, method, operation):
         f"{method.upper()} {path}: no test here calls it with another's object; if it takes none, add it to NO_OBJECTS"
 
 
+@pytest.mark.contract("2 401 no key")
 @pytest.mark.parametrize("path, method, operation", [row for row in ALL if row.values[2].get("security") != []])
 def test_without_a_key(world, path, method, operation):
     nobody = Api(address(world.system), None)
     ask(world, nobody, path, method, operation, [NOBODY] * 3, 401)
 
 
+@pytest.mark.contract("4 console only")
 @pytest.mark.parametrize("path, method, operation", [row for row in ALL if row.values[2].get("security") == [{"session": []}]])
 def test_console_only(world, path, method, operation):
     ask(world, world.who["owner"], path, method, operation, [NOBODY] * 3, 403)
 
 
+@pytest.mark.contract("2 403 scope")
 @pytest.mark.parametrize("path, method, operation", [row for row in KEYED if "x-scope" in row.values[2]])
 def test_without_the_scope(world, path, method, operation):
     before = world.state()

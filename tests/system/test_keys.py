@@ -27,6 +27,7 @@ def refused(response, words=""):
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 
+@pytest.mark.contract("4 form")
 def test_form_of_a_key(make_key):
     made, _ = make_key("--domain", "minutemail.cc")
     key = made["key"]
@@ -34,6 +35,7 @@ def test_form_of_a_key(make_key):
     assert made["last8"] == key[-8:]
 
 
+@pytest.mark.contract("2 401 no key", "2 401 malformed")
 @pytest.mark.parametrize("auth", [None, "", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "Bearer short", "Bearer mm_sk_live_" + "x" * 53,
                                   "Bearer " + "a" * 10000])
 def test_no_or_malformed_key(api, auth):
@@ -44,17 +46,20 @@ def test_no_or_malformed_key(api, auth):
         refused(answer)
 
 
+@pytest.mark.contract("1 bearer")
 def test_scheme_in_any_case_and_blanks(system, api):
     key = system.info["key"]
     for auth in (f"bearer {key}", f"BEARER {key}", f"Bearer    {key}", f"Bearer {key}   "):
         assert api.get("/v1/mailboxes?limit=1", key=None, headers={"Authorization": auth}).status == 200, auth
 
 
+@pytest.mark.contract("1 no key in the query")
 def test_key_in_the_query_string_is_not_taken(system, api):
     answer = api.get(f"/v1/mailboxes?key={system.info['key']}&api_key={system.info['key']}", key=None)
     assert answer.status in (400, 401)
 
 
+@pytest.mark.contract("4 checksum")
 def test_mistyped_key(system, api):
     key = system.info["key"]
     for at in (11, 30, 57, 58, 63):
@@ -62,6 +67,7 @@ def test_mistyped_key(system, api):
         refused(api.get("/v1/mailboxes", key=wrong))
 
 
+@pytest.mark.contract("2 401 unknown", "4 test environment")
 def test_well_formed_but_unknown_key_and_key_of_the_other_environment(api):
     def with_checksum(text):
         value, digits = zlib.crc32(text.encode()), ""
@@ -73,6 +79,7 @@ def test_well_formed_but_unknown_key_and_key_of_the_other_environment(api):
     refused(api.get("/v1/mailboxes", key=with_checksum("mm_sk_test_" + "A" * 47)), "test")
 
 
+@pytest.mark.contract("4 nowhere")
 def test_key_is_nowhere_in_logs_or_errors(system, api):
     api.get("/v1/mailboxes", key=system.info["key"])
     wrong = system.info["key"][:-1] + "!"
@@ -82,6 +89,7 @@ def test_key_is_nowhere_in_logs_or_errors(system, api):
         assert system.info["key"] not in log and system.info["key"][11:40] not in log
 
 
+@pytest.mark.contract("2 403 domain", "2 404 or 403", "4 acts as its owner", "4 other domain")
 def test_domain_restriction(make_key, api):
     _, narrow = make_key("--domain", "second.example")
     assert narrow.mailbox()["domain"] == "second.example"  # the default is the key's first, not the platform's
@@ -106,6 +114,7 @@ def warm(client):
     assert {client.get("/v1/mailboxes?limit=1").status for _ in range(60)} == {200}
 
 
+@pytest.mark.contract("2 401 revoked")
 def test_revoked_key_is_refused_on_the_very_next_request(system, make_key):
     for _ in range(5):
         made, client = make_key()
@@ -122,6 +131,7 @@ def test_revoked_key_is_refused_on_the_very_next_request(system, make_key):
         refused(client.get("/v1/mailboxes"), "revoked")
 
 
+@pytest.mark.contract("2 401 deleted")
 def test_deleted_key(system, make_key):
     made, client = make_key()
     warm(client)
@@ -138,6 +148,7 @@ def test_regenerated_key(system, make_key):
     warm(Api(client.address, again["key"]))
 
 
+@pytest.mark.contract("2 401 expired")
 def test_expired_key_at_its_instant(system, make_key):
     ends = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)
     made, client = make_key()

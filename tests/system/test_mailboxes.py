@@ -21,6 +21,7 @@ def lifetime(box):
     return (moment(box["expiresAt"]) - moment(box["createdAt"])).total_seconds()
 
 
+@pytest.mark.contract("1 ids", "1 create", "1 times", "5 object", "5 create", "5 create defaults", "3 lifetime")
 def test_create_with_nothing_said(system, api):
     answer = api.post("/v1/mailboxes")
     assert answer.status == 201
@@ -34,27 +35,32 @@ def test_create_with_nothing_said(system, api):
     assert abs(lifetime(box) - 15 * 60) < 1
 
 
+@pytest.mark.contract("5 expiresIn")
 @pytest.mark.parametrize("given, seconds", [(1, 60), (60, 3600), (61, 61), (3600, 3600), ("900s", 900), ("20m", 1200), ("1h", 3600)])
 def test_expires_in(api, given, seconds):
     assert abs(lifetime(api.mailbox(expiresIn=given)) - seconds) < 1
 
 
+@pytest.mark.contract("5 expiresIn refused", "2 400")
 @pytest.mark.parametrize("given", [0, -1, 3601, 1.5, "20", "x", "", "1s", "61m", "2h", True, [], {}, "1h1m", " 20m", "99999999999999h"])
 def test_expires_in_refused(api, given):
     problem = check_problem(api.post("/v1/mailboxes", {"expiresIn": given}), 400, "bad_request")
     assert "expiresIn" in problem["detail"] + problem["message"]
 
 
+@pytest.mark.contract("3 lifetime")
 def test_no_expiration(api):
     box = api.mailbox(noExpiration=True)
     assert box["permanent"] is True and box["expiresAt"] is None
 
 
+@pytest.mark.contract("2 contradiction")
 @pytest.mark.parametrize("body", [{"expiresIn": "20m", "noExpiration": True}, {"recoverable": True}])
 def test_contradictions_are_400(api, body):
     check_problem(api.post("/v1/mailboxes", body), 400, "bad_request")
 
 
+@pytest.mark.contract("5 alias", "5 list address")
 def test_alias_is_stored_in_lower_case(api):
     alias = "CamelCase." + uuid.uuid4().hex[:8]
     box = api.mailbox(alias=alias)
@@ -63,22 +69,26 @@ def test_alias_is_stored_in_lower_case(api):
     assert [one["id"] for one in found] == [box["id"]]
 
 
+@pytest.mark.contract("5 alias")
 @pytest.mark.parametrize("alias", ["", ".a", "a.", "a..b", "a b", "a@b", "x" * 65, "имя", "a,b", 'q"q', 7, ["a"]])
 def test_alias_refused(api, alias):
     problem = check_problem(api.post("/v1/mailboxes", {"alias": alias}), 400, "bad_request")
     assert "alias" in problem["detail"] + problem["message"]
 
 
+@pytest.mark.contract("5 alias reserved")
 @pytest.mark.parametrize("alias", ["postmaster", "abuse", "hostmaster", "webmaster", "mailer-daemon", "noreply", "PostMaster"])
 def test_alias_reserved(api, alias):
     check_problem(api.post("/v1/mailboxes", {"alias": alias}), 400, "bad_request")
 
 
+@pytest.mark.contract("2 409", "5 alias taken")
 def test_alias_taken_is_409_for_everybody(api, stranger, box):
     check_problem(api.post("/v1/mailboxes", {"alias": box["alias"]}), 409, "conflict")
     check_problem(stranger.post("/v1/mailboxes", {"alias": box["alias"].upper()}), 409, "conflict")
 
 
+@pytest.mark.contract("4 other domain")
 def test_domain_named(system, api):
     assert api.mailbox(domain="second.example")["domain"] == "second.example"
     assert api.mailbox(domain="Second.Example")["domain"] == "second.example"
@@ -90,11 +100,13 @@ def test_same_alias_on_two_domains(api, box):
     assert other["id"] != box["id"]
 
 
+@pytest.mark.contract("1 list", "5 get", "5 list")
 def test_get_and_list(api, box):
     assert api.get(f"/v1/mailboxes/{box['id']}").json == box
     assert box["id"] in [one["id"] for one in items(api.get("/v1/mailboxes?limit=1000"))]
 
 
+@pytest.mark.contract("5 list")
 def test_list_by_created_at_with_cursor(stranger):
     made = [stranger.mailbox()["id"] for _ in range(7)]
     whole = [box["id"] for box in items(stranger.get("/v1/mailboxes"))]
@@ -115,6 +127,7 @@ def test_list_refuses_bad_pages(api, query):
     check_problem(api.get("/v1/mailboxes?" + query), 400, "bad_request")
 
 
+@pytest.mark.contract("5 patch")
 def test_patch(api, box):
     path = f"/v1/mailboxes/{box['id']}"
     changed = api.patch(path, {"tag": "sign-up", "recoverable": True})
@@ -135,6 +148,7 @@ def test_patch_longer_keeps_mail_readable(system, api):
     assert api.source(api.only_mail(box)) == source
 
 
+@pytest.mark.contract("1 delete", "5 delete destroys")
 def test_delete_destroys(system, api, box):
     assert deliver(system.smtp, messages.plain(), box["address"])[0] == 250
     answer = api.delete(f"/v1/mailboxes/{box['id']}")
@@ -146,6 +160,7 @@ def test_delete_destroys(system, api, box):
         deliver(system.smtp, messages.plain(), box["address"])
 
 
+@pytest.mark.contract("1 bulk delete")
 def test_delete_many(api):
     boxes = [api.mailbox() for _ in range(4)]
     assert api.delete("/v1/mailboxes", {"ids": [box["id"] for box in boxes]}).status == 204
@@ -153,6 +168,7 @@ def test_delete_many(api):
         check_problem(api.get(f"/v1/mailboxes/{box['id']}"), 404, "not_found")
 
 
+@pytest.mark.contract("5 delete many")
 def test_delete_many_is_all_or_none(api, stranger):
     mine, theirs = api.mailbox(), stranger.mailbox()
     check_problem(api.delete("/v1/mailboxes", {"ids": [mine["id"], theirs["id"]]}), 403, "forbidden")
@@ -161,12 +177,14 @@ def test_delete_many_is_all_or_none(api, stranger):
     assert stranger.get(f"/v1/mailboxes/{theirs['id']}").status == 200
 
 
+@pytest.mark.contract("1 bulk delete", "2 400")
 @pytest.mark.parametrize("body", [{}, {"ids": []}, {"ids": "x"}, {"ids": ["x"]}, {"ids": [1]}, {"ids": None},
                                   {"ids": ["00000000-0000-0000-0000-000000000000"] * 1001}])
 def test_delete_many_refuses(api, body):
     check_problem(api.delete("/v1/mailboxes", body), 400, "bad_request")
 
 
+@pytest.mark.contract("2 403 another user's", "2 404")
 def test_strangers_mailbox_is_403_and_no_mailbox_404(api, stranger, box):
     for method, path, body in (("GET", "", None), ("PATCH", "", {"tag": "x"}), ("DELETE", "", None), ("GET", "/mails", None),
                                ("DELETE", "/mails", {"ids": [str(uuid.uuid4())]})):
@@ -185,6 +203,7 @@ def archived(api, **members):
     return box, found[0]
 
 
+@pytest.mark.contract("5 delete archives", "5 archived object", "5 archived list", "5 archived get")
 def test_delete_recoverable_archives(system, api):
     box, archive = archived(api)
     assert set(archive) >= ARCHIVED_MEMBERS
@@ -194,17 +213,20 @@ def test_delete_recoverable_archives(system, api):
     assert items(api.get("/v1/mailboxes?address=" + quote(box["address"]))) == []
 
 
+@pytest.mark.contract("5 expired")
 def test_expired_recoverable_is_archived_at_its_instant(system, api):
     box = api.mailbox(recoverable=True, tag="later")
     system.expire(box, -1)
     assert box["address"] in [one["address"] for one in items(api.get("/v1/archived-mailboxes?limit=1000"))]
 
 
+@pytest.mark.contract("5 alias taken")
 def test_archived_address_is_reserved(api, stranger):
     box, _ = archived(api)
     check_problem(stranger.post("/v1/mailboxes", {"alias": box["alias"]}), 409, "conflict")
 
 
+@pytest.mark.contract("5 reactivate", "5 reactivate body")
 def test_reactivate(system, api):
     box = api.mailbox(recoverable=True, tag="again")
     assert deliver(system.smtp, messages.plain("old"), box["address"])[0] == 250
@@ -223,12 +245,14 @@ def test_reactivate(system, api):
     assert [mail["subject"] for mail in api.mails(fresh)] == ["new"]
 
 
+@pytest.mark.contract("5 reactivate body")
 def test_reactivate_without_a_body(api):
     _, archive = archived(api)
     answer = api.post(f"/v1/archived-mailboxes/{archive['id']}/reactivate")
     assert answer.status == 201 and abs(lifetime(answer.json) - 900) < 1
 
 
+@pytest.mark.contract("5 archived delete")
 def test_archived_delete_frees_the_address(api, stranger):
     box, archive = archived(api)
     check_problem(stranger.delete(f"/v1/archived-mailboxes/{archive['id']}"), 403, "forbidden")
@@ -236,6 +260,7 @@ def test_archived_delete_frees_the_address(api, stranger):
     assert stranger.mailbox(alias=box["alias"])["address"] == box["address"]
 
 
+@pytest.mark.contract("5 archived delete many")
 def test_archived_delete_many_is_all_or_none(api):
     first, second = archived(api)[1], archived(api)[1]
     path = "/v1/archived-mailboxes"
@@ -246,6 +271,7 @@ def test_archived_delete_many_is_all_or_none(api):
         check_problem(api.get(f"{path}/{one['id']}"), 404, "not_found")
 
 
+@pytest.mark.contract("1 prefixes")
 @pytest.mark.parametrize("prefix", ["/v1", "/api", ""])
 def test_prefixes(api, box, prefix):
     assert api.get(f"{prefix}/mailboxes/{box['id']}").json == box

@@ -24,6 +24,7 @@ def mails_path(box):
     return f"/v1/mailboxes/{box['id']}/mails"
 
 
+@pytest.mark.contract("6 object", "6 envelope", "6 get")
 def test_members(system, api, box):
     fill(system, box, 1)
     mail = api.only_mail(box)
@@ -33,6 +34,7 @@ def test_members(system, api, box):
     assert mail["cc"] == [] and mail["replyTo"] == [] and mail["bodyHtml"] is None
 
 
+@pytest.mark.contract("6 list")
 def test_list_newest_first_with_cursor_and_fields(system, api, box):
     fill(system, box, 7)
     whole = [mail["id"] for mail in api.mails(box)]
@@ -67,6 +69,7 @@ def test_list_refuses_bad_pages(api, box, query):
         check_problem(answer, 400, "bad_request")
 
 
+@pytest.mark.contract("6 body", "6 warnings")
 def test_html_only_body(system, api, box):
     source = messages.plain("html", b"<p>Hi</p>\r\n", b"MIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\n")
     assert deliver(system.smtp, source, box["address"])[0] == 250
@@ -75,12 +78,14 @@ def test_html_only_body(system, api, box):
     assert mail["bodyText"].strip() == "Hi" and mail["bodyTextFromHtml"] is True and "text_from_html" in mail["warnings"]
 
 
+@pytest.mark.contract("6 from")
 def test_no_from_header_falls_back_to_the_envelope(system, api, box):
     assert deliver(system.smtp, b"Subject: nobody\r\n\r\nx\r\n", box["address"], "env@example.org")[0] == 250
     mail = api.only_mail(box)
     assert mail["from"] == mail["sender"] == "env@example.org" and mail["fromName"] is None
 
 
+@pytest.mark.contract("6 UTF-8")
 @pytest.mark.parametrize("charset, text", [("windows-1251", "Привет"), ("koi8-r", "Привет"), ("iso-2022-jp", "日本語"),
                                            ("shift_jis", "日本語"), ("gb18030", "中文"), ("iso-8859-8-i", "שלום"), ("utf-16", "Ünï")])
 def test_charsets(system, api, box, charset, text):
@@ -107,6 +112,7 @@ def test_raw_octets_in_the_subject(system, api, box, extra, octets):
     assert [one["value"] for one in headers if one["name"] == "Subject"] == ["Привет"]
 
 
+@pytest.mark.contract("6 delete")
 def test_delete_one(system, api, box):
     fill(system, box, 3)
     first, second, third = api.mails(box)
@@ -120,6 +126,7 @@ def test_delete_one(system, api, box):
     assert left == [(0,)]
 
 
+@pytest.mark.contract("6 delete many")
 def test_delete_many_all_or_none(system, api, box):
     fill(system, box, 4)
     ids = [mail["id"] for mail in api.mails(box)]
@@ -153,6 +160,7 @@ def test_stranger_gets_403_for_everything_inside(system, api, stranger, box):
     assert api.only_mail(box)["attachments"] == mail["attachments"]
 
 
+@pytest.mark.contract("1 ETag")
 def test_etag(system, api, box):
     fill(system, box, 1)
     mail = api.settled_mail(box)
@@ -168,6 +176,7 @@ def test_etag(system, api, box):
     assert listed.status == 200 and len(listed.json["items"]) == 2
 
 
+@pytest.mark.contract("1 HEAD")
 def test_head_is_get_without_the_body(system, api, box):
     fill(system, box, 1)
     mail = api.settled_mail(box)
@@ -192,6 +201,7 @@ def three_files(system, api, box):
     return mail, f"{mails_path(box)}/{mail['id']}/attachments", octets
 
 
+@pytest.mark.contract("7 list", "7 object")
 def test_attachment_list(api, three_files):
     mail, path, octets = three_files
     found = items(api.get(path))
@@ -204,6 +214,7 @@ def test_attachment_list(api, three_files):
     assert [one["id"] for one in found] == [one["id"] for one in mail["attachments"]]
 
 
+@pytest.mark.contract("7 JSON", "7 download", "7 safe")
 def test_attachment_json_and_download(api, three_files):
     mail, path, octets = three_files
     for one, expected in zip(mail["attachments"], octets):
@@ -217,6 +228,7 @@ def test_attachment_json_and_download(api, three_files):
         assert download.headers["Accept-Ranges"] == "bytes"
 
 
+@pytest.mark.contract("7 range")
 @pytest.mark.parametrize("given, start, end", [("bytes=0-0", 0, 1), ("bytes=10-19", 10, 20), ("bytes=100000-", 100000, 128000),
                                                ("bytes=-5", 127995, 128000), ("bytes=0-9999999", 0, 128000),
                                                ("bytes=-9999999", 0, 128000), ("bytes=57-100056", 57, 100057)])
@@ -241,6 +253,7 @@ def test_range_refused_or_ignored(api, three_files):
             assert answer.body == octets[1]
 
 
+@pytest.mark.contract("7 ETag", "7 range")
 def test_attachment_etag_and_if_range(api, three_files):
     mail, path, octets = three_files
     url = f"{path}/{mail['attachments'][1]['id']}?download=1"
@@ -250,6 +263,7 @@ def test_attachment_etag_and_if_range(api, three_files):
     assert api.get(url, headers={"Range": "bytes=0-3", "If-Range": '"old"'}).status == 200
 
 
+@pytest.mark.contract("7 delete", "7 delete many")
 def test_attachment_delete(api, three_files):
     mail, path, _ = three_files
     first, second, third = (one["id"] for one in mail["attachments"])
@@ -262,6 +276,7 @@ def test_attachment_delete(api, three_files):
     assert [one["id"] for one in api.only_mail({"id": mail["mailboxId"]})["attachments"]] == [third]
 
 
+@pytest.mark.contract("7 safe")
 def test_attachment_names_are_made_safe(system, api, box):
     names = ["../../etc/passwd", "C:\\\\temp\\\\evil.exe", "a\u202egnp.exe", "con", "x" * 400 + ".txt"]
     parts = b"".join(b"--m\r\nContent-Type: application/x-thing\r\nContent-Disposition: attachment; filename=\"" + name.encode() +
@@ -284,6 +299,7 @@ def test_attachment_names_are_made_safe(system, api, box):
 # Injected test mails
 
 
+@pytest.mark.contract("6 inject")
 def test_inject(api, box):
     octets = bytes(range(256)) * 40
     body, headers = multipart([("sender", "Тест <test@example.org>"), ("subject", "Внедрено ✓"), ("body", "Привет\nмир\n"),
@@ -302,6 +318,7 @@ def test_inject(api, box):
     assert api.only_mail(box)["id"] == mail["id"]
 
 
+@pytest.mark.contract("2 415")
 def test_inject_needs_multipart(api, box):
     check_problem(api.post(mails_path(box), b"x", headers={"Content-Type": "text/plain"}), 415, "unsupported_media_type")
     check_problem(api.post(mails_path(box), b"x", headers={"Content-Type": "multipart/form-data"}), 400, "bad_request")
@@ -317,6 +334,7 @@ def test_inject_cannot_forge_headers(api, box):
         check_problem(answer, 400, "bad_request")
 
 
+@pytest.mark.contract("7 add")
 def test_add_attachment_to_an_injected_mail(api, box):
     body, headers = multipart([("sender", "a@example.org"), ("subject", "s"), ("body", "b")])
     mail = api.post(mails_path(box), body, headers=headers).json

@@ -73,6 +73,7 @@ def check_histogram(name, samples):
         assert (name + "_sum", rest or None) in samples, name
 
 
+@pytest.mark.contract("1 metrics")
 @pytest.mark.parametrize("daemon", ["smtpd", "apid"])
 def test_format(system, daemon):
     text = scrape(system, daemon)

@@ -71,6 +71,7 @@ def newsletter(system):
     return box, system.api.only_mail(box), source
 
 
+@pytest.mark.contract("6 UTF-8", "6 recipients", "6 bodyText")
 def test_newsletter_headers_and_bodies(newsletter):
     _, mail, source = newsletter
     assert mail["subject"] == messages.SUBJECT
@@ -85,6 +86,7 @@ def test_newsletter_headers_and_bodies(newsletter):
     assert mail["warnings"] == []
 
 
+@pytest.mark.contract("6 raw")
 def test_newsletter_source_is_exact(system, newsletter):
     _, mail, source = newsletter
     assert hashlib.sha256(system.api.source(mail)).hexdigest() == hashlib.sha256(source).hexdigest()
@@ -93,6 +95,7 @@ def test_newsletter_source_is_exact(system, newsletter):
     assert int(answer.headers["Content-Length"]) == len(answer.body)
 
 
+@pytest.mark.contract("6 attachments", "7 download")
 def test_newsletter_attachments_in_every_form(system, newsletter):
     box, mail, _ = newsletter
     by_name = {one["filename"]: one for one in mail["attachments"]}
@@ -122,6 +125,7 @@ def test_newsletter_agrees_with_an_independent_parser(system, newsletter):
     assert names == {"logo.png": messages.IMAGE, messages.ATTACHMENT_NAME: messages.ATTACHMENT}
 
 
+@pytest.mark.contract("6 headers")
 def test_newsletter_header_list(system, newsletter):
     box, mail, source = newsletter
     fields = items(system.api.get(f"/v1/mailboxes/{box['id']}/mails/{mail['id']}/headers"))
@@ -133,11 +137,13 @@ def test_newsletter_header_list(system, newsletter):
     assert "=?UTF-8?B?" in subject["raw"]
 
 
+@pytest.mark.contract("6 list")
 def test_single_mail_has_the_members_of_the_list(system, newsletter):
     box, mail, _ = newsletter
     assert system.api.get(f"/v1/mailboxes/{box['id']}/mails/{mail['id']}").json == mail
 
 
+@pytest.mark.contract("6 raw")
 def test_trace_fields(system, api, box):
     assert deliver(system.smtp, messages.plain(), box["address"], "who@example.org")[0] == 250
     head = api.raw(api.settled_mail(box)).split(b"\r\n\r\n")[0].decode()
@@ -169,6 +175,7 @@ def test_null_sender(system, api, box):
     assert api.raw(mail).startswith(b"Return-Path: <>\r\n")
 
 
+@pytest.mark.contract("5 alias detail", "5 alias")
 @pytest.mark.parametrize("form", ["{alias}+news@{domain}", "{ALIAS}@{DOMAIN}", "{Alias}+A+b@{domain}", '"{alias}"@{domain}',
                                   "@relay.example,@other.example:{alias}@{domain}"])
 def test_recipient_forms_of_one_mailbox(system, api, box, form):
@@ -198,6 +205,7 @@ def test_many_messages_on_one_connection(system, api, box):
     assert subjects == [f"Number {i}" for i in reversed(range(40))]
 
 
+@pytest.mark.contract("5 expired")
 def test_expiry_at_its_instant(system, api):
     """SMTP and API change their answer at the same moment, with no job in between."""
     box = api.mailbox()
@@ -223,6 +231,7 @@ def test_expiry_at_its_instant(system, api):
     assert items(api.get("/v1/mailboxes?address=" + box["address"])) == []
 
 
+@pytest.mark.contract("5 expired mails")
 def test_expired_address_can_be_taken_again_without_the_old_mail(system, api):
     box = api.mailbox()
     assert deliver(system.smtp, messages.plain(), box["address"])[0] == 250

@@ -120,6 +120,7 @@ def load(apids, key, meanwhile=None):
     return statuses
 
 
+@pytest.mark.contract("2 429 quota", "3 X-RateLimit", "3 Retry-After", "3 exact", "3 crash", "3 midnight")
 @pytest.mark.slow
 def test_exactly_the_quota(system):
     account = Account(system, calls_per_day=QUOTA)
@@ -158,6 +159,7 @@ def test_exactly_the_quota(system):
     assert charged == {midnight // DAY - 1: QUOTA, midnight // DAY: QUOTA}
 
 
+@pytest.mark.contract("3 counts once", "3 RateLimit")
 def test_what_counts(system):
     account = Account(system, calls_per_day=100)
     left = 100
@@ -187,6 +189,7 @@ def test_what_counts(system):
         costs(1, api.get("/v1/mailboxes"), 200)
 
 
+@pytest.mark.contract("3 plans edited")
 def test_a_changed_plan_counts_at_once(system):
     account = Account(system, calls_per_day=3)
     with Apids(system, 2, workers=1) as apids:
@@ -197,6 +200,7 @@ def test_a_changed_plan_counts_at_once(system):
         assert [api.get("/v1/mailboxes").status for api in (second, first, second)] == [200, 200, 429]
 
 
+@pytest.mark.contract("2 429 rate", "3 minute", "3 Retry-After", "3 RateLimit")
 def test_so_many_a_minute(system):
     account = Account(system, requests_per_minute=60)
     with Apids(system, 2, workers=1) as apids:
@@ -212,6 +216,7 @@ def test_so_many_a_minute(system):
         assert api.get("/v1/mailboxes").status == 200
 
 
+@pytest.mark.contract("2 429 mailboxes", "3 active mailboxes", "3 archived mailboxes")
 def test_so_many_active_mailboxes(system):
     account = Account(system, active_mailboxes=3, archived_mailboxes=2, calls_per_day=1000)
     with Apids(system, 2) as apids:

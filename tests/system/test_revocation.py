@@ -261,6 +261,7 @@ def cached(world):
     return sum(apid.metrics()['minutemail_apid_auth_total{how="cached"}'] for apid in world.apids)
 
 
+@pytest.mark.contract("4 regenerate", "4 revoke", "4 delete", "4 domain off", "8 member removed")
 def test_nothing_sent_after_the_answer_succeeds(world):
     world.settle()
     before, began = cached(world), time.monotonic()

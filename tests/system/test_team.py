@@ -58,6 +58,7 @@ def invite(console, email=None, **members):
 
 # ---- members ----
 
+@pytest.mark.contract("8 members")
 def test_members_are_listed_to_the_team_only(team, many):
     everybody = {team.owner.user["email"], team.member.user["email"]}
     for asker in (team.owner, team.member, team.key(team.member)):
@@ -77,6 +78,7 @@ def test_member_object(team):
     assert (found["role"], found["state"]) == ("owner", "active")
 
 
+@pytest.mark.contract("8 invite", "8 roles")
 def test_only_owners_change_the_team(team):
     target = "/v1/members/" + team.owner.user["id"]
     for answer in (team.member.patch(target, {"role": "member"}), team.member.delete(target), team.member.get(target + "/mailboxes"),
@@ -84,6 +86,7 @@ def test_only_owners_change_the_team(team):
         check_problem(answer, 403, "forbidden")
 
 
+@pytest.mark.contract("4 no invitations", "2 403 scope")
 def test_a_key_needs_the_scope(team):
     target = "/v1/members/" + team.member.user["id"]
     plain, scoped = team.key(team.owner), team.key(team.owner, "--scopes", "team")
@@ -152,6 +155,7 @@ def test_suspended_member(team):
     team.sign_in(team.member.user["email"])
 
 
+@pytest.mark.contract("8 metadata only")
 def test_owner_sees_members_mailboxes_never_mail(team):
     box = team.member.mailbox(tag="t", recoverable=True)
     assert deliver(team.system.smtp, messages.plain(), box["address"])[0] == 250
@@ -164,6 +168,7 @@ def test_owner_sees_members_mailboxes_never_mail(team):
     assert box["id"] not in [b["id"] for b in items(team.owner.get("/v1/mailboxes"))]
 
 
+@pytest.mark.contract("8 member removed")
 def test_removed_member_leaves_nothing(team):
     live, archived = team.member.mailbox(recoverable=True, tag="a"), team.member.mailbox(recoverable=True, tag="b")
     for box in (live, archived):
@@ -207,6 +212,7 @@ def test_a_domains_postmaster_outlives_its_owner(team):
 
 # ---- invitations ----
 
+@pytest.mark.contract("8 invitation link", "8 invite")
 def test_invitation_is_accepted_once(team, many):
     made = invite(team.owner)
     assert made["link"].endswith("/invitation#" + made["token"]) and made["role"] == "member"
@@ -233,11 +239,13 @@ def test_invitation_accepted_by_two_at_once(team, many):
     assert sorted(answers) == [201] + [404] * 5
 
 
+@pytest.mark.contract("8 roles")
 def test_invitation_of_an_owner(team, many):
     made = invite(team.owner, role="owner")
     assert Console(address(many)).take(accept(many, made["token"])).get("/v1/invitations").status == 200
 
 
+@pytest.mark.contract("8 invitation link")
 def test_invitation_lasts_seven_days(team, many):
     made = invite(team.owner)
     assert many.sql("select expires_at - created_at = interval '7 days' from invitations where id = %s", made["id"]) == [(True,)]
@@ -268,6 +276,7 @@ def test_somebody_who_is_here_already(team):
     check_problem(team.owner.post("/v1/invitations", {"email": team.member.user["email"]}), 409, "conflict")
 
 
+@pytest.mark.contract("3 members")
 def test_plans_limit_of_members(many):
     team = Team(many, plan="team")  # 5 members
     made = [invite(team.owner) for _ in range(3)]
