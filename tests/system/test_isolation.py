@@ -69,7 +69,8 @@ class World:
         self.system, self.stamp = system, str(time.time_ns())
         self.canary = "canary" + self.stamp
         team, other = make_account(system), make_account(system)
-        people = {"owner": make_person(system, account=team), "mine": make_person(system, account=team, role="member"),
+        self.team = team
+        self.people = people = {"owner": make_person(system, account=team), "mine": make_person(system, account=team, role="member"),
                   "teammate": make_person(system, account=team, role="member"), "stranger": make_person(system, account=other)}
         both = "minutemail.cc,second.example"
         self.who = {name: self.key(email, both, "--scopes", "domains,team", name=self.canary if name == "mine" else "isolation")
@@ -79,7 +80,7 @@ class World:
         for name in ("stranger", "teammate", "owner"):
             self.who[name + "_console"] = Console(address(system)).sign_in(people[name], PASSWORD)
         self.mine = self.make_chain(self.who["mine"], self.canary)
-        self.chains, self.over = {}, {}
+        self.chains, self.over, self.were = {}, {}, {}
         self.archived = self.make_archived(self.who["mine"])
         me = next(one for one in items(self.who["owner"].get("/v1/members")) if one["email"] == people["mine"])
         self.objects = {"mailboxes": self.mine, "archived-mailboxes": [self.archived], "members": [me["id"]],
@@ -112,6 +113,32 @@ class World:
         assert api.delete(f"/v1/mailboxes/{box['id']}").status == 204
         return box["id"]
 
+    def former(self):
+        """Who could once: expired, revoked, deleted and replaced keys of `mine`'s; key and session of a suspended and of a removed member,
+        and of somebody whose account is suspended; an ended session."""
+        if not self.were:
+            mine = self.people["mine"]
+            keys = {name: self.key(mine, "minutemail.cc", "--scopes", "domains,team") for name in ("expired", "revoked", "deleted", "replaced")}
+            self.system.sql("update api_keys set expires_at = now() - interval '1 second' where id = %s", keys["expired"].id)
+            for name, how in {"revoked": "revoke", "deleted": "delete", "replaced": "regenerate"}.items():
+                self.system.ctl("key", how, keys[name].id)
+            other = make_account(self.system)
+            leavers = {"suspended": make_person(self.system, account=self.team, role="member"),
+                       "removed": make_person(self.system, account=self.team, role="owner"),
+                       "account": make_person(self.system, account=other), "signed out": mine}
+            for name, email in leavers.items():
+                keys[name + " session"] = Console(address(self.system)).sign_in(email, PASSWORD)
+                if name != "signed out":
+                    keys[name] = self.key(email, "minutemail.cc", "--scopes", "domains,team")
+                    assert keys[name].get("/v1/mailboxes").status == 200
+            user = {name: keys[name + " session"].user["id"] for name in leavers}
+            assert self.who["owner"].patch("/v1/members/" + user["suspended"], {"state": "suspended"}).status == 200
+            assert self.who["owner"].delete("/v1/members/" + user["removed"]).status == 204
+            self.system.ctl("account", "edit", other, "--state", "suspended")
+            assert keys["signed out session"].post("/v1/auth/logout").status == 204
+            self.were = keys
+        return self.were
+
     def own(self, name):
         """What the asker has of the same kind, to hide another's ids behind."""
         if name not in self.chains:
@@ -142,6 +169,14 @@ def fill(path, ids):
     return re.sub(r"\{.*?\}", lambda _: next(ids), path)
 
 
+def check_nothing_told(world, answer):
+    told = answer.body + repr(answer.headers.items()).encode()
+    assert world.canary.encode() not in told and b"Y2FuYXJ5" not in told, (answer, answer.headers.items())
+    if answer.status >= 400:  # no tag to compare contents by, and the length is of the error
+        assert answer.headers["ETag"] is None and answer.headers["Last-Modified"] is None, answer.headers.items()
+        assert answer.headers["Content-Type"] == "application/problem+json", answer.headers.items()
+
+
 def ask(world, api, path, method, operation, ids, status, body=...):
     """Under every prefix; nothing of the object may be in the answer, whatever it is."""
     body = body_of(operation) if body is ... else body
@@ -149,9 +184,11 @@ def ask(world, api, path, method, operation, ids, status, body=...):
     for prefix in ("/v1", "/api", ""):
         answer = api.request(method.upper(), prefix + target, body=body)
         assert answer.status == status, (operation["operationId"], target, answer)
-        assert world.canary.encode() not in answer.body and b"Y2FuYXJ5" not in answer.body, answer
+        check_nothing_told(world, answer)
     if method == "get":
-        assert api.request("HEAD", "/v1" + target).status == status
+        head = api.request("HEAD", "/v1" + target)
+        assert head.status == status
+        check_nothing_told(world, head)
 
 
 def kind(path):
@@ -203,18 +240,122 @@ def test_another_s_ids_in_a_body(world, path, method, operation):
 
 # ---- what is over ----
 
-@pytest.mark.parametrize("over", ["expired", "archived", "deleted"])
-@pytest.mark.parametrize("path, method, operation", [row for row in ONE if row.values[0].startswith("/mailboxes/")])
-def test_what_is_over(world, path, method, operation, over):
-    """For its owner as for everybody: there is nothing any more."""
-    if over not in world.over:
-        chain = world.over[over] = world.make_chain(world.who["mine"], world.canary, recoverable=over == "archived")
-        if over == "expired":
-            world.system.expire({"id": chain[0]}, -1)
+ASKERS = ("mine", "narrow", "teammate", "owner", "owner_console", "stranger", "stranger_console")
+GONE = dict.fromkeys(ASKERS, 404)
+NOT_MINE = {**dict.fromkeys(ASKERS, 403), "mine": 404}
+# What it is -> the first segment of its paths; the parameter that is over, from which on paths are asked; who asks -> the status.
+OVER = {
+    "expired mailbox": ("mailboxes", 1, GONE),
+    "archived mailbox": ("mailboxes", 1, GONE),
+    "deleted mailbox": ("mailboxes", 1, GONE),
+    "mailbox of a removed member": ("mailboxes", 1, GONE),
+    "mailbox of a domain given up": ("mailboxes", 1, GONE),
+    "mailbox of a suspended member": ("mailboxes", 1, dict.fromkeys(ASKERS, 403)),
+    "deleted mail": ("mailboxes", 2, NOT_MINE),
+    "deleted attachment": ("mailboxes", 3, NOT_MINE),
+    "deleted archived mailbox": ("archived-mailboxes", 1, GONE),
+    "archived mailbox of a removed member": ("archived-mailboxes", 1, GONE),
+    "archived mailbox of a suspended member": ("archived-mailboxes", 1, dict.fromkeys(ASKERS, 403)),
+    "revoked key": ("keys", 1, {"teammate_console": 403, "stranger_console": 404}),
+    "expired key": ("keys", 1, {"teammate_console": 403, "stranger_console": 404}),
+    "deleted key": ("keys", 1, {"owner_console": 404, "teammate_console": 404, "stranger_console": 404}),
+    "domain given up": ("domains", 1, {"owner": 404, "owner_console": 404, "stranger": 404, "stranger_console": 404}),
+    "removed member": ("members", 1, {"owner": 404, "owner_console": 404, "stranger": 404, "stranger_console": 404}),
+    "accepted invitation": ("invitations", 1, {"owner": 404, "owner_console": 404, "stranger": 404}),
+    "withdrawn invitation": ("invitations", 1, {"owner": 404, "owner_console": 404, "stranger": 404}),
+}
+
+
+def make_over(world, what):
+    """The ids of one that was there, with the canary in it, and is over."""
+    mine, owner, system = world.who["mine"], world.who["owner"], world.system
+
+    def chain(of=mine, **members):
+        return world.make_chain(of, world.canary, **members)
+
+    def mail_of(ids):
+        return f"/v1/mailboxes/{ids[0]}/mails/{ids[1]}"
+
+    def member():
+        email = make_person(system, account=world.team, role="member")
+        made = world.key(email, "minutemail.cc,second.example", name=world.canary)
+        made.user = next(one["id"] for one in items(owner.get("/v1/members")) if one["email"] == email)
+        return made
+
+    def end_member(made, how):
+        answer = owner.delete("/v1/members/" + made.user) if how == "removed" else owner.patch("/v1/members/" + made.user, {"state": how})
+        assert answer.status in (200, 204), answer
+
+    if what == "expired mailbox":
+        ids = chain()
+        system.expire({"id": ids[0]}, -1)
+    elif what in ("archived mailbox", "deleted mailbox"):
+        ids = chain(recoverable=what.startswith("archived"))
+        assert mine.delete("/v1/mailboxes/" + ids[0]).status == 204
+    elif what.endswith("removed member") and what != "removed member" or what.endswith("suspended member"):
+        leaver = member()
+        ids = [world.make_archived(leaver)] if what.startswith("archived") else chain(leaver)
+        end_member(leaver, what.split()[-2])
+    elif what == "removed member":
+        leaver = member()
+        ids = [leaver.user]
+        end_member(leaver, "removed")
+    elif what in ("mailbox of a domain given up", "domain given up"):
+        name = f"over{time.time_ns()}.example"
+        made = system.ctl("domain", "create", name, "--account", world.team)
+        ids = chain(world.key(world.people["mine"], name), domain=name) if what.startswith("mailbox") else [made["id"]]
+        assert world.who["owner_console"].delete("/v1/domains/" + made["id"]).status == 204
+    elif what == "deleted mail":
+        ids = chain()
+        assert mine.delete(mail_of(ids)).status == 204
+    elif what == "deleted attachment":
+        ids = chain()
+        assert mine.delete(f"{mail_of(ids)}/attachments/{ids[2]}").status == 204
+    elif what == "deleted archived mailbox":
+        ids = [world.make_archived(mine)]
+        assert mine.delete("/v1/archived-mailboxes/" + ids[0]).status == 204
+    elif what in ("revoked key", "expired key", "deleted key"):
+        ids = [world.key(world.people["mine"], "minutemail.cc", name=world.canary).id]
+        if what == "expired key":
+            system.sql("update api_keys set expires_at = now() - interval '1 second' where id = %s", ids[0])
         else:
-            assert world.who["mine"].delete(f"/v1/mailboxes/{chain[0]}").status == 204
-    for name in ("mine", "narrow", "teammate", "owner", "stranger", "stranger_console"):
-        ask(world, world.who[name], path, method, operation, world.over[over][:path.count("{")], 404)
+            system.ctl("key", {"revoked key": "revoke", "deleted key": "delete"}[what], ids[0])
+    elif what in ("accepted invitation", "withdrawn invitation"):
+        made = owner.post("/v1/invitations", {"email": f"{world.canary}-{what.split()[0]}@example.com"}).json
+        ids = [made["id"]]
+        if what == "accepted invitation":
+            taken = Api(address(system), None).post("/v1/auth/accept-invitation", {"token": made["token"], "password": PASSWORD})
+            assert taken.status == 201, taken
+            end = Console(address(system)).take(taken).user["id"]
+            assert owner.delete("/v1/members/" + end).status == 204
+        else:
+            assert owner.delete("/v1/invitations/" + ids[0]).status == 204
+    return ids
+
+
+def over_rows():
+    for what, (segment, parameter, who) in OVER.items():
+        for row in ONE:
+            path, method, operation = row.values
+            if path.split("/")[1] == segment and path.count("{") >= parameter:
+                yield pytest.param(what, path, method, operation, who, id=f"{what}, {operation['operationId']}")
+
+
+@pytest.mark.parametrize("what, path, method, operation, who", over_rows())
+def test_what_is_over(world, what, path, method, operation, who):
+    """For whom it was as for everybody: there is nothing any more."""
+    if what not in world.over:
+        world.over[what] = make_over(world, what)
+    for name, status in who.items():
+        ask(world, world.who[name], path, method, operation, world.over[what][:path.count("{")], status)
+
+
+@pytest.mark.parametrize("path, method, operation", [row for row in ALL if row.values[2].get("security") != []])
+def test_who_is_nobody_any_more(world, path, method, operation):
+    """Keys and sessions that were good, for what is their own."""
+    ids = world.objects[path.split("/")[1]] if "{" in path else []
+    for asker in world.former().values():
+        ask(world, asker, path, method, operation, ids[:path.count("{")], 401)
 
 
 @pytest.mark.parametrize("path, method, operation", [row for row in ONE if row.values[0].startswith("/archived-mailboxes/")])
