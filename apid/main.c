@@ -113,7 +113,7 @@ struct apid {
 
 static int worker_start(void *arg, struct loop *loop, unsigned index) {
 	struct apid *d = arg;
-	clients_attach(d->clients, index);
+	clients_attach(d->clients);
 	daemon_sockets_keep(&d->sockets, index);
 	clock_shift(d->config.test_clock_offset);
 	if (d->tls_keys)
@@ -157,10 +157,15 @@ static void let_go(void *arg) {
 	explicit_bzero(d->config.secret, sizeof(d->config.secret));
 	daemon_sockets_close(&d->sockets);
 	d->tls_keys = tls_keys_free(d->tls_keys);
+	d->clients = clients_free(d->clients);
 }
 
 static void reload_master(void *arg) {
 	tls_keys_reload(((struct apid *)arg)->tls_keys);
+}
+
+static void tidy(void *arg) {
+	clients_sweep(((struct apid *)arg)->clients);
 }
 
 /* ---- start-up ---- */
@@ -257,13 +262,13 @@ static bool start_tls_keys(struct apid *d, unsigned workers) {
 	return d->tls_keys || refuse("apid_listen: tls: there is no certificate; see tls_certificates and tls_dir");
 }
 
-static struct clients *make_clients(const struct apid_config *config, unsigned workers) {
+static struct clients *make_clients(const struct apid_config *config) {
 	const struct clients_limits limits = {
 	    .at_once = config->client_connections_max,
 	    .a_minute = {[CLIENTS_HANDSHAKES] = config->client_handshakes_rate, [CLIENTS_BAD_KEYS] = config->client_bad_keys_rate},
 	    .wide_factor = NETWORK_FACTOR,
 	};
-	return clients_new(&limits, workers);
+	return clients_new(&limits, process_heirloom());
 }
 
 static int run(struct apid *d, char **argv) {
@@ -275,7 +280,7 @@ static int run(struct apid *d, char **argv) {
 	if (!read_mx_hosts(&d->config))
 		return 2;
 	d->metrics = apid_metrics_new(ROUTES, workers);
-	d->clients = make_clients(&d->config, workers);
+	d->clients = make_clients(&d->config);
 	if (daemon_sockets_open(&d->sockets, d->addresses, workers) < 0)
 		return 1;
 	const struct process_options options = {
@@ -288,9 +293,10 @@ static int run(struct apid *d, char **argv) {
 	    .pid_file = d->config.pid_file,
 	    .argv = argv,
 	    .sockets = &d->sockets,
+	    .heirloom = clients_fd(d->clients),
 	    .hang_us = d->config.hang_limit,
 	};
-	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go, worker_confine, reload_master};
+	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go, worker_confine, reload_master, tidy};
 	return process_run(&options, &ops, d);
 }
 

@@ -4,92 +4,77 @@
  * Rates are kept as the time at which all that was done would have been fair (the generic cell rate algorithm): one word, no windows
  * with edges. What is over the limit is refused and not counted, so a client that keeps trying gets exactly its rate.
  *
- * Connections at once are counted in a row per worker that only this worker writes; a client's number is the sum over the rows. Own
- * count first, sum second: two workers can refuse one too many at the line, never let one too many in.
+ * Connections at once are counted in a row per worker that only this worker writes (clients_table.h); a client's number is the sum over
+ * the rows. Own count first, sum second: two workers can refuse one too many at the line, never let one too many in.
  *
  * A place is taken from a client without connections only. Its taker marks it TAKEN, then looks at the counts again; whoever counts
  * himself in looks at the key again. One of the two sees the other, in whatever order. */
-#include "common/clients.h"
+#include "common/clients_table.h"
 
 #include "common/clock.h"
 
-#include <sodium.h>
 #include <sys/mman.h>
 
-#define SETS 8192
-#define WAYS 8
-#define PLACES (SETS * WAYS)
+#define PLACES CLIENTS_PLACES
 #define FREE UINT64_C(0)
 #define TAKEN UINT64_C(1)
 #define MINUTE_US INT64_C(60000000)
 #define DEBT_MAX_US (5 * MINUTE_US)   /* one huge message must not shut a client out for an hour */
 
-struct place {
-	uint64_t key;
-	int64_t fair[CLIENTS_RATES];      /* monotonic */
-	uint64_t pad;                     /* a cache line each */
-};
-
 struct clients {
 	struct clients_limits limits;
-	uint8_t secret[crypto_shorthash_KEYBYTES];
-	unsigned workers;
-	size_t bytes;
-	struct place *places;             /* shared */
-	uint32_t *held;                   /* shared: workers × PLACES */
-	uint32_t *own;
+	struct clients_table *table;      /* shared */
+	int fd;
+	uint32_t *own;                    /* this worker's row; NULL: none */
 };
 
-struct clients *clients_new(const struct clients_limits *limits, unsigned workers) {
+struct clients *clients_new(const struct clients_limits *limits, int inherited) {
 	struct clients *c = xcalloc(1, sizeof(*c));
-	if (sodium_init() < 0)
-		abort();
 	c->limits = *limits;
-	c->workers = workers;
-	crypto_shorthash_keygen(c->secret);
-	c->bytes = PLACES * sizeof(struct place) + (size_t)workers * PLACES * sizeof(uint32_t);
-	void *p = mmap(NULL, c->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED)
-		abort();
-	c->places = p;
-	c->held = (uint32_t *)(void *)(c->places + PLACES);
-	c->own = c->held;
+	c->table = clients_table_open(inherited, &c->fd);
 	return c;
 }
 
 struct clients *clients_free(struct clients *c) {
 	if (c) {
-		munmap(c->places, c->bytes);
+		clients_table_close(c->table, c->fd);
 		free(c);
 	}
 	return NULL;
 }
 
-void clients_attach(struct clients *c, unsigned worker) {
-	assert(worker < c->workers);
-	c->own = c->held + (size_t)worker * PLACES;
-	for (size_t i = 0; i < PLACES; i++)
-		if (__atomic_load_n(&c->own[i], __ATOMIC_RELAXED))
-			__atomic_store_n(&c->own[i], 0, __ATOMIC_SEQ_CST);
+int clients_fd(const struct clients *c) {
+	return c->fd;
+}
+
+void clients_attach(struct clients *c) {
+	/* Nobody that this worker forks has a use for it. */
+	madvise(c->table, sizeof(*c->table), MADV_DONTFORK);
+	c->own = clients_table_take_row(c->table, c->fd);
+}
+
+void clients_sweep(struct clients *c) {
+	clients_table_sweep(c->table, c->fd);
 }
 
 static uint64_t key_of(const struct clients *c, const struct netaddr *prefix, bool wide) {
 	uint8_t in[18] = {(uint8_t)prefix->family, wide}, hash[crypto_shorthash_BYTES];
 	uint64_t key;
 	memcpy(in + 2, prefix->b, sizeof(prefix->b));
-	crypto_shorthash(hash, in, sizeof(in), c->secret);
+	crypto_shorthash(hash, in, sizeof(in), c->table->secret);
 	memcpy(&key, hash, sizeof(key));
 	return key <= TAKEN ? key + 2 : key;
 }
 
 static uint64_t key_at(const struct clients *c, size_t i) {
-	return __atomic_load_n(&c->places[i].key, __ATOMIC_SEQ_CST);
+	return __atomic_load_n(&c->table->places[i].key, __ATOMIC_SEQ_CST);
 }
 
 static unsigned held(const struct clients *c, size_t i) {
 	unsigned sum = 0;
-	for (unsigned w = 0; w < c->workers; w++)
-		sum += __atomic_load_n(&c->held[(size_t)w * PLACES + i], __ATOMIC_SEQ_CST);
+	unsigned rows = min_of(__atomic_load_n(&c->table->rows_used, __ATOMIC_SEQ_CST), (uint32_t)CLIENTS_ROWS);
+	for (unsigned row = 0; row < rows; row++)
+		sum += __atomic_load_n(&c->table->held[row][i], __ATOMIC_SEQ_CST);
 	return sum;
 }
 
@@ -99,19 +84,19 @@ static void hold(struct clients *c, size_t i, int n) {
 }
 
 static size_t set_of(uint64_t key) {
-	return (size_t)(key >> 2) % SETS * WAYS;
+	return (size_t)(key >> 2) % CLIENTS_SETS * CLIENTS_WAYS;
 }
 
 /* PLACES: not there. The first of the set counts, should two workers have made it at once. */
 static size_t find(const struct clients *c, uint64_t key) {
 	size_t first = set_of(key);
-	for (size_t i = first; i < first + WAYS; i++)
+	for (size_t i = first; i < first + CLIENTS_WAYS; i++)
 		if (key_at(c, i) == key)
 			return i;
 	return PLACES;
 }
 
-static int64_t latest(const struct place *p) {
+static int64_t latest(const struct clients_place *p) {
 	int64_t t = 0;
 	for (int r = 0; r < CLIENTS_RATES; r++)
 		t = max_of(t, __atomic_load_n(&p->fair[r], __ATOMIC_RELAXED));
@@ -122,8 +107,8 @@ static int64_t latest(const struct place *p) {
 static size_t choose(const struct clients *c, uint64_t key) {
 	size_t first = set_of(key), best = PLACES;
 	int64_t best_time = INT64_MAX;
-	for (size_t i = first; i < first + WAYS; i++) {
-		int64_t t = key_at(c, i) <= TAKEN ? -1 : latest(&c->places[i]);
+	for (size_t i = first; i < first + CLIENTS_WAYS; i++) {
+		int64_t t = key_at(c, i) <= TAKEN ? -1 : latest(&c->table->places[i]);
 		if (t < best_time && held(c, i) == 0) {
 			best = i;
 			best_time = t;
@@ -133,7 +118,7 @@ static size_t choose(const struct clients *c, uint64_t key) {
 }
 
 static bool swap(struct clients *c, size_t i, uint64_t from, uint64_t to) {
-	return __atomic_compare_exchange_n(&c->places[i].key, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	return __atomic_compare_exchange_n(&c->table->places[i].key, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
 static void claim(struct clients *c, uint64_t key) {
@@ -148,7 +133,7 @@ static void claim(struct clients *c, uint64_t key) {
 		return;
 	}
 	for (int r = 0; r < CLIENTS_RATES; r++)
-		__atomic_store_n(&c->places[i].fair[r], 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&c->table->places[i].fair[r], 0, __ATOMIC_RELAXED);
 	swap(c, i, TAKEN, key);
 }
 
@@ -183,7 +168,7 @@ static int64_t cost(int64_t n, int64_t limit) {
 }
 
 static bool within(const struct clients *c, size_t i, enum clients_rate rate, int64_t limit) {
-	int64_t ahead = __atomic_load_n(&c->places[i].fair[rate], __ATOMIC_RELAXED) - clock_mono_us();
+	int64_t ahead = __atomic_load_n(&c->table->places[i].fair[rate], __ATOMIC_RELAXED) - clock_mono_us();
 	return ahead <= MINUTE_US - cost(1, limit);
 }
 
@@ -196,7 +181,7 @@ bool clients_may(const struct clients *c, const struct client *client, enum clie
 	return true;
 }
 
-static void charge(struct place *p, enum clients_rate rate, int64_t us) {
+static void charge(struct clients_place *p, enum clients_rate rate, int64_t us) {
 	int64_t now = clock_mono_us(), old = __atomic_load_n(&p->fair[rate], __ATOMIC_RELAXED), fair;
 	do
 		fair = min_of(max_of(old, now) + us, now + DEBT_MAX_US);
@@ -207,7 +192,7 @@ void clients_count(struct clients *c, const struct client *client, enum clients_
 	for (int which = 0; which < 2; which++) {
 		int64_t limit = limit_of(c, c->limits.a_minute[rate], which);
 		if (client->place[which] && limit && n > 0)
-			charge(&c->places[client->place[which] - 1], rate, cost(n, limit));
+			charge(&c->table->places[client->place[which] - 1], rate, cost(n, limit));
 	}
 }
 
@@ -228,7 +213,7 @@ static struct netaddr prefix_of(const struct netaddr *a, bool wide) {
 
 static struct client enter_address(struct clients *c, const struct netaddr *address) {
 	struct client client = {0};
-	for (int which = 0; which < 2 && address->family != NETADDR_NONE; which++) {
+	for (int which = 0; which < 2 && address->family != NETADDR_NONE && c->own; which++) {
 		struct netaddr prefix = prefix_of(address, which == 1);
 		size_t i = enter(c, key_of(c, &prefix, which == 1));
 		client.place[which] = i == PLACES ? 0 : (uint32_t)i + 1;

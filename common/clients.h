@@ -1,7 +1,7 @@
 /* What each client address has done lately, counted over all workers of the daemon in one shared mapping of fixed size, made before the
- * fork. A client is an IPv4 address or an IPv6 /64, and counted again as part of its wider network (/24, /48), which may do
+ * fork, and handed over to the next master in an upgrade, so that for as long as both have workers these count together. A client is an IPv4 address or an IPv6 /64, and counted again as part of its wider network (/24, /48), which may do
  * `wide_factor` times as much. Nothing here is ever locked: a worker killed at any instant leaves nothing behind but its own counts,
- * which its successor clears. */
+ * which the master or the next worker clears. */
 #ifndef MINUTEMAIL_CLIENTS_H
 #define MINUTEMAIL_CLIENTS_H
 
@@ -37,9 +37,13 @@ enum clients_verdict {
 	CLIENTS_TOO_FAST,        /* new connections a minute, or over another limit that closes connections (errors) */
 };
 
-struct clients *clients_new(const struct clients_limits *, unsigned workers);
+/* inherited: the table of the master before us (its clients_fd()), taken over; -1, or it has another form: a new one. */
+struct clients *clients_new(const struct clients_limits *, int inherited);
 struct clients *clients_free(struct clients *);
-void clients_attach(struct clients *, unsigned worker);   /* in the worker: its predecessor's connections are gone */
+int clients_fd(const struct clients *);                   /* for the next master; stays ours */
+/* In a worker, once, before its sandbox. Until then, or if there is no row for it (logged), every client is welcome and not counted. */
+void clients_attach(struct clients *);
+void clients_sweep(struct clients *);                     /* in the master: a worker has ended, its connections are gone */
 
 /* A connection begins. *ret is zeroed unless WELCOME; then clients_leave() ends it. When the table is full of other clients'
  * connections a new one is welcome and not counted. */

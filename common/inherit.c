@@ -81,13 +81,13 @@ static int move_up(int fd, int above) {
 	return copy < 0 ? -errno : copy;
 }
 
-int inherit_pass(const int *from, unsigned n, int more) {
-	int last = FIRST_FD + (int)n, copies_n = (int)n + (more >= 0);
+int inherit_pass(const int *from, unsigned n, const int *more, unsigned more_n) {
+	int last = FIRST_FD + (int)n, copies_n = (int)(n + more_n);
 	int *copies = xcalloc((size_t)copies_n + 1, sizeof(*copies));
 	int r = 0;
 	char text[24];
 	for (int i = 0; i < copies_n && r >= 0; i++)
-		r = copies[i] = move_up(i < (int)n ? from[i] : more, last + 1);
+		r = copies[i] = move_up(i < (int)n ? from[i] : more[i - (int)n], last + (int)more_n);
 	for (int i = 0; i < copies_n && r >= 0; i++)
 		r = dup2(copies[i], FIRST_FD + i) < 0 ? -errno : 0; /* the new descriptor is not close-on-exec */
 	free(copies);

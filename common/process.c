@@ -105,6 +105,11 @@ static void tell_exporter(struct master *m) {
 	metrics_process_tell(m->exporter, &m->figures);
 }
 
+static void tidy(struct master *m) {
+	if (m->ops->tidy)
+		m->ops->tidy(m->arg);
+}
+
 static void signal_workers(struct master *m, int signo) {
 	for (unsigned i = 0; i < worker_count(m); i++)
 		if (m->workers[i].pid)
@@ -305,6 +310,7 @@ static void reap(struct master *m) {
 		m->figures.upgrades_failed++;
 		process_notify("READY=1");
 	}
+	tidy(m);
 	tell_exporter(m);
 }
 
@@ -347,7 +353,7 @@ static void on_upgrade_signal(struct master *m) {
 	}
 	if (m->exporter)
 		fds[n++] = metrics_process_fd(m->exporter);
-	if (upgrade_start(&m->upgrade, fds, n))
+	if (upgrade_start(&m->upgrade, fds, n, m->options->heirloom))
 		process_notify_reloading();
 	free(fds);
 }
@@ -396,6 +402,8 @@ static void on_pulse(void *arg) {
 	}
 	if (!hung && m->announced && !m->succeeded && health_watchdog_us())
 		process_notify("WATCHDOG=1");
+	if (m->pulses % MEASURE_PULSES == 0)
+		tidy(m);
 	m->pulses++;
 	timer_arm(&m->pulse, health_period_us(m->health));
 }

@@ -33,6 +33,9 @@ struct process_ops {
 	int (*confine)(void *arg);
 	/* SIGHUP, in the master, before the workers learn of it; NULL: nothing. */
 	void (*reload_master)(void *arg);
+	/* In the master: after a worker, ours or those of a next master that failed, has ended, however that was; and every few seconds, for
+	 * what others may have left behind. NULL: nothing. */
+	void (*tidy)(void *arg);
 };
 
 struct process_options {
@@ -45,6 +48,7 @@ struct process_options {
 	const char *pid_file;        /* NULL or "": none; written by the master once all workers have started */
 	char **argv;                 /* main()'s: how to start the next master at SIGUSR2; NULL: SIGUSR2 is ignored */
 	const struct daemon_sockets *sockets; /* what the next master gets; NULL: none. Borrowed, the master's to keep open */
+	int heirloom;                /* a descriptor that the next master gets, too (process_heirloom()); 0: none. The caller's to keep open */
 	int64_t hang_us;             /* a child whose loop does not turn for this long is killed and replaced; 0: never */
 };
 
@@ -54,6 +58,10 @@ struct process_options {
  * in each worker too; `arg` and the options are the forked copies there. In a worker SIGTERM and SIGHUP are blocked (they
  * come through a descriptor) and SIGINT is ignored. */
 int process_run(const struct process_options *, const struct process_ops *, void *arg);
+
+/* At start-up, once: the heirloom of the master that we replace, now the caller's; -1: there is none. What it is must be looked at: the
+ * other may be of another version. */
+int process_heirloom(void);
 
 /* In a worker whose start() said PROCESS_LATER; not in vain elsewhere, just without effect. process_failed() ends it with
  * status 1, as if start() had failed: the caller has logged why. */

@@ -13,7 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CHANNEL "MINUTEMAIL_UPGRADE_FD"
+#define CHANNEL "MINUTEMAIL_UPGRADE_FD"   /* "DESCRIPTOR PID" */
+#define HEIRLOOM "MINUTEMAIL_HEIRLOOM_FD" /* the same */
 #define READY_LIMIT_US 60000000
 #define KILL_AFTER_US 5000000
 
@@ -74,17 +75,25 @@ static void on_channel(evutil_socket_t fd, short what, void *arg) {
 	u->on_ready(u->arg);
 }
 
+static void tell(const char *name, int fd) {
+	char text[48];
+	snprintf(text, sizeof(text), "%d %ld", fd, (long)getpid());
+	setenv(name, text, 1);
+}
+
 /* In the child. */
-static _Noreturn void become_successor(const struct upgrade *u, int channel, const int *fds, unsigned n) {
+static _Noreturn void become_successor(const struct upgrade *u, int channel, const int *fds, unsigned n, int heirloom) {
+	const int more[] = {channel, heirloom};
 	char text[48];
 	process_reset_signals();
-	int at = inherit_pass(fds, n, channel);
+	int at = inherit_pass(fds, n, more, heirloom ? 2 : 1);
 	if (at < 0) {
 		log_msg(LOG_LEVEL_ERROR, "sockets cannot be handed over", "%s", strerror(-at));
 		_exit(127);
 	}
-	snprintf(text, sizeof(text), "%d %ld", at, (long)getpid());
-	setenv(CHANNEL, text, 1);
+	tell(CHANNEL, at);
+	if (heirloom)
+		tell(HEIRLOOM, at + 1);
 	snprintf(text, sizeof(text), "%ld", (long)getpid());
 	if (getenv("WATCHDOG_PID"))
 		setenv("WATCHDOG_PID", text, 1);
@@ -93,7 +102,7 @@ static _Noreturn void become_successor(const struct upgrade *u, int channel, con
 	_exit(127);
 }
 
-bool upgrade_start(struct upgrade *u, const int *fds, unsigned n) {
+bool upgrade_start(struct upgrade *u, const int *fds, unsigned n, int heirloom) {
 	int ends[2];
 	if (!u->argv || u->pid) {
 		log_msg(LOG_LEVEL_WARNING, "ignoring upgrade", u->pid ? "another one is under way" : "no program to start");
@@ -105,7 +114,7 @@ bool upgrade_start(struct upgrade *u, const int *fds, unsigned n) {
 	}
 	u->pid = fork();
 	if (u->pid == 0)
-		become_successor(u, ends[1], fds, n);
+		become_successor(u, ends[1], fds, n, heirloom);
 	close(ends[1]);
 	if (u->pid < 0) {
 		log_msg(LOG_LEVEL_ERROR, "upgrade failed", "fork: %s", strerror(errno));
@@ -152,18 +161,26 @@ void upgrade_release(struct upgrade *u) {
 	close_channel(u);
 }
 
-int upgrade_predecessor(void) {
-	const char *s = getenv(CHANNEL);
-	struct stat st;
-	if (!s)
-		return -1;
-	/* Meant for us: an environment that outlived its process names a descriptor that may be anything here. */
+/* Meant for us: an environment that outlived its process names a descriptor that may be anything here. -1: it is not, or there is none. */
+static int told(const char *name) {
+	const char *s = getenv(name);
 	int fd;
 	long pid;
-	bool ours = sscanf(s, "%d %ld", &fd, &pid) == 2 && pid == (long)getpid();
-	unsetenv(CHANNEL);
-	if (!ours || fd <= STDERR_FILENO || fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode))
+	if (!s)
 		return -1;
-	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	bool ours = sscanf(s, "%d %ld", &fd, &pid) == 2 && pid == (long)getpid();
+	unsetenv(name);
+	if (!ours || fd <= STDERR_FILENO || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return -1;
 	return fd;
+}
+
+int upgrade_predecessor(void) {
+	struct stat st;
+	int fd = told(CHANNEL);
+	return fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) ? fd : -1;
+}
+
+int process_heirloom(void) {
+	return told(HEIRLOOM);
 }

@@ -33,8 +33,8 @@ struct upgrade {
 void upgrade_init(struct upgrade *, struct loop *, char **argv, void (*on_ready)(void *arg), void *arg);
 /* Also in a forked child, which has nothing to do with the successor. */
 void upgrade_fini(struct upgrade *);
-/* fds: the sockets to hand over. False: not started, logged. */
-bool upgrade_start(struct upgrade *, const int *fds, unsigned n);
+/* fds: the sockets to hand over; heirloom: one more descriptor (process.h), 0: none. False: not started, logged. */
+bool upgrade_start(struct upgrade *, const int *fds, unsigned n, int heirloom);
 /* After SIGCHLD. True: a successor has ended before it was ready; logged. */
 bool upgrade_reap(struct upgrade *);
 /* We end ourselves: so must it. */

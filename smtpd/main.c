@@ -120,7 +120,7 @@ struct smtpd {
 
 static int worker_start(void *arg, struct loop *loop, unsigned index) {
 	struct smtpd *d = arg;
-	clients_attach(d->clients, index);
+	clients_attach(d->clients);
 	daemon_sockets_keep(&d->sockets, index);
 	/* First, so that the parser is forked without ticket keys. */
 	if (d->tls_keys)
@@ -161,10 +161,15 @@ static void let_go(void *arg) {
 	explicit_bzero(d->config.database, strlen(d->config.database));
 	daemon_sockets_close(&d->sockets);
 	d->tls_keys = tls_keys_free(d->tls_keys);
+	d->clients = clients_free(d->clients);
 }
 
 static void reload_master(void *arg) {
 	tls_keys_reload(((struct smtpd *)arg)->tls_keys);
+}
+
+static void tidy(void *arg) {
+	clients_sweep(((struct smtpd *)arg)->clients);
 }
 
 static bool refuse(const char *text) {
@@ -185,7 +190,7 @@ static bool check(const struct smtpd_config *config) {
 	return true;
 }
 
-static struct clients *make_clients(const struct smtpd_config *config, unsigned workers) {
+static struct clients *make_clients(const struct smtpd_config *config) {
 	const struct clients_limits limits = {
 		.at_once = config->client_connections_max,
 		.a_minute = {
@@ -198,7 +203,7 @@ static struct clients *make_clients(const struct smtpd_config *config, unsigned 
 		},
 		.wide_factor = config->client_network_factor,
 	};
-	return clients_new(&limits, workers);
+	return clients_new(&limits, process_heirloom());
 }
 
 /* The entries of smtpd_listen, for all workers, and their addresses alone; the addresses are borrowed from the entries. */
@@ -246,7 +251,7 @@ static int run(struct smtpd *d, char **argv) {
 	if (tls_keys_start(&d->tls_options, &d->tls_keys) < 0 || !listeners_have_tls(d))
 		return 1;
 	d->metrics = metrics_new(SMTPD_METRICS, workers);
-	d->clients = make_clients(&d->config, workers);
+	d->clients = make_clients(&d->config);
 	if (daemon_sockets_open(&d->sockets, d->addresses, workers) < 0)
 		return 1;
 	const struct process_options options = {
@@ -259,9 +264,10 @@ static int run(struct smtpd *d, char **argv) {
 		.pid_file = d->config.pid_file,
 		.argv = argv,
 		.sockets = &d->sockets,
+		.heirloom = clients_fd(d->clients),
 		.hang_us = d->config.hang_limit,
 	};
-	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go, worker_confine, reload_master};
+	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go, worker_confine, reload_master, tidy};
 	return process_run(&options, &ops, d);
 }
 

@@ -4,6 +4,7 @@ tests, the crash bench and the other benches all measure what this starts."""
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -268,6 +269,7 @@ class Another:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(kept + flags, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment,
                                             start_new_session=True)
+        self.pid = self.process.pid
         try:
             wait_until(self.up, 30)
         except BaseException:
@@ -275,7 +277,21 @@ class Another:
             raise
         return self
 
+    def upgrade(self):
+        """SIGUSR2, and the new master's process id once it is ready. The old one may go on draining."""
+        masters = self.masters()
+        os.kill(self.pid, signal.SIGUSR2)
+        wait_until(lambda: len(self.masters()) > len(masters), 60)
+        self.pid = self.masters()[-1]
+        return self.pid
+
+    def masters(self):
+        return [int(pid) for pid in re.findall(r"event=ready .*\bpid=(\d+)", self.log())]
+
     def __exit__(self, *_):
+        if self.pid != self.process.pid and process_state(self.pid):
+            os.kill(self.pid, signal.SIGTERM)
+            wait_until(lambda: process_state(self.pid) is None, 60)
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -293,7 +309,7 @@ class Another:
         return pathlib.Path(self.log_path).read_text(errors="replace")
 
     def workers(self):
-        return [pid for pid in children(self.process.pid) if process_name(pid) == self.name]
+        return [pid for pid in children(self.pid) if process_name(pid) == self.name]
 
     def address(self, i=0):
         return f"127.0.0.1:{self.ports[i]}"

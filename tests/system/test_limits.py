@@ -12,6 +12,7 @@ import pytest
 
 import messages
 from client import Smtp, deliver, wait_until
+from launched import process_state
 
 STRICT = dict(client_exempt="192.0.2.0/24", client_network_factor=0)
 
@@ -68,6 +69,54 @@ def test_a_killed_worker_leaves_no_counts(system):
                 return [again.open("127.0.0.2")[0] for _ in range(6)] == [220] * 6
 
         wait_until(all_again, 30, 0.5)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_limits_hold_across_an_upgrade(system, killed):
+    """Sessions of the old workers count for the new ones, until they end, by themselves or by SIGKILL."""
+    with system.another_smtpd("127.0.0.1:0", client_connections_max=4, drain="60s", **STRICT) as smtpd, Clients(smtpd) as clients:
+        assert [clients.open("127.0.0.2")[0] for _ in range(5)] == [220] * 4 + [421]
+        box = system.api.mailbox()
+        for wire in clients.opened[:4]:  # so that the old workers have something in hand
+            assert wire.say(b"EHLO client.example.org")[0] == 250
+            wire.start_data(box["address"])
+        old, workers = smtpd.pid, smtpd.workers()
+        smtpd.upgrade()
+        assert not set(smtpd.workers()) & set(workers)
+        assert [clients.open("127.0.0.2")[0] for _ in range(8)] == [421] * 8
+        assert clients.open("127.0.0.3")[0] == 220
+        assert process_state(old) is not None
+
+        if killed:
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+        else:
+            for wire in clients.opened[:4]:
+                wire.send(b"Subject: in hand\r\n\r\nx\r\n.\r\n")
+                assert wire.reply()[0] == 250
+                wire.close()
+        wait_until(lambda: process_state(old) is None or smtpd.process.poll() is not None, 30)
+
+        def all_again():
+            with Clients(smtpd) as again:
+                return [again.open("127.0.0.2")[0] for _ in range(5)]
+
+        assert wait_until(lambda: all_again() == [220] * 4 + [421] or None, 30, 0.5)
+
+
+def test_an_upgrade_that_fails_leaves_no_counts(system):
+    """The next master's workers never had a client, but they had rows in the table."""
+    with system.another_smtpd("127.0.0.1:0", client_connections_max=2, **STRICT) as smtpd, Clients(smtpd) as clients:
+        assert [clients.open("127.0.0.2")[0] for _ in range(2)] == [220] * 2
+        system.sql("insert into schema_migrations values (9999, 'later.sql', now())")
+        try:
+            os.kill(smtpd.pid, signal.SIGUSR2)
+            wait_until(lambda: 'event="upgrade failed"' in smtpd.log(), 60)
+        finally:
+            system.sql("delete from schema_migrations where version = 9999")
+        assert clients.open("127.0.0.2")[0] == 421
+        clients.opened[0].close()
+        wait_until(lambda: clients.open("127.0.0.2")[0] == 220)
 
 
 def test_network(system):

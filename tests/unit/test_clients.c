@@ -9,8 +9,11 @@
 #include "common/clock.h"
 #include "common/clients.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,9 +37,9 @@ static unsigned at_once(struct clients *c, const char *text) {
 
 static void test_at_once(void **state) {
 	const struct clients_limits limits = {.at_once = 2, .wide_factor = 2};
-	struct clients *c = clients_new(&limits, 1);
+	struct clients *c = clients_new(&limits, -1);
 	struct client v[8];
-	clients_attach(c, 0);
+	clients_attach(c);
 	assert_int_equal(enter(c, "192.0.2.1", &v[0]), CLIENTS_WELCOME);
 	assert_int_equal(enter(c, "192.0.2.1", &v[1]), CLIENTS_WELCOME);
 	assert_int_equal(enter(c, "192.0.2.1", &v[2]), CLIENTS_TOO_MANY);
@@ -55,9 +58,9 @@ static void test_at_once(void **state) {
 
 static void test_ipv6_is_its_64(void **state) {
 	const struct clients_limits limits = {.at_once = 1, .wide_factor = 2};
-	struct clients *c = clients_new(&limits, 1);
+	struct clients *c = clients_new(&limits, -1);
 	struct client v[4];
-	clients_attach(c, 0);
+	clients_attach(c);
 	assert_int_equal(enter(c, "2001:db8::1", &v[0]), CLIENTS_WELCOME);
 	assert_int_equal(enter(c, "2001:db8::ffff:2", &v[1]), CLIENTS_TOO_MANY);
 	assert_int_equal(enter(c, "2001:db8:0:1::1", &v[1]), CLIENTS_WELCOME);
@@ -68,9 +71,9 @@ static void test_ipv6_is_its_64(void **state) {
 
 static void test_rates(void **state) {
 	const struct clients_limits limits = {.a_minute = {[CLIENTS_CONNECTIONS] = 3, [CLIENTS_OCTETS] = 1000}, .wide_factor = 0};
-	struct clients *c = clients_new(&limits, 1);
+	struct clients *c = clients_new(&limits, -1);
 	struct client v;
-	clients_attach(c, 0);
+	clients_attach(c);
 	clock_set(1000000 * SECOND);
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(enter(c, "192.0.2.1", &v), CLIENTS_WELCOME);
@@ -98,9 +101,9 @@ static void test_rates(void **state) {
 /* For who has no connection of its own: nothing of it stays but the rate. */
 static void test_without_connection(void **state) {
 	const struct clients_limits limits = {.at_once = 1, .a_minute = {[CLIENTS_BAD_KEYS] = 2}, .wide_factor = 2};
-	struct clients *c = clients_new(&limits, 1);
+	struct clients *c = clients_new(&limits, -1);
 	struct netaddr a = address("192.0.2.1"), b = address("192.0.2.2"), other = address("192.0.2.3"), none = {0};
-	clients_attach(c, 0);
+	clients_attach(c);
 	clock_set(1000000 * SECOND);
 	assert_true(clients_may_address(c, &a, CLIENTS_BAD_KEYS));
 	assert_true(clients_take_address(c, &a, CLIENTS_BAD_KEYS));
@@ -120,10 +123,10 @@ static void test_without_connection(void **state) {
 
 static void test_table_is_bounded(void **state) {
 	const struct clients_limits limits = {.at_once = 1, .wide_factor = 0};
-	struct clients *c = clients_new(&limits, 1);
+	struct clients *c = clients_new(&limits, -1);
 	struct client kept, v;
 	char text[32];
-	clients_attach(c, 0);
+	clients_attach(c);
 	clock_set(1000000 * SECOND);
 	assert_int_equal(enter(c, "192.0.2.1", &kept), CLIENTS_WELCOME);
 	for (unsigned i = 0; i < 200000; i++) {
@@ -138,11 +141,11 @@ static void test_table_is_bounded(void **state) {
 
 static void test_full_set_is_open(void **state) {
 	const struct clients_limits limits = {.at_once = 1, .wide_factor = 0};
-	struct clients *c = clients_new(&limits, 1);
+	struct clients *c = clients_new(&limits, -1);
 	static struct client v[120000];
 	char text[32];
 	unsigned uncounted = 0;
-	clients_attach(c, 0);
+	clients_attach(c);
 	for (unsigned i = 0; i < array_len(v); i++) {
 		snprintf(text, sizeof(text), "10.%u.%u.%u", i >> 16, i >> 8 & 255, i & 255);
 		assert_int_equal(enter(c, text, &v[i]), CLIENTS_WELCOME);
@@ -156,11 +159,11 @@ static void test_full_set_is_open(void **state) {
 }
 
 /* Each process holds one connection after another from few addresses of few networks; the limit must hold at every moment, and after
- * a kill nothing stays but what the dead one's successor clears. */
+ * a kill nothing stays but what is swept. */
 static void test_workers(void **state) {
 	const struct clients_limits limits = {.at_once = 5, .wide_factor = 2};
 	enum { WORKERS = 4 };
-	struct clients *c = clients_new(&limits, WORKERS);
+	struct clients *c = clients_new(&limits, -1);
 	pid_t pids[WORKERS];
 	char text[WORKERS][32];
 	for (unsigned w = 0; w < WORKERS; w++) {
@@ -168,7 +171,7 @@ static void test_workers(void **state) {
 		if (pids[w] != 0)
 			continue;
 		struct client v[8] = {0};
-		clients_attach(c, w);
+		clients_attach(c);
 		for (unsigned k = 0;; k++) {
 			unsigned i = k % array_len(v);
 			clients_leave(c, &v[i]);
@@ -195,24 +198,133 @@ static void test_workers(void **state) {
 		left += at_once(c, text[0]);
 	}
 	assert_true(left > 0);
-	for (unsigned w = 0; w < WORKERS; w++)
-		clients_attach(c, w);
+	clients_sweep(c);
 	struct client v[6];
 	for (unsigned k = 0; k < 21; k++) {
 		snprintf(text[0], sizeof(text[0]), "192.0.%u.%u", k % 7, k % 3);
 		assert_int_equal(at_once(c, text[0]), 0);
 	}
+	clients_attach(c);
 	for (unsigned i = 0; i < 6; i++)
 		assert_int_equal(enter(c, "192.0.0.0", &v[i]), i < 5 ? CLIENTS_WELCOME : CLIENTS_TOO_MANY);
 	clients_free(c);
 }
 
+/* A process that does `act` and stays until it is killed. */
+static pid_t other(void (*act)(struct clients *), struct clients *c) {
+	int ends[2];
+	char done;
+	assert_int_equal(pipe(ends), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		act(c);
+		if (write(ends[1], "d", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	close(ends[1]);
+	assert_int_equal(read(ends[0], &done, 1), 1);
+	close(ends[0]);
+	return pid;
+}
+
+static void end(pid_t pid) {
+	int status;
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+}
+
+static void two_connections(struct clients *c) {
+	struct client v[2];
+	clients_attach(c);
+	for (unsigned i = 0; i < array_len(v); i++)
+		if (enter(c, "192.0.2.1", &v[i]) != CLIENTS_WELCOME)
+			_exit(1);
+}
+
+/* What an upgrade does: another master has the same table by its descriptor, with limits of its own, and both have workers. */
+static void test_handed_over(void **state) {
+	const struct clients_limits limits = {.at_once = 3, .a_minute = {[CLIENTS_BAD_KEYS] = 1}, .wide_factor = 0}, wider = {.at_once = 4};
+	struct clients *old = clients_new(&limits, -1);
+	struct netaddr a = address("192.0.2.9");
+	pid_t pid = other(two_connections, old);
+	struct clients *new = clients_new(&limits, dup(clients_fd(old)));
+	struct client v[3];
+	clients_attach(new);
+	clock_set(1000000 * SECOND);
+	assert_int_equal(at_once(new, "192.0.2.1"), 2);
+	assert_int_equal(enter(new, "192.0.2.1", &v[0]), CLIENTS_WELCOME);
+	assert_int_equal(enter(new, "192.0.2.1", &v[1]), CLIENTS_TOO_MANY);
+	assert_true(clients_take_address(new, &a, CLIENTS_BAD_KEYS));
+	assert_false(clients_may_address(new, &a, CLIENTS_BAD_KEYS));
+	clients_free(old);
+	clients_free(new);
+
+	struct clients *first = clients_new(&limits, -1);
+	pid_t second_pid = other(two_connections, first);
+	clients_sweep(first); /* they live: nothing is cleared */
+	assert_int_equal(at_once(first, "192.0.2.1"), 2);
+	struct clients *third = clients_new(&wider, dup(clients_fd(first)));
+	end(second_pid);
+	assert_int_equal(at_once(third, "192.0.2.1"), 2);
+	clients_sweep(third);
+	assert_int_equal(at_once(first, "192.0.2.1"), 0);
+	clients_free(third);
+	clients_free(first);
+	end(pid);
+}
+
+/* A descriptor that is no table of this form: another size, not sealed, another version. The last is told by its first octets. */
+static void test_another_form(void **state) {
+	const struct clients_limits limits = {.at_once = 1, .wide_factor = 0};
+	struct clients *c;
+	struct client v[2];
+	struct stat given, taken;
+	for (int kind = 0; kind < 4; kind++) {
+		struct clients *model = clients_new(&limits, -1);
+		off_t size = lseek(clients_fd(model), 0, SEEK_END);
+		int fd = memfd_create("other", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		char head[64];
+		assert_int_equal(pread(clients_fd(model), head, sizeof(head), 0), sizeof(head));
+		head[8] += kind == 2; /* the version */
+		assert_int_equal(pwrite(fd, head, sizeof(head), 0), sizeof(head));
+		assert_int_equal(ftruncate(fd, kind == 0 ? size - 4096 : size), 0);
+		if (kind != 1)
+			assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
+		assert_int_equal(fstat(fd, &given), 0);
+		c = clients_new(&limits, fd);
+		assert_int_equal(fstat(clients_fd(c), &taken), 0);
+		assert_int_equal(given.st_ino == taken.st_ino, kind == 3); /* only if all is right */
+		clients_attach(c);
+		assert_int_equal(enter(c, "192.0.2.1", &v[0]), CLIENTS_WELCOME);
+		assert_int_equal(enter(c, "192.0.2.1", &v[1]), CLIENTS_TOO_MANY);
+		clients_free(c);
+		clients_free(model);
+	}
+	c = clients_new(&limits, open("/dev/null", O_RDWR | O_CLOEXEC));
+	clients_attach(c);
+	assert_int_equal(enter(c, "192.0.2.1", &v[0]), CLIENTS_WELCOME);
+	clients_free(c);
+}
+
+/* Where no row is: nobody is refused, nothing is counted. */
+static void test_not_attached(void **state) {
+	const struct clients_limits limits = {.at_once = 1, .wide_factor = 0};
+	struct clients *c = clients_new(&limits, -1);
+	struct client v;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(enter(c, "192.0.2.1", &v), CLIENTS_WELCOME);
+	assert_int_equal(at_once(c, "192.0.2.1"), 0);
+	clients_free(c);
+}
+
 static void test_no_address(void **state) {
 	const struct clients_limits limits = {.at_once = 1, .wide_factor = 1};
-	struct clients *c = clients_new(&limits, 1);
+	struct clients *c = clients_new(&limits, -1);
 	struct netaddr none = {0};
 	struct client v[2];
-	clients_attach(c, 0);
+	clients_attach(c);
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(clients_enter(c, &none, &v[i]), CLIENTS_WELCOME);
 	assert_true(clients_may(c, &v[0], CLIENTS_MESSAGES));
@@ -225,7 +337,8 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_at_once),          cmocka_unit_test(test_ipv6_is_its_64),   cmocka_unit_test(test_rates),
 	    cmocka_unit_test(test_without_connection), cmocka_unit_test(test_table_is_bounded), cmocka_unit_test(test_full_set_is_open), cmocka_unit_test(test_workers),
-	    cmocka_unit_test(test_no_address),
+	    cmocka_unit_test(test_no_address),       cmocka_unit_test(test_handed_over),     cmocka_unit_test(test_another_form),
+	    cmocka_unit_test(test_not_attached),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

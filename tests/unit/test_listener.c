@@ -387,7 +387,7 @@ static int inheritor(const int *fds, unsigned n, const char *inet, const char *p
 	int got[FDS], status = 0;
 	char port0[] = "127.0.0.1:0", other[64];
 	snprintf(other, sizeof(other), "*%s", strrchr(inet, ':'));
-	if (inherit_pass(fds, n, -1) != (int)(3 + n))
+	if (inherit_pass(fds, n, NULL, 0) != (int)(3 + n))
 		return 1;
 	inherit_init();
 	if (getenv("LISTEN_FDS") || getenv("LISTEN_PID"))
