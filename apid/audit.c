@@ -17,9 +17,8 @@
 #include "common/loop.h"
 #include "common/pg.h"
 
-#include <stdio.h>
-
 #define RETRY_US 1000000
+#define DAY_US (INT64_C(86400) * 1000000)
 #define REQUEST_ID_SIZE 65
 
 struct entry {
@@ -73,6 +72,7 @@ static void put_text(struct pg_params *p, const char *s) {
 		pg_elem_null(p);
 }
 
+/* Of the columns of api_audit. */
 enum column { ACCOUNT, ID, AT, USER, KEY, KEY_NAME, LAST8, METHOD, ROUTE, STATUS, REQUEST_ID, COLUMNS };
 
 static void put(struct pg_params *p, const struct entry *e, enum column c) {
@@ -118,13 +118,67 @@ static void put(struct pg_params *p, const struct entry *e, enum column c) {
 	}
 }
 
+/* Calls of one key a day, as far as neighbours in the batch go; the statement adds up the rest. */
+struct count {
+	const struct principal *who;
+	int64_t day, calls;
+};
+
+/* As sql/queries/audit.sql has it of a batch that is sent again. */
+static bool counts(const struct entry *e) {
+	return e->who->kind == PRINCIPAL_KEY && e->status != 429 && e->status < 500;
+}
+
+static struct count *count_of(struct count *c, unsigned n, const struct entry *e) {
+	int64_t day = e->at / DAY_US;
+	for (unsigned i = n; i > 0; i--)
+		if (c[i - 1].who == e->who && c[i - 1].day == day)
+			return &c[i - 1];
+	c[n] = (struct count){.who = e->who, .day = day};
+	return &c[n];
+}
+
+static void put_counts(struct pg_params *p, const struct count *c, unsigned n) {
+	pg_param_array(p, PG_UUID, n);
+	for (unsigned i = 0; i < n; i++)
+		pg_elem_uuid(p, &c[i].who->account_id);
+	pg_param_array(p, PG_UUID, n);
+	for (unsigned i = 0; i < n; i++)
+		pg_elem_uuid(p, &c[i].who->key_id);
+	pg_param_array(p, PG_INT4, n);
+	for (unsigned i = 0; i < n; i++)
+		pg_elem_int(p, PG_INT4, c[i].day);
+	pg_param_array(p, PG_UUID, n);
+	for (unsigned i = 0; i < n; i++)
+		pg_elem_uuid(p, &c[i].who->user_id);
+	pg_param_array(p, PG_INT8, n);
+	for (unsigned i = 0; i < n; i++)
+		pg_elem_int(p, PG_INT8, c[i].calls);
+}
+
+static void put_usage(struct pg_params *p, const struct audit *a) {
+	struct count counted[AUDIT_BATCH];
+	struct list *l = a->waiting.next;
+	unsigned n = 0;
+	for (unsigned i = 0; i < a->sent; i++, l = l->next) {
+		const struct entry *e = list_entry(l, struct entry, link);
+		if (!counts(e))
+			continue;
+		struct count *c = count_of(counted, n, e);
+		n += c == &counted[n];
+		c->calls++;
+	}
+	put_counts(p, counted, n);
+}
+
 static void on_written(void *arg, const struct pg_result *result);
 
 static void send_batch(struct audit *a) {
 	static const enum pg_elem types[COLUMNS] = {PG_UUID, PG_UUID, PG_TIMESTAMPTZ, PG_UUID, PG_UUID, PG_TEXT,
 	                                            PG_TEXT, PG_TEXT, PG_TEXT,        PG_INT2, PG_TEXT};
 	struct pg_params params;
-	if (a->sent == 0)
+	bool again = a->sent > 0;
+	if (!again)
 		a->sent = min_of(a->count, AUDIT_BATCH);
 	pg_params_init(&params);
 	for (enum column c = 0; c < COLUMNS; c++) {
@@ -133,7 +187,9 @@ static void send_batch(struct audit *a) {
 		for (unsigned i = 0; i < a->sent; i++, l = l->next)
 			put(&params, list_entry(l, struct entry, link), c);
 	}
-	a->op = pg_query(a->pg, &STMT_AUDIT_WRITE, &params, on_written, a);
+	if (!again)
+		put_usage(&params, a);
+	a->op = pg_query(a->pg, again ? &STMT_AUDIT_WRITE_AGAIN : &STMT_AUDIT_WRITE, &params, on_written, a);
 	pg_params_fini(&params);
 }
 
@@ -230,7 +286,9 @@ void audit_note(struct audit *a, struct principal *who, const char *method, cons
 	*e = (struct entry){
 	    .who = principal_ref(who), .at = clock_wall_us(), .method = method, .route = route, .status = status};
 	id_make(&e->id, e->at);
-	snprintf(e->request_id, sizeof(e->request_id), "%s", request_id);
+	size_t n = strnlen(request_id, sizeof(e->request_id) - 1);
+	memcpy(e->request_id, request_id, n);
+	e->request_id[n] = '\0';
 	list_append(&a->waiting, &e->link);
 	a->count++;
 	if (a->count == AUDIT_BATCH && !a->op && a->sent == 0) {

@@ -1,9 +1,24 @@
 -- The audit log and the usage of keys (apid/audit.h, sql/migrations/0009_audit.sql).
 
--- A batch; what is there already (the batch is sent again) is neither written nor counted twice. Each array has an element a
--- request: $1 accounts, $2 ids, $3 times, $4 users, $5 keys, $6 their names, $7 their last 8, $8 methods, $9 routes, $10 statuses,
--- $11 request ids.
+-- A batch, sent for the first time. Arrays of an element a request: $1 accounts, $2 ids, $3 times, $4 users, $5 keys, $6 their names,
+-- $7 their last 8, $8 methods, $9 routes, $10 statuses, $11 request ids. Arrays of what counts of these: $12 accounts, $13 keys,
+-- $14 days, $15 users, $16 calls.
 -- name: audit_write
+with counted as (
+	insert into api_key_usage as u (account_id, key_id, day, user_id, calls)
+	select account_id, key_id, day, user_id, sum(calls)
+	from unnest($12::uuid[], $13::uuid[], $14::int4[], $15::uuid[], $16::int8[]) as c (account_id, key_id, day, user_id, calls)
+	group by account_id, day, key_id, user_id
+	order by account_id, day, key_id
+	on conflict (account_id, day, key_id) do update set calls = u.calls + excluded.calls
+)
+insert into api_audit (account_id, id, at, user_id, key_id, key_name, key_last8, method, route, status, request_id)
+select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[],
+	$9::text[], $10::int2[], $11::text[])
+
+-- The same batch once more, since nobody knows: what is there already is neither written nor counted twice, which the database has to
+-- find out for each. $1 to $11 as above.
+-- name: audit_write_again
 with written as (
 	insert into api_audit (account_id, id, at, user_id, key_id, key_name, key_last8, method, route, status, request_id)
 	select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[],

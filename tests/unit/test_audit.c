@@ -134,6 +134,37 @@ static void all_that_was_asked(void **state) {
 	                 1315);
 }
 
+static struct principal *copy_of(const struct principal *p) {
+	struct principal *copy = xcalloc(1, sizeof(*copy));
+	*copy = *p;
+	copy->refs = 1;
+	copy->key_name = xstrdup(p->key_name);
+	copy->last8 = xstrdup(p->last8);
+	return copy;
+}
+
+/* Also by one that was read again meanwhile, which is another object with the same key. */
+static void each_key_is_counted_for_itself(void **state) {
+	(void)state;
+	struct principal *first = who, *again = copy_of(who), *other = copy_of(who);
+	id_make(&other->key_id, clock_wall_us());
+	id_make(&other->account_id, clock_wall_us());
+	for (unsigned i = 0; i < 90; i++) {
+		who = i % 3 == 0 ? first : i % 3 == 1 ? again : other;
+		note(1, 200);
+	}
+	who = first;
+	principal_unref(again);
+	principal_unref(other);
+	close_audit();
+	assert_int_equal(written(), 90);
+	assert_int_equal(pg_fixture_int(db, "select max(calls) from api_key_usage"), 60);
+	assert_int_equal(pg_fixture_int(db, "select min(calls) from api_key_usage"), 30);
+	assert_int_equal(pg_fixture_int(db, "select count(*) from api_key_usage u join (select distinct account_id, user_id, key_id, "
+	                                    "floor(extract(epoch from at) / 86400)::int as day from api_audit) a using (account_id, user_id, key_id, day)"),
+	                 2);
+}
+
 static void a_few_are_written_soon(void **state) {
 	(void)state;
 	note(2, 200);
@@ -263,9 +294,9 @@ static int stop_db(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	    row(all_that_was_asked),     row(a_few_are_written_soon),  row(of_the_console),
-	    row(nothing_to_write),       row(an_answer_that_was_lost), row(a_database_that_is_away),
-	    row(a_database_that_is_away_at_the_end), row(days_come_and_go),
+	    row(all_that_was_asked),      row(each_key_is_counted_for_itself), row(a_few_are_written_soon),
+	    row(of_the_console),          row(nothing_to_write),               row(an_answer_that_was_lost),
+	    row(a_database_that_is_away), row(a_database_that_is_away_at_the_end), row(days_come_and_go),
 	};
 	return cmocka_run_group_tests(tests, start_db, stop_db);
 }
