@@ -308,38 +308,45 @@ static enum auth_verdict check_text(const struct auth *a, struct slice key) {
 
 _Static_assert(TOKEN_HASH_LEN == APIKEY_HASH_LEN, "one cache for both");
 
-static enum auth_verdict hash_of(const struct auth *a, enum principal_kind kind, struct slice text,
-                                 uint8_t ret[APIKEY_HASH_LEN]) {
-	if (kind == PRINCIPAL_SESSION)
-		return token_hash(TOKEN_SESSION, text, a->key_secret, ret) ? AUTH_OK : AUTH_NO_SESSION;
-	enum auth_verdict verdict = check_text(a, text);
-	if (verdict == AUTH_OK)
-		apikey_hash(text.p, a->key_secret, 32, ret);
-	return verdict;
-}
-
 /* A session's end may have moved since it was cached: another worker was asked. */
 static struct principal *find_cached(struct auth *a, const uint8_t hash[APIKEY_HASH_LEN]) {
 	struct principal *p = auth_listen_valid(a->listen) ? auth_cache_find(a->cache, hash) : NULL;
 	return p && p->kind == PRINCIPAL_SESSION && verdict_now(p) != AUTH_OK ? NULL : p;
 }
 
+/* Whose text it is, if that is known already; the text of a key that is known needs no check. AUTH_OK: *ret_hash is set. */
+static enum auth_verdict look_at(struct auth *a, enum principal_kind kind, struct slice text, uint8_t ret_hash[APIKEY_HASH_LEN],
+                                 struct principal **ret) {
+	*ret = NULL;
+	if (kind == PRINCIPAL_SESSION) {
+		if (!token_hash(TOKEN_SESSION, text, a->key_secret, ret_hash))
+			return AUTH_NO_SESSION;
+	} else {
+		if (text.n != APIKEY_LEN)
+			return check_text(a, text);
+		apikey_hash(text.p, a->key_secret, 32, ret_hash);
+	}
+	*ret = find_cached(a, ret_hash);
+	return *ret || kind == PRINCIPAL_SESSION ? AUTH_OK : check_text(a, text);
+}
+
 bool auth_known(struct auth *a, struct slice header, struct slice session) {
 	uint8_t hash[APIKEY_HASH_LEN];
+	struct principal *p;
 	enum principal_kind kind = !header.p && session.p ? PRINCIPAL_SESSION : PRINCIPAL_KEY;
-	return hash_of(a, kind, kind == PRINCIPAL_SESSION ? session : bearer(header), hash) != AUTH_OK || find_cached(a, hash);
+	return look_at(a, kind, kind == PRINCIPAL_SESSION ? session : bearer(header), hash, &p) != AUTH_OK || p;
 }
 
 struct auth_op *auth_start(struct auth *a, struct slice header, struct slice session, auth_done *done, void *arg,
                            enum auth_verdict *ret_verdict, struct principal **ret_principal) {
 	uint8_t hash[APIKEY_HASH_LEN];
 	enum principal_kind kind = !header.p && session.p ? PRINCIPAL_SESSION : PRINCIPAL_KEY;
-	enum auth_verdict verdict = hash_of(a, kind, kind == PRINCIPAL_SESSION ? session : bearer(header), hash);
+	struct principal *p;
+	enum auth_verdict verdict = look_at(a, kind, kind == PRINCIPAL_SESSION ? session : bearer(header), hash, &p);
 	if (verdict != AUTH_OK) {
 		*ret_verdict = verdict;
 		return NULL;
 	}
-	struct principal *p = find_cached(a, hash);
 	if (p) {
 		*ret_verdict = verdict_now(p);
 		if (*ret_verdict == AUTH_OK) {

@@ -67,8 +67,8 @@ static bool row_matches(const char *pattern, const struct slice *segments, unsig
 			p += 2;
 			continue;
 		}
-		/* strncmp cannot match past the pattern's end: a segment holds no NUL */
-		if (strncmp(p, segments[i].p, segments[i].n) != 0)
+		/* Most rows differ in the first octet. strncmp cannot match past the pattern's end: a segment holds no NUL. */
+		if (*p != *segments[i].p || strncmp(p, segments[i].p, segments[i].n) != 0)
 			return false;
 		p += segments[i].n;
 	}
