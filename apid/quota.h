@@ -22,6 +22,7 @@
 #include "common/base.h"
 #include "common/id.h"
 
+struct buf;
 struct loop;
 struct pg;
 struct principal;
@@ -63,8 +64,7 @@ struct quota_state {
 };
 void quota_state(const struct quota *, const struct principal *, struct quota_state *ret);
 
-/* The header lines of api.md 3, each with its CRLF; none for an account without limits. Returns the length. */
-#define QUOTA_HEADERS_SIZE 400
-size_t quota_headers(const struct quota_state *, char ret[QUOTA_HEADERS_SIZE]);
+/* Appends the header lines of api.md 3, each with its CRLF; none for an account without limits. */
+void quota_headers(const struct quota_state *, struct buf *head);
 
 #endif

@@ -2,33 +2,40 @@
  * (draft-ietf-httpapi-ratelimit-headers) names both limits. */
 #include "apid/quota.h"
 
-#include <inttypes.h>
-#include <stdio.h>
+#include "common/buf.h"
 
-static size_t put_policy(const struct quota_state *s, char *p, size_t size) {
-	int n = snprintf(p, size, "RateLimit-Policy: ");
-	if (s->day_limit >= 0)
-		n += snprintf(p + n, size - (size_t)n, "\"day\";q=%" PRId64 ";w=86400", s->day_limit);
-	if (s->minute_limit >= 0)
-		n += snprintf(p + n, size - (size_t)n, "%s\"minute\";q=%" PRId64 ";w=60", s->day_limit >= 0 ? ", " : "",
-		              s->minute_limit);
-	n += snprintf(p + n, size - (size_t)n, "\r\nRateLimit: ");
-	if (s->day_limit >= 0)
-		n += snprintf(p + n, size - (size_t)n, "\"day\";r=%" PRId64 ";t=%d", s->day_left, s->day_seconds);
-	if (s->minute_limit >= 0)
-		n += snprintf(p + n, size - (size_t)n, "%s\"minute\";r=%" PRId64 ";t=%d", s->day_limit >= 0 ? ", " : "",
-		              s->minute_left, s->minute_seconds);
-	return (size_t)(n + snprintf(p + n, size - (size_t)n, "\r\n"));
+static void put(struct buf *head, const char *name, int64_t value) {
+	buf_append_str(head, name);
+	buf_append_decimal(head, value);
 }
 
-size_t quota_headers(const struct quota_state *s, char ret[QUOTA_HEADERS_SIZE]) {
-	int n = 0;
+/* One limit as "name";q=100;w=60 or "name";r=99;t=12. */
+static void put_limit(struct buf *head, const char *name, int64_t calls, const char *seconds_name, int64_t seconds) {
+	put(head, name, calls);
+	put(head, seconds_name, seconds);
+}
+
+void quota_headers(const struct quota_state *s, struct buf *head) {
 	if (s->day_limit < 0 && s->minute_limit < 0)
-		return 0;
+		return;
+	if (s->day_limit >= 0) {
+		put(head, "X-RateLimit-Limit: ", s->day_limit);
+		put(head, "\r\nX-RateLimit-Remaining: ", s->day_left);
+		put(head, "\r\nX-RateLimit-Reset: ", s->day_ends);
+		buf_append_str(head, "\r\n");
+	}
+	const char *between = s->day_limit >= 0 && s->minute_limit >= 0 ? ", " : "";
+	buf_append_str(head, "RateLimit-Policy: ");
 	if (s->day_limit >= 0)
-		n = snprintf(ret, QUOTA_HEADERS_SIZE,
-		             "X-RateLimit-Limit: %" PRId64 "\r\nX-RateLimit-Remaining: %" PRId64
-		             "\r\nX-RateLimit-Reset: %" PRId64 "\r\n",
-		             s->day_limit, s->day_left, s->day_ends);
-	return (size_t)n + put_policy(s, ret + n, QUOTA_HEADERS_SIZE - (size_t)n);
+		put_limit(head, "\"day\";q=", s->day_limit, ";w=", 86400);
+	buf_append_str(head, between);
+	if (s->minute_limit >= 0)
+		put_limit(head, "\"minute\";q=", s->minute_limit, ";w=", 60);
+	buf_append_str(head, "\r\nRateLimit: ");
+	if (s->day_limit >= 0)
+		put_limit(head, "\"day\";r=", s->day_left, ";t=", s->day_seconds);
+	buf_append_str(head, between);
+	if (s->minute_limit >= 0)
+		put_limit(head, "\"minute\";r=", s->minute_left, ";t=", s->minute_seconds);
+	buf_append_str(head, "\r\n");
 }

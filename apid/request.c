@@ -7,7 +7,6 @@
 #include "common/log.h"
 #include "common/pg.h"
 
-#include <stdio.h>
 #include <strings.h>
 
 #define SPARE_MOST 64
@@ -17,7 +16,9 @@
 /* ---- life ---- */
 
 static void make_id(struct http_server *server, char ret[REQUEST_ID_MAX + 1]) {
-	snprintf(ret, REQUEST_ID_MAX + 1, "%s%08x", server->id_prefix, ++server->id_counter);
+	size_t n = strlen(server->id_prefix);
+	memcpy(ret, server->id_prefix, n);
+	*hexadecimal(++server->id_counter, 8, ret + n) = '\0';
 }
 
 struct request *request_new(struct http_conn *c) {

@@ -100,7 +100,7 @@ static bool in_extra(const struct respond_header *extra, const char *name) {
 }
 
 static void put(struct buf *head, const char *name, const char *value) {
-	assert(!strpbrk(value, "\r\n"));
+	assert(!strchr(value, '\r') && !strchr(value, '\n'));
 	buf_append_str(head, name);
 	buf_append(head, ": ", 2);
 	buf_append_str(head, value);
@@ -123,11 +123,10 @@ static void put_headers(struct buf *head, const struct respond_header *extra) {
 /* Every answer to a key says what it may still ask (api.md 3). */
 static void put_quota(struct buf *head, const struct request *req) {
 	struct quota_state state;
-	char text[QUOTA_HEADERS_SIZE];
 	if (!req->principal || req->principal->kind != PRINCIPAL_KEY || !req->api->quota)
 		return;
 	quota_state(req->api->quota, req->principal, &state);
-	buf_append(head, text, quota_headers(&state, text));
+	quota_headers(&state, head);
 }
 
 /* Whether a page of another origin may read this. Nobody's page but ours reads what a console session is told. */
@@ -157,12 +156,10 @@ static struct buf *make_head(struct request *req, unsigned status, const char *t
                              uint64_t length) {
 	struct http_conn *c = req->conn;
 	struct buf *head = &c->server->head;
-	char number[24];
 	assert(req->state == REQUEST_OPEN);
 	buf_reset(head);
-	snprintf(number, sizeof(number), "%u", status);
 	buf_append(head, "HTTP/1.1 ", 9);
-	buf_append_str(head, number);
+	buf_append_decimal(head, status);
 	buf_append_char(head, ' ');
 	buf_append_str(head, http_status_text(status));
 	buf_append(head, "\r\n", 2);
@@ -170,8 +167,9 @@ static struct buf *make_head(struct request *req, unsigned status, const char *t
 	if (type)
 		put(head, "Content-Type", type);
 	if (has_length(status)) {
-		snprintf(number, sizeof(number), "%" PRIu64, length);
-		put(head, "Content-Length", number);
+		buf_append_str(head, "Content-Length: ");
+		buf_append_decimal(head, (int64_t)length);
+		buf_append(head, "\r\n", 2);
 	}
 	put(head, "X-Request-Id", req->id);
 	put_headers(head, extra);
@@ -308,7 +306,11 @@ bool respond_not_modified(struct request *req, const char *etag) {
 /* Strong: the same octets and no others. */
 static void make_etag(const struct buf *body, char ret[ETAG_SIZE]) {
 	XXH128_hash_t hash = XXH3_128bits(body->data, body->len); /* nobody gains by a collision with himself */
-	snprintf(ret, ETAG_SIZE, "\"%016" PRIx64 "%016" PRIx64 "\"", (uint64_t)hash.high64, (uint64_t)hash.low64);
+	char *p = ret;
+	*p++ = '"';
+	p = hexadecimal(hash.high64, 16, p);
+	p = hexadecimal(hash.low64, 16, p);
+	memcpy(p, "\"", 2);
 }
 
 void respond_json(struct request *req, unsigned status, struct buf *body) {

@@ -52,6 +52,28 @@ static inline struct slice slice_str(const char *s) {
 	return (struct slice){s, s ? strlen(s) : 0};
 }
 
+/* Digits onto ret, no NUL; returns how many. On the path of every request, where snprintf() would be dear. */
+#define DECIMAL_SIZE 20
+static inline size_t decimal(int64_t v, char ret[DECIMAL_SIZE]) {
+	char text[DECIMAL_SIZE], *p = text + sizeof(text);
+	uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+	do
+		*--p = (char)('0' + u % 10);
+	while (u /= 10);
+	if (v < 0)
+		*--p = '-';
+	size_t n = (size_t)(text + sizeof(text) - p);
+	memcpy(ret, p, n);
+	return n;
+}
+
+/* The last `digits` hex digits of v, no NUL. Returns what is behind them. */
+static inline char *hexadecimal(uint64_t v, unsigned digits, char *ret) {
+	for (unsigned i = digits; i > 0; i--, v >>= 4)
+		ret[i - 1] = "0123456789abcdef"[v & 15];
+	return ret + digits;
+}
+
 static inline bool slice_eq(struct slice a, struct slice b) {
 	return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
 }

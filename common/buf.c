@@ -1,6 +1,6 @@
 /* A growing run of octets with a ceiling. Not a stream: buf_consume() moves the rest to the front.
  *
- * Invariants: len <= ceiling; data == NULL implies len == 0 and cap == 0; data != NULL implies len < cap and data[len] == 0.
+ * Invariants: len <= ceiling; cap <= ceiling + 1; data == NULL implies len == 0 and cap == 0; data != NULL implies len < cap and data[len] == 0.
  * When the system has no memory an append is refused like one over the ceiling, since peers size what is held here. */
 #include "common/buf.h"
 
@@ -47,7 +47,7 @@ static int buf_grow(struct buf *b, size_t n) {
 	return 0;
 }
 
-int buf_append(struct buf *b, const void *p, size_t n) {
+int buf_append_growing(struct buf *b, const void *p, size_t n) {
 	if (n == 0)
 		return 0;
 	int r = buf_grow(b, n);
@@ -59,12 +59,9 @@ int buf_append(struct buf *b, const void *p, size_t n) {
 	return 0;
 }
 
-int buf_append_str(struct buf *b, const char *s) {
-	return buf_append(b, s, strlen(s));
-}
-
-int buf_append_char(struct buf *b, char c) {
-	return buf_append(b, &c, 1);
+int buf_append_decimal(struct buf *b, int64_t v) {
+	char text[DECIMAL_SIZE];
+	return buf_append(b, text, decimal(v, text));
 }
 
 int buf_printf(struct buf *b, const char *fmt, ...) {

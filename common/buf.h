@@ -17,11 +17,24 @@ struct buf {
 void buf_init(struct buf *, size_t ceiling);
 void buf_fini(struct buf *);                                  /* frees; leaves an empty buf that may be used again */
 void buf_reset(struct buf *);                                 /* empties, keeps the memory */
+int buf_append_growing(struct buf *, const void *p, size_t n); /* buf_append() where there may be no room yet */
 /* Appends all of it or, over the ceiling, nothing: -ENOSPC and `overflow` set. Callers may append many times and look
- * at `overflow` once. */
-int buf_append(struct buf *, const void *p, size_t n);
-int buf_append_str(struct buf *, const char *s);
-int buf_append_char(struct buf *, char c);
+ * at `overflow` once. Inline, because answers are made of a hundred small pieces. */
+static inline int buf_append(struct buf *b, const void *p, size_t n) {
+	if (n == 0 || n >= b->cap - b->len) /* cap is never more than ceiling + 1 */
+		return buf_append_growing(b, p, n);
+	memcpy(b->data + b->len, p, n);
+	b->len += n;
+	b->data[b->len] = '\0';
+	return 0;
+}
+static inline int buf_append_str(struct buf *b, const char *s) {
+	return buf_append(b, s, strlen(s));
+}
+static inline int buf_append_char(struct buf *b, char c) {
+	return buf_append(b, &c, 1);
+}
+int buf_append_decimal(struct buf *, int64_t);
 int buf_printf(struct buf *, const char *fmt, ...) printf_like(2, 3);
 int buf_vprintf(struct buf *, const char *fmt, va_list ap) printf_like(2, 0);
 /* Room for n more octets: returns where to write (then buf_commit), or NULL over the ceiling. */

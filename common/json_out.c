@@ -195,14 +195,8 @@ void json_out_cstring(struct json_out *j, const char *s) {
 }
 
 void json_out_int(struct json_out *j, int64_t v) {
-	char text[20], *p = text + sizeof(text);
-	uint64_t u = v < 0 ? -(uint64_t)v : (uint64_t)v;
-	do
-		*--p = (char)('0' + u % 10);
-	while (u /= 10);
-	if (v < 0)
-		*--p = '-';
-	json_out_raw(j, p, (size_t)(text + sizeof(text) - p));
+	char text[DECIMAL_SIZE];
+	json_out_raw(j, text, decimal(v, text));
 }
 
 void json_out_bool(struct json_out *j, bool v) {

@@ -76,10 +76,23 @@ static bool plain_octet(unsigned char c) {
 	return c > 0x20 && c < 0x7f && c != '"' && c != '\\' && c != '=';
 }
 
+/* Whether each of eight octets is plain. A borrow runs upwards only out of an octet that is reported itself, so "yes" is exact; a "no"
+ * is looked at octet by octet. */
+static bool eight_plain(const char *p) {
+	const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
+	uint64_t v;
+	memcpy(&v, p, sizeof(v));
+	uint64_t quote = v ^ (ones * '"'), slash = v ^ (ones * '\\'), equals = v ^ (ones * '=');
+	return (((v - ones * 0x21) | (quote - ones) | (slash - ones) | (equals - ones) | v | (v + ones)) & tops) == 0;
+}
+
 static bool needs_quotes(struct slice v) {
-	for (size_t i = 0; i < v.n; i++)
-		if (!plain_octet((unsigned char)v.p[i]))
+	for (size_t i = 0; i < v.n;) {
+		if (v.n - i >= 8 && eight_plain(v.p + i))
+			i += 8;
+		else if (!plain_octet((unsigned char)v.p[i++]))
 			return true;
+	}
 	return v.n == 0;
 }
 
@@ -151,8 +164,15 @@ void log_begin(struct log_line *l, enum log_level level, const char *event) {
 	l->cut = false;
 	if (!log_enabled(level))
 		return;
-	char now[CLOCK_RFC3339_SIZE];
-	size_t n = clock_format_rfc3339(clock_wall_us(), now);
+	/* Many lines are of one millisecond, all that is shown. */
+	static char now[CLOCK_RFC3339_SIZE];
+	static int64_t shown = -1;
+	static size_t n;
+	int64_t ms = clock_wall_us() / 1000;
+	if (ms != shown) {
+		n = clock_format_rfc3339(ms * 1000, now);
+		shown = ms;
+	}
 	put(l, "time=", 5);
 	put(l, now, n);
 	log_str(l, "level", level_names[level]);
@@ -164,16 +184,9 @@ void log_str(struct log_line *l, const char *key, const char *value) {
 	log_slice(l, key, slice_str(value));
 }
 
-/* Not by snprintf(): a line a message has nine of them. */
 void log_int(struct log_line *l, const char *key, int64_t value) {
-	char text[24], *p = text + sizeof(text);
-	uint64_t v = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-	do
-		*--p = (char)('0' + v % 10);
-	while (v /= 10);
-	if (value < 0)
-		*--p = '-';
-	log_slice(l, key, slice_of(p, (size_t)(text + sizeof(text) - p)));
+	char text[DECIMAL_SIZE];
+	log_slice(l, key, slice_of(text, decimal(value, text)));
 }
 
 void log_errno(struct log_line *l, int r) {

@@ -53,9 +53,18 @@ int netaddr_parse(const char *text, size_t n, struct netaddr *ret) {
 }
 
 void netaddr_format(const struct netaddr *a, char ret[NETADDR_TEXT_SIZE]) {
-	ret[0] = '\0';
-	if (a->family != NETADDR_NONE)
-		inet_ntop(a->family == NETADDR_IPV4 ? AF_INET : AF_INET6, a->b, ret, NETADDR_TEXT_SIZE);
+	char *p = ret;
+	if (a->family == NETADDR_IPV6)
+		inet_ntop(AF_INET6, a->b, ret, NETADDR_TEXT_SIZE);
+	if (a->family != NETADDR_IPV4) {
+		ret[a->family == NETADDR_NONE ? 0 : strlen(ret)] = '\0';
+		return;
+	}
+	/* Not by inet_ntop(), which goes by way of snprintf(): every line of the log has one. */
+	for (unsigned i = 0; i < 4; i++) {
+		p += decimal(a->b[i], p);
+		*p++ = i < 3 ? '.' : '\0';
+	}
 }
 
 bool netaddr_equal(const struct netaddr *a, const struct netaddr *b) {

@@ -57,6 +57,23 @@ static void test_values(void **state) {
 	}
 }
 
+/* Every octet at every place of what is looked at eight at a time. */
+static void test_every_octet(void **state) {
+	for (unsigned c = 0; c < 256; c++) {
+		bool plain = c > 0x20 && c < 0x7f && !strchr("\"\\=", (int)c);
+		for (size_t at = 0; at < 19; at++) {
+			struct log_line l;
+			char value[19];
+			memset(value, 'z', sizeof(value));
+			value[at] = (char)c;
+			log_begin(&l, LOG_LEVEL_INFO, "x");
+			log_slice(&l, "key", slice_of(value, sizeof(value)));
+			log_end(&l);
+			assert_int_equal(strchr(got + sizeof(HEAD), '"') == NULL, plain);
+		}
+	}
+}
+
 static void test_pairs(void **state) {
 	struct log_line l;
 	log_begin(&l, LOG_LEVEL_INFO, "message stored");
@@ -161,9 +178,10 @@ static void test_limit(void **state) {
 }
 
 int main(void) {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_values), cmocka_unit_test(test_pairs),
-	                                   cmocka_unit_test(test_levels), cmocka_unit_test(test_cut),
-	                                   cmocka_unit_test(test_hold),  cmocka_unit_test(test_limit)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_values), cmocka_unit_test(test_every_octet),
+	                                   cmocka_unit_test(test_pairs),  cmocka_unit_test(test_levels),
+	                                   cmocka_unit_test(test_cut),    cmocka_unit_test(test_hold),
+	                                   cmocka_unit_test(test_limit)};
 	clock_set(1795533314123456);
 	log_init("test 1", LOG_LEVEL_INFO);
 	log_set_sink(sink, NULL);

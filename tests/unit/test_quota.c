@@ -9,6 +9,7 @@
 
 #include "apid/principal.h"
 #include "apid/quota.h"
+#include "common/buf.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/loop.h"
@@ -348,7 +349,8 @@ static void the_day_ends_within_a_minute(void **state) {
 static void state_and_headers(void **state) {
 	(void)state;
 	struct quota_state s;
-	char text[QUOTA_HEADERS_SIZE];
+	struct buf text;
+	buf_init(&text, 1000);
 	who.requests_per_minute = 60;
 	set_time(20000, 23, 3530);
 	takes(0, 5);
@@ -359,17 +361,23 @@ static void state_and_headers(void **state) {
 	assert_in_range(s.day_seconds, 40, 70);
 	s.day_seconds = 70;
 	s.minute_seconds = 10;
-	text[quota_headers(&s, text)] = '\0';
-	assert_string_equal(text, "X-RateLimit-Limit: 1000\r\nX-RateLimit-Remaining: 995\r\nX-RateLimit-Reset: 1728086400\r\n"
-	                          "RateLimit-Policy: \"day\";q=1000;w=86400, \"minute\";q=60;w=60\r\n"
-	                          "RateLimit: \"day\";r=995;t=70, \"minute\";r=55;t=10\r\n");
+	quota_headers(&s, &text);
+	assert_string_equal(text.data, "X-RateLimit-Limit: 1000\r\nX-RateLimit-Remaining: 995\r\nX-RateLimit-Reset: 1728086400\r\n"
+	                               "RateLimit-Policy: \"day\";q=1000;w=86400, \"minute\";q=60;w=60\r\n"
+	                               "RateLimit: \"day\";r=995;t=70, \"minute\";r=55;t=10\r\n");
 	s.day_limit = NONE;
-	text[quota_headers(&s, text)] = '\0';
-	assert_string_equal(text, "RateLimit-Policy: \"minute\";q=60;w=60\r\nRateLimit: \"minute\";r=55;t=10\r\n");
+	buf_reset(&text);
+	quota_headers(&s, &text);
+	assert_string_equal(text.data, "RateLimit-Policy: \"minute\";q=60;w=60\r\nRateLimit: \"minute\";r=55;t=10\r\n");
 	s.minute_limit = NONE;
-	assert_int_equal(quota_headers(&s, text), 0);
-	s = (struct quota_state){INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, 86400, 60};
-	assert_in_range(quota_headers(&s, text), 1, QUOTA_HEADERS_SIZE - 1);
+	buf_reset(&text);
+	quota_headers(&s, &text);
+	assert_int_equal(text.len, 0);
+	s.day_limit = s.day_left = 7;
+	quota_headers(&s, &text);
+	assert_string_equal(text.data, "X-RateLimit-Limit: 7\r\nX-RateLimit-Remaining: 7\r\nX-RateLimit-Reset: 1728086400\r\n"
+	                               "RateLimit-Policy: \"day\";q=7;w=86400\r\nRateLimit: \"day\";r=7;t=70\r\n");
+	buf_fini(&text);
 }
 
 static void quiet(void *arg, enum log_level level, const char *line, size_t n) {
