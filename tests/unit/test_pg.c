@@ -113,6 +113,26 @@ static void test_reads_are_lost_with_their_connection(void **state) {
 	assert_int_not_equal(a[2].status, PG_OK);
 }
 
+/* A table of a few rows would be read whole, by a plan that is kept while it grows. */
+static void test_no_plan_that_reads_all(void **state) {
+	static const struct pg_stmt plan = {.name = "plan", .sql = "select reads_all($1::int)"};
+	static const struct pg_stmt *const plan_stmts[] = {&plan, NULL};
+	struct answer a = {0};
+	struct pg_options o = base_options();
+	(void)state;
+	pg_fixture_exec(db, "create table few (n int primary key); insert into few values (1), (2); analyze few");
+	pg_fixture_exec(db, "create function reads_all(i int) returns int language plpgsql as $$ declare line text; begin "
+	                    "execute 'explain select from few where n = ' || i into line; "
+	                    "return (line like '%%Seq Scan%%')::int; end $$");
+	assert_int_equal(pg_fixture_int(db, "select reads_all(1)"), 1); /* what PostgreSQL does by itself */
+	o.stmts = plan_stmts;
+	open_pool(&o);
+	ask(&plan, 1, &a);
+	await(&a);
+	assert_int_equal(a.status, PG_OK);
+	assert_int_equal(a.value, 0);
+}
+
 /* What runs outside a transaction commits at its Sync: an error there must not have been reported as success. */
 static void test_error_at_sync(void **state) {
 	struct answer a = {0}, b = {0}, c = {0}, d = {0};
@@ -462,6 +482,7 @@ int main(void) {
 		row(test_reads_of_a_turn_share_a_sync),
 		row(test_reads_fail_for_themselves),
 		row(test_reads_are_lost_with_their_connection),
+		row(test_no_plan_that_reads_all),
 		row(test_order),  row(test_error_isolated), row(test_error_at_sync),     row(test_warning_is_doubt),
 		row(test_cancel), row(test_bounds),         row(test_too_large),         row(test_scalars),
 		row(test_arrays), row(test_notify),         row(test_freed_in_callback), row(test_freed_in_commit),
