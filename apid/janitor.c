@@ -1,4 +1,4 @@
-/* The timer and the order of the janitor's pieces; what they do is in sql/migrations/0003_janitor.sql.
+/* The timer and the order of the janitor's pieces; what they do is in sql/migrations (0003_janitor.sql and later).
  *
  * A run goes through PIECES in order, one statement at a time; a piece is asked again as long as it has done all it
  * may in one call, so a backlog is worked off in small transactions. "Busy" (another instance, or a lock that mail
@@ -49,6 +49,7 @@ struct janitor {
 	int32_t ahead;
 	enum piece piece;
 	unsigned swept;  /* buckets of this run */
+	int32_t hour, bucket; /* how far the expiry of messages has come */
 	int64_t started; /* wall, of this run: the one "now" of all its statements */
 	uint64_t runs;
 };
@@ -66,6 +67,10 @@ static void call(struct janitor *j) {
 	pg_param_time(&params, j->started);
 	if (j->piece == PIECE_MAKE)
 		pg_param_int4(&params, j->ahead);
+	if (j->piece == PIECE_EXPIRE) {
+		pg_param_int4(&params, j->hour);
+		pg_param_int4(&params, j->bucket);
+	}
 	if (j->piece == PIECE_SWEEP)
 		pg_param_int4(&params, (int32_t)bucket_now(j));
 	pg_param_int4(&params, PIECES[j->piece].most);
@@ -123,6 +128,10 @@ static void on_done(void *arg, const struct pg_result *result) {
 	j->op = NULL;
 	if (result->status == PG_OK) {
 		done = pg_int(result->rows, 0, 0);
+		if (j->piece == PIECE_EXPIRE) {
+			j->hour = (int32_t)pg_int(result->rows, 0, 1);
+			j->bucket = (int32_t)pg_int(result->rows, 0, 2);
+		}
 		log_work(j, done);
 	} else {
 		log_failure(j, result);

@@ -1,6 +1,6 @@
 /* Clean-up in the background: makes source partitions ahead, drops them behind, removes what is dead. No answer
  * depends on it: expiry is in every query. It has a connection of its own, so that no request waits behind a long
- * statement; the work is in the functions of sql/migrations/0003_janitor.sql, each of which does a bounded piece in
+ * statement; the work is in the functions of sql/migrations (0003_janitor.sql and later), each of which does a bounded piece in
  * one transaction and, by an advisory lock, for one caller at a time. One worker of each apid starts one; any number
  * of instances may run. */
 #ifndef MINUTEMAIL_JANITOR_H

@@ -1,4 +1,4 @@
-/* apid/janitor and the functions of 0003_janitor.sql on a real PostgreSQL, called as the role that calls them. Time
+/* apid/janitor and the functions of 0003_janitor.sql and later on a real PostgreSQL, called as the role that calls them. Time
  * is a parameter: the hours are 500000 (NOW is 20 minutes into it) and those around it. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -158,7 +158,7 @@ static void test_one_at_a_time(void **state) {
 	PGconn *other = PQconnectdb(pg_fixture_conninfo(db, NULL));
 	PQclear(PQexec(other, "begin; select pg_advisory_xact_lock(19789, 2)"));
 	assert_int_equal(call("select janitor_make_partitions(%s, 2, 100)", at(20)), -1);
-	assert_int_equal(call("select janitor_expire_messages(%s, 100)", at(20)), -1);
+	assert_int_equal(call("select handled from janitor_expire_messages(%s, 0, 0, 100)", at(20)), -1);
 	assert_int_equal(call("select janitor_drop_sources(%s, 100)", at(20)), -1);
 	assert_int_equal(call("select janitor_delete_mailboxes(%s, 100)", at(20)), -1);
 	assert_int_equal(call("select janitor_sweep_bucket(%s, 1, 100)", at(20)), -1);
@@ -182,12 +182,12 @@ static void four_boxes(void) {
 static void test_expire(void **state) {
 	four_boxes();
 	/* within the grace nothing happens, and a partition in use is not dropped */
-	assert_int_equal(call("select janitor_expire_messages(%s, 100)", at(9)), 0);
+	assert_int_equal(call("select handled from janitor_expire_messages(%s, 0, 0, 100)", at(9)), 0);
 	assert_int_equal(call("select janitor_drop_sources(%s, 100)", at(9)), 0);
 	assert_int_equal(call("select janitor_drop_sources(%s, 100)", at(11)), 0);
 	assert_true(partition_there(HOUR - 1));
-	assert_int_equal(call("select janitor_expire_messages(%s, 100)", at(11)), 4);
-	assert_int_equal(call("select janitor_expire_messages(%s, 100)", at(11)), 0);
+	assert_int_equal(call("select handled from janitor_expire_messages(%s, 0, 0, 100)", at(11)), 4);
+	assert_int_equal(call("select handled from janitor_expire_messages(%s, 0, 0, 100)", at(11)), 0);
 	assert_false(message_there(1));
 	assert_false(message_there(4));
 	assert_true(message_there(2) && message_there(3));
@@ -212,12 +212,30 @@ static void test_expire(void **state) {
 
 static void test_expire_in_pieces(void **state) {
 	four_boxes();
-	assert_int_equal(call("select janitor_expire_messages(%s, 3)", at(11)), 3);
+	assert_int_equal(call("select handled from janitor_expire_messages(%s, 0, 0, 3)", at(11)), 3);
 	assert_int_equal(call("select janitor_drop_sources(%s, 3)", at(11)), 0);
-	assert_int_equal(call("select janitor_expire_messages(%s, 3)", at(11)), 1);
-	assert_int_equal(call("select janitor_expire_messages(%s, 3)", at(11)), 0);
+	assert_int_equal(call("select handled from janitor_expire_messages(%s, 0, 0, 3)", at(11)), 1);
+	assert_int_equal(call("select handled from janitor_expire_messages(%s, 0, 0, 3)", at(11)), 0);
 	assert_int_equal(pg_fixture_int(db, "select count(*) from messages"), 2);
 	assert_int_equal(call("select janitor_drop_sources(%s, 3)", at(11)), 1);
+}
+
+/* A call goes on where the last one came to, and begins again when nothing is left from there on. */
+static void test_expire_goes_on(void **state) {
+	mail(1, 1, 3, HOUR - 1);
+	mail(2, 2, 5, HOUR - 1);
+	mail(3, 3, 5, HOUR - 1);
+	assert_string_equal(pg_fixture_value(db, "select janitor_expire_messages(%s, 0, 0, 1)", at(11)), "(1,499999,3)");
+	mail(4, 1, 3, HOUR - 1); /* late */
+	assert_string_equal(pg_fixture_value(db, "select janitor_expire_messages(%s, 499999, 3, 1)", at(11)), "(1,499999,3)");
+	mail(5, 1, 3, HOUR - 1);
+	assert_string_equal(pg_fixture_value(db, "select janitor_expire_messages(%s, 499999, 5, 100)", at(11)), "(2,499999,5)");
+	assert_true(message_there(5));
+	assert_string_equal(pg_fixture_value(db, "select janitor_expire_messages(%s, 499999, 5, 100)", at(11)), "(1,499999,3)");
+	assert_string_equal(pg_fixture_value(db, "select janitor_expire_messages(%s, 499999, 3, 100)", at(11)), "(0,0,0)");
+	mail(6, 1, 3, HOUR - 1);
+	assert_string_equal(pg_fixture_value(db, "select janitor_expire_messages(%s, 499999, 3, 100)", at(9)), "(0,0,0)"); /* not yet */
+	assert_int_equal(pg_fixture_int(db, "select count(*) from messages"), 1);
 }
 
 static void test_default_partition_is_cleaned(void **state) {
@@ -228,7 +246,7 @@ static void test_default_partition_is_cleaned(void **state) {
 	mail(3, 2, 5, HOUR + 2);
 	assert_string_equal(partition_of(1), "message_source_default");
 	assert_int_equal(call("select janitor_drop_sources(%s, 100)", at(11)), 0);
-	assert_int_equal(call("select janitor_expire_messages(%s, 100)", at(11)), 2);
+	assert_int_equal(call("select handled from janitor_expire_messages(%s, 0, 0, 100)", at(11)), 2);
 	assert_int_equal(call("select janitor_drop_sources(%s, 1)", at(11)), 1);
 	assert_int_equal(call("select janitor_drop_sources(%s, 100)", at(11)), 1);
 	assert_int_equal(sources(1), 0);
@@ -463,6 +481,7 @@ int main(void) {
 	    cmocka_unit_test_setup(test_one_at_a_time, setup_each),
 	    cmocka_unit_test_setup(test_expire, setup_each),
 	    cmocka_unit_test_setup(test_expire_in_pieces, setup_each),
+	    cmocka_unit_test_setup(test_expire_goes_on, setup_each),
 	    cmocka_unit_test_setup(test_default_partition_is_cleaned, setup_each),
 	    cmocka_unit_test_setup(test_drop_does_not_wait, setup_each),
 	    cmocka_unit_test_setup(test_delete_mailboxes, setup_each),
