@@ -97,8 +97,8 @@ class World:
         self.early.update(worker for status, worker in outcome.early if status == 200)
         self.late.update(worker for _, worker in outcome.late)
 
-    def listeners(self):
-        return self.system.sql("select count(*) from pg_stat_activity where application_name = 'apid keys'")[0][0]
+    def listener_backends(self):
+        return [pid for pid, in self.system.sql("select pid from pg_stat_activity where application_name = 'apid keys' order by pid")]
 
     def lose_listeners(self):
         """The server ends every connection on which workers hear of changes."""
@@ -108,7 +108,7 @@ class World:
         """All listen, and nobody is waited for who is gone."""
         wanted = self.workers_of_all()
         until = time.monotonic() + 30
-        while self.listeners() < wanted:
+        while len(self.listener_backends()) < wanted:
             assert time.monotonic() < until
             time.sleep(0.01)
 
@@ -283,6 +283,24 @@ def test_workers_that_lost_their_listening_connection(world, when):
     for kind in OFTEN:
         world.settle()
         world.round(kind, **{when: world.lose_listeners})
+
+
+@pytest.mark.parametrize("most", [1, None], ids=["one", "all"])
+def test_a_notice_that_does_not_come(world, most):
+    """The server's processes that would tell of the change stand still; the workers go on, and may not go on with what they remember."""
+    for i, kind in enumerate(OFTEN):
+        world.settle()
+        backends = world.listener_backends()
+        backends = backends[i % len(backends):][:most] if most else backends
+
+        def signal_all(number, backends=tuple(backends)):
+            for pid in backends:
+                os.kill(pid, number)
+
+        try:
+            world.round(kind, before=lambda: signal_all(signal.SIGSTOP), reported=lambda: signal_all(signal.SIGCONT))
+        finally:
+            signal_all(signal.SIGCONT)
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["listening", "not listening"])
