@@ -249,6 +249,11 @@ static void conn_judge_quota(struct http_conn *c, enum quota_verdict verdict) {
 		conn_begin_body(c);
 }
 
+static void conn_handle(struct http_conn *c) {
+	conn_set_state(c, CONN_HANDLING);
+	c->req->route->handler(c->req);
+}
+
 static void on_quota(void *arg, enum quota_verdict verdict) {
 	struct http_conn *c = arg;
 	c->quota_op = NULL;
@@ -286,7 +291,10 @@ static void conn_judge_key(struct http_conn *c, enum auth_verdict verdict) {
 	}
 	switch (verdict) {
 	case AUTH_OK:
-		conn_begin_quota(c);
+		if (!c->body_waited)
+			conn_begin_quota(c);
+		else if (conn_may_use_route(c))
+			conn_handle(c);
 		return;
 	case AUTH_UNAVAILABLE:
 		respond_problem(c->req, PROBLEM_UNAVAILABLE, "the database is not reachable");
@@ -306,10 +314,18 @@ static void conn_judge_key(struct http_conn *c, enum auth_verdict verdict) {
 	respond_problem(c->req, PROBLEM_UNAUTHORIZED, "%s", auth_verdict_text(verdict));
 }
 
+/* Takes the reference. Who is refused at the second time stays known: for the log, and to have the call back. */
+static void conn_take_principal(struct http_conn *c, struct principal *principal) {
+	if (!principal)
+		return;
+	principal_unref(c->req->principal);
+	c->req->principal = principal;
+}
+
 static void on_auth(void *arg, enum auth_verdict verdict, struct principal *principal) {
 	struct http_conn *c = arg;
 	c->auth_op = NULL;
-	c->req->principal = principal ? principal_ref(principal) : NULL;
+	conn_take_principal(c, principal ? principal_ref(principal) : NULL);
 	conn_judge_key(c, verdict);
 	conn_run(c);
 }
@@ -331,7 +347,7 @@ static void conn_begin_auth(struct http_conn *c) {
 	apid_count(api->metrics, c->auth_op ? APID_AUTH_QUERIED : APID_AUTH_CACHED, 1);
 	if (c->auth_op)
 		return;
-	c->req->principal = principal;
+	conn_take_principal(c, principal);
 	conn_judge_key(c, verdict);
 }
 
@@ -431,8 +447,11 @@ static bool step_body(struct http_conn *c) {
 	case HTTP_PARSE_DONE:
 		c->close_after = !c->parse.head.keep_alive;
 		apid_count(c->server->api->metrics, APID_BODY_OCTETS_IN, (int64_t)req->body.len);
-		conn_set_state(c, CONN_HANDLING);
-		req->route->handler(req);
+		/* The key may have been revoked while the body was on its way. */
+		if (c->body_waited && req->route->access != ROUTE_OPEN)
+			conn_begin_auth(c);
+		else
+			conn_handle(c);
 		return true;
 	case HTTP_PARSE_ERROR:
 		conn_refuse(c);
@@ -441,6 +460,7 @@ static bool step_body(struct http_conn *c) {
 	case HTTP_PARSE_HEAD:
 		break;
 	}
+	c->body_waited = true;
 	if (c->eof) {
 		c->close_after = true;
 		respond_problem(req, PROBLEM_BAD_REQUEST, "the body ends before its announced length");
@@ -459,7 +479,7 @@ static bool conn_finish_request(struct http_conn *c) {
 		return false;
 	}
 	http_parse_reset(&c->parse);
-	c->head_begun = false;
+	c->head_begun = c->body_waited = false;
 	conn_set_state(c, stream_output_pending(c->stream) > c->server->limits.output_high ? CONN_WRITING : CONN_HEAD);
 	list_append(&c->server->idle, &c->idle_link);
 	return true;

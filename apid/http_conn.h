@@ -3,7 +3,7 @@
  * decided here and nowhere else.
  *
  * In a request's way: head -> router (404, 405) -> key (401, before the body is read) -> quota (429) -> body up to the route's cap
- * (413) -> handler. */
+ * (413) -> handler; a body that had to be waited for: the key again. */
 #ifndef MINUTEMAIL_HTTP_CONN_H
 #define MINUTEMAIL_HTTP_CONN_H
 

@@ -70,6 +70,7 @@ struct http_conn {
 	bool eof;         /* the client has sent its end */
 	bool close_after; /* with the answer in hand */
 	bool head_begun;  /* since_us is of the head's first octet */
+	bool body_waited; /* the body was not all there when its head had been judged */
 };
 
 enum request_state { REQUEST_OPEN, REQUEST_STREAM, REQUEST_ANSWERED };

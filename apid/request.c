@@ -139,7 +139,7 @@ static void note(struct request *req, unsigned status) {
 void request_end(struct request *req) {
 	int64_t us = clock_mono_us_now() - req->began_us;
 	assert(req->state == REQUEST_ANSWERED);
-	if (req->counted_us && req->api->quota && (req->status == 429 || req->status >= 500))
+	if (req->counted_us && req->api->quota && (req->status == 401 || req->status == 429 || req->status >= 500))
 		quota_refund(req->api->quota, req->principal, req->counted_us);
 	ptrdiff_t route = req->route ? req->route - req->conn->server->options.routes : -1;
 	apid_count_answer(req->api->metrics, route, req->status, us);

@@ -285,6 +285,28 @@ def test_workers_that_lost_their_listening_connection(world, when):
         world.round(kind, **{when: world.lose_listeners})
 
 
+@pytest.mark.parametrize("path, body", [("/v1/mailboxes", b'{"alias":"too-late"}'), ("/v1/mailboxes", b'{"domain":"second.example"}')])
+def test_a_body_that_ends_after_the_answer(world, path, body):
+    """The key was good for the head (100 Continue), and is not when the request is all there."""
+    made = world.key()
+    whole = request("POST", path, body, Authorization="Bearer " + made["key"], Expect="100-continue")
+    lines = [lines[0] for lines in world.fleet.by_worker.values()]
+    for line in lines:
+        line.send(whole[:-len(body)])
+        assert line.socket.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    domain_off = b"domain" in body
+    if domain_off:
+        world.ask(world.owner.request("PATCH", "/v1/keys/" + made["id"], {"domains": [PLATFORM]}))
+    else:
+        world.ask(world.owner.request("POST", f"/v1/keys/{made['id']}/revoke"))
+    for line in lines:
+        line.socket.sendall(body)
+        while not (answers := line.receive()):
+            pass
+        assert answers[0][0] == (403 if domain_off else 401), answers
+    assert world.system.sql("select count(*) from mailboxes where address like 'too-late@%%'") == [(0,)]
+
+
 @pytest.mark.parametrize("most", [1, None], ids=["one", "all"])
 def test_a_notice_that_does_not_come(world, most):
     """The server's processes that would tell of the change stand still; the workers go on, and may not go on with what they remember."""

@@ -38,6 +38,7 @@ struct auth_op {
 
 static unsigned auth_cancelled;
 static struct loop *loop;
+static unsigned fickle_asked;
 
 static struct principal *make_principal(void) {
 	struct principal *p = xcalloc(1, sizeof(*p));
@@ -63,6 +64,9 @@ struct auth_op *auth_start(struct auth *auth, struct slice header, struct slice 
 	if (slice_eq(header, slice_str("Bearer good"))) {
 		*ret_verdict = AUTH_OK;
 		*ret_principal = make_principal();
+	} else if (slice_eq(header, slice_str("Bearer fickle"))) { /* good once */
+		*ret_verdict = fickle_asked++ == 0 ? AUTH_OK : AUTH_REVOKED;
+		*ret_principal = *ret_verdict == AUTH_OK ? make_principal() : NULL;
 	} else if (slice_eq(header, slice_str("Bearer down"))) {
 		*ret_verdict = AUTH_UNAVAILABLE;
 	} else if (slice_eq(header, slice_str("Bearer slow")) || slice_eq(header, slice_str("Bearer stuck"))) {
@@ -848,6 +852,40 @@ static void test_expect(void **state) {
 	stop();
 }
 
+/* A body that has to be waited for: the key is judged again when it is there. */
+static void test_key_revoked_before_the_body(void **state) {
+	static const char head[] = "POST /key HTTP/1.1\r\n" H "Authorization: Bearer fickle\r\nContent-Length: 5\r\n\r\n";
+	struct client c;
+	size_t at = 0;
+	start(&HTTP_LIMITS);
+	client_open(&c);
+	char *whole = xasprintf("%shello", head);
+	fickle_asked = 0;
+	say(&c, whole);
+	free(whole);
+	settle(&c, 4);
+	expect_answer(&c, &at, 200, "hello");
+	assert_int_equal(fickle_asked, 1);
+	unsigned before = ran;
+	fickle_asked = 0;
+	say(&c, head);
+	settle(&c, 4);
+	say(&c, "he");
+	settle(&c, 4);
+	assert_int_equal(fickle_asked, 1);
+	say(&c, "llo");
+	settle(&c, 4);
+	expect_answer(&c, &at, 401, NULL);
+	assert_int_equal(fickle_asked, 2);
+	assert_int_equal(ran, before);
+	assert_false(c.eof); /* all of it was read: the next request may come */
+	say(&c, "GET /a HTTP/1.1\r\n" H "\r\n");
+	settle(&c, 4);
+	expect_answer(&c, &at, 200, "empty");
+	client_close(&c);
+	stop();
+}
+
 static void test_json_body(void **state) {
 	static const struct {
 		const char *type, *body;
@@ -1182,6 +1220,7 @@ int main(void) {
 	    cmocka_unit_test(test_router_answers),
 	    cmocka_unit_test(test_keys),
 	    cmocka_unit_test(test_expect),
+	    cmocka_unit_test(test_key_revoked_before_the_body),
 	    cmocka_unit_test(test_json_body),
 	    cmocka_unit_test(test_back_pressure),
 	    cmocka_unit_test(test_big_answers),
