@@ -220,3 +220,50 @@ def test_a_server_of_the_test_environment_issues_test_keys(system):
         assert Api(apid.address(), made["key"]).get("/v1/mailboxes").status == 200
     problem = check_problem(Api(address(system), made["key"]).get("/v1/mailboxes"), 401, "unauthorized")
     assert "environment" in problem["message"]
+
+
+# ---- 5, 6, 7 ----
+
+@pytest.mark.contract("5 alias one's own archived")
+def test_an_address_that_one_has_archived_is_taken_again(api):
+    box = api.mailbox(recoverable=True, tag="t")
+    assert api.delete("/v1/mailboxes/" + box["id"]).status == 204
+    again = api.mailbox(alias=box["alias"])
+    assert again["address"] == box["address"] and again["id"] != box["id"]
+    assert box["address"] not in [one["address"] for one in items(api.get("/v1/archived-mailboxes"))]
+
+
+@pytest.fixture
+def injected(api, box):
+    def inject(**members):
+        return api.post(f"/v1/mailboxes/{box['id']}/mails", {"sender": "a@example.org", "subject": "s", "body": "b", **members})
+    return inject
+
+
+@pytest.mark.contract("6 list default")
+def test_a_page_of_mails(api, box, injected):
+    for _ in range(101):
+        assert injected().status == 201
+    path = f"/v1/mailboxes/{box['id']}/mails"
+    page = api.get(path).json
+    assert len(page["items"]) == 100 and len(items(api.get(f"{path}?cursor={page['nextCursor']}"))) == 1
+    assert len(items(api.get(path + "?limit=1000"))) == 101
+    check_problem(api.get(path + "?limit=1001"), 400, "bad_request")
+
+
+@pytest.mark.contract("6 inject expiresIn")
+def test_an_injected_mail_lives_as_its_mailbox(box, injected):
+    assert injected(expiresIn="2m").json["expiresAt"] == box["expiresAt"]
+    for bad in ("soon", 0, True):
+        check_problem(injected(expiresIn=bad), 400, "bad_request")
+
+
+@pytest.mark.contract("7 download by Accept")
+def test_an_attachment_by_its_accept_field(api, box, injected):
+    path = f"/v1/mailboxes/{box['id']}/mails/{injected().json['id']}/attachments"
+    one = f"{path}/{api.post(path, {'filename': 'a.bin', 'data': 'AAECAw=='}).json['id']}"
+    for accept in ("application/octet-stream", "application/octet-stream, */*;q=0.1"):
+        answer = api.get(one, headers={"Accept": accept})
+        assert answer.body == b"\0\1\2\3" and answer.headers["Content-Disposition"] == 'attachment; filename="a.bin"'
+    for accept in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
+        assert api.get(one, headers=accept).json["data"] == "AAECAw=="

@@ -216,6 +216,20 @@ def test_so_many_a_minute(system):
         assert api.get("/v1/mailboxes").status == 200
 
 
+@pytest.mark.contract("3 minute", "3 Retry-After")
+def test_the_next_minute_opens_by_itself(system):
+    """The window is the clock's minute, and Retry-After says when it ends."""
+    account = Account(system, requests_per_minute=5)
+    with Apids(system, 1, workers=1) as apids:
+        api = Api(apids.running[0].address(), account.key)
+        apids.set_clock(1, 3600 + 50)
+        answers = [api.get("/v1/mailboxes") for _ in range(12)]  # even over the end of a minute one of them is too many
+        refused = next(answer for answer in answers if answer.status == 429)
+        check_problem(refused, 429, "rate_limit_exceeded")
+        time.sleep(int(refused.headers["Retry-After"]) + 0.1)
+        assert api.get("/v1/mailboxes").status == 200
+
+
 @pytest.mark.contract("2 429 mailboxes", "3 active mailboxes", "3 archived mailboxes")
 def test_so_many_active_mailboxes(system):
     account = Account(system, active_mailboxes=3, archived_mailboxes=2, calls_per_day=1000)
