@@ -37,9 +37,9 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, so
 	arrivals_add(&l->server->arrivals, fd, peer, &l->settings->proxy, arg);
 }
 
-static void on_come(void *listener, int fd, const struct netaddr *client, const struct netaddr *peer) {
+static void on_come(void *listener, int fd, const struct proxy_client *client) {
 	const struct apid_listener *l = listener;
-	http_server_accept(l->server->http, fd, l->settings, client);
+	http_server_accept(l->server->http, fd, l->settings, &client->address);
 }
 
 static void on_refused(void *arg) {

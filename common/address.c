@@ -6,6 +6,8 @@
  * other result *ret is as it was. */
 #include "common/address.h"
 
+#include "common/netaddr.h"
+
 #include <arpa/inet.h>
 #include <idn2.h>
 #include <strings.h>
@@ -297,16 +299,10 @@ enum address_result address_parse(const char *s, size_t n, bool utf8, bool recip
 	return result;
 }
 
-void address_format_literal(const struct sockaddr_storage *address, char ret[ADDRESS_LITERAL_SIZE]) {
-	const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
-	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
+void address_format_literal(const struct netaddr *address, char ret[ADDRESS_LITERAL_SIZE]) {
 	ret[0] = '\0';
-	if (address->ss_family == AF_INET)
-		format_literal(AF_INET, &v4->sin_addr, ret);
-	else if (address->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
-		format_literal(AF_INET, &v6->sin6_addr.s6_addr[12], ret);
-	else if (address->ss_family == AF_INET6)
-		format_literal(AF_INET6, &v6->sin6_addr, ret);
+	if (address->family != NETADDR_NONE)
+		format_literal(address->family == NETADDR_IPV4 ? AF_INET : AF_INET6, address->b, ret);
 }
 
 int address_canonical_domain(const char *s, size_t n, char ret[ADDRESS_DOMAIN_MAX + 1]) {

@@ -35,10 +35,9 @@ struct address {
  * (RFC 5890 2.3.2.1); senders have domains that IDNA2008 has no place for. */
 enum address_result address_parse(const char *s, size_t n, bool utf8, bool recipient, struct address *ret);
 
-/* A socket's address as the domain of an address literal, in the form that address_parse() gives; IPv4 inside IPv6 as
- * IPv4. "" for other families. */
-struct sockaddr_storage;
-void address_format_literal(const struct sockaddr_storage *, char ret[ADDRESS_LITERAL_SIZE]);
+/* An address as the domain of an address literal, in the form that address_parse() gives. "" for NETADDR_NONE. */
+struct netaddr;
+void address_format_literal(const struct netaddr *, char ret[ADDRESS_LITERAL_SIZE]);
 
 /* A domain name as configured or as in the API: to its lower-case A-label. -EINVAL: not a name, or a false A-label. */
 int address_canonical_domain(const char *s, size_t n, char ret[ADDRESS_DOMAIN_MAX + 1]);

@@ -2,7 +2,6 @@
 #include "common/arrivals.h"
 
 #include "common/log.h"
-#include "common/proxy_accept.h"
 
 #include <sys/socket.h>
 #include <unistd.h>
@@ -44,13 +43,13 @@ static void end(struct arrival *a) {
 	free(a);
 }
 
-static void on_header(void *arg, int fd, const struct netaddr *client, const char *fault) {
+static void on_header(void *arg, int fd, const struct proxy_client *client, const char *fault) {
 	const struct arrival a = *(struct arrival *)arg;
 	end(arg);
 	if (fault)
 		refuse(a.all, &a.peer, fault);
 	else
-		a.all->ops->come(a.listener, fd, client, &a.peer);
+		a.all->ops->come(a.listener, fd, client);
 }
 
 static void await_header(struct arrivals *all, int fd, const struct netaddr *peer, void *listener) {
@@ -71,7 +70,7 @@ void arrivals_init(struct arrivals *all, struct loop *loop, const struct arrival
 void arrivals_add(struct arrivals *all, int fd, const struct sockaddr_storage *peer, const struct netaddr_nets *proxies, void *listener) {
 	struct netaddr address = netaddr_of((const struct sockaddr *)peer);
 	if (!proxies->n) {
-		all->ops->come(listener, fd, &address, &address);
+		all->ops->come(listener, fd, &(struct proxy_client){.peer = address, .address = address});
 	} else if (netaddr_nets_have(proxies, &address)) {
 		await_header(all, fd, &address, listener);
 	} else {

@@ -4,15 +4,14 @@
 #define MINUTEMAIL_ARRIVALS_H
 
 #include "common/list.h"
-#include "common/netaddr.h"
+#include "common/proxy_accept.h"
 
 struct loop;
 struct sockaddr_storage;
 
 struct arrivals_ops {
-	/* fd is the callee's. `listener` is arrivals_add()'s; `client` whom the connection is from, `peer` its own address: borrowed for the
-	 * call, and the same where there is no header. */
-	void (*come)(void *listener, int fd, const struct netaddr *client, const struct netaddr *peer);
+	/* fd is the callee's. `listener` is arrivals_add()'s; `client` is borrowed for the call: without a header, the peer and nothing more. */
+	void (*come)(void *listener, int fd, const struct proxy_client *client);
 	/* The socket is closed already, and the line is in the log: count it. */
 	void (*refused)(void *arg);
 	void (*place_taken)(void *arg);

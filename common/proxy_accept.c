@@ -49,9 +49,10 @@ static void fail(struct proxy_accept *a, const char *fault) {
 	a->done(a->arg, -1, NULL, fault);
 }
 
-static void succeed(struct proxy_accept *a, const struct netaddr *client) {
+static void succeed(struct proxy_accept *a, struct netaddr address, struct netaddr local) {
+	const struct proxy_client client = {.peer = a->peer, .address = address, .local = local};
 	retire(a);
-	a->done(a->arg, a->fd, client, NULL);
+	a->done(a->arg, a->fd, &client, NULL);
 }
 
 static void on_deadline(void *arg) {
@@ -84,10 +85,10 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
 	case PROXY_MORE:
 		break;
 	case PROXY_CLIENT:
-		succeed(a, &a->header.source);
+		succeed(a, a->header.source, a->header.destination);
 		break;
 	case PROXY_LOCAL:
-		succeed(a, &a->peer);
+		succeed(a, a->peer, (struct netaddr){.family = NETADDR_NONE});
 		break;
 	case PROXY_UNKNOWN:
 		fail(a, "the PROXY header does not say who the client is");

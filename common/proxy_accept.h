@@ -10,9 +10,15 @@ struct proxy_accept;
 
 #define PROXY_DEADLINE_US 5000000   /* at least 3 s: one lost segment of the proxy's */
 
-/* Runs once, on a later turn. `fault` NULL: fd is the callback's, and so is `client` for the call (the socket's peer for LOCAL). Else the
- * socket is closed, fd is -1, and `fault` says why for the log. */
-typedef void proxy_accept_done(void *arg, int fd, const struct netaddr *client, const char *fault);
+struct proxy_client {
+	struct netaddr peer;        /* of the socket */
+	struct netaddr address;     /* whom the connection is from; the peer for LOCAL */
+	struct netaddr local;       /* what it connected to; none for LOCAL: the socket's own holds */
+};
+
+/* Runs once, on a later turn. `fault` NULL: fd is the callback's, and `client` is for the call. Else the socket is closed, fd is -1, and
+ * `fault` says why for the log. */
+typedef void proxy_accept_done(void *arg, int fd, const struct proxy_client *client, const char *fault);
 
 /* Owns fd (non-blocking) until `done`. `peer`: its own address. */
 struct proxy_accept *proxy_accept_start(struct loop *, int fd, const struct netaddr *peer, proxy_accept_done *, void *arg);

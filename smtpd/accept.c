@@ -44,8 +44,8 @@ static void admit(const struct smtpd_listener *l, int fd, struct conn_client *cl
 	}
 }
 
-static void on_come(void *listener, int fd, const struct netaddr *client, const struct netaddr *peer) {
-	struct conn_client who = {.address = *client, .peer = *peer};
+static void on_come(void *listener, int fd, const struct proxy_client *client) {
+	struct conn_client who = {.address = client->address, .peer = client->peer, .local = client->local};
 	admit(listener, fd, &who);
 }
 

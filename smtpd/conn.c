@@ -316,7 +316,7 @@ static bool feed(struct conn *c) {
 		return false;
 	size_t used = session_input(c->session, p, n);
 	evbuffer_drain(in, used);
-	conn_limits_used(c, used, body);
+	conn_limits_used(c);
 	return used > 0;
 }
 
@@ -362,9 +362,7 @@ static void start_tls(struct conn *c) {
 	flush(c);
 	c->shaking = true;
 	stream_set_deadline(c->stream, conn_limits_handshake_us(c));
-	if (!conn_limits_handshake(c))
-		c->tls_error = "too many handshakes";
-	else if (!set)
+	if (!set)
 		c->tls_error = "no certificate or key can be used";
 	else if (stream_start_tls(c->stream, set) < 0)
 		c->tls_error = "input in clear";
@@ -488,19 +486,19 @@ void conn_start(const struct smtpd_listener *listener, int fd, const struct conn
 	c->client = *client;
 	c->opened_us = clock_mono_us();
 	c->stream = stream_new(server->loop, fd, INPUT_CAP, &ops, c);
-	c->session = session_new(&listener->session, &CONN_SPOOL, c);
+	c->session = session_new(&listener->session, &CONN_OPS, c);
 	session_on_reply(c->session, on_reply, c);
 	timer_init(&c->pause, server->loop, on_paused, c);
-	struct sockaddr_storage local;
-	if (getsockname(fd, (struct sockaddr *)&local, &(socklen_t){sizeof(local)}) == 0)
-		session_set_local(c->session, &local);
 	conn_auth_start(&c->auth, server, &client->address, on_auth, c);
 	server_conn_opened(server, &c->link);
 	metrics_add(server->metrics, SMTPD_SESSIONS, 1);
 	if (early)
 		session_abort(c->session, SESSION_ABORT_UNSYNCHRONISED);
 	if (listener->settings->tls) {
-		start_tls(c); /* the banner comes after it */
+		if (conn_limits_handshake(c))
+			start_tls(c); /* the banner comes after it */
+		else
+			c->tls_error = "too many handshakes"; /* nothing can be said to it */
 	} else {
 		session_start(c->session);
 		flush(c);

@@ -12,6 +12,7 @@ struct smtpd_listener;
 struct conn_client {
 	struct netaddr address;   /* as limits and logs know it: behind a proxy, what its header said */
 	struct netaddr peer;      /* of the socket */
+	struct netaddr local;     /* that it connected to, if a proxy has said so; else the socket knows */
 	struct client place;      /* where it is counted; the connection leaves it in the end */
 };
 

@@ -55,8 +55,9 @@ struct conn {
 
 	/* conn_limits.c */
 	int64_t due;                       /* monotonic: when patience ends; 0: the client owes nothing */
-	bool in_body;                      /* `due` is a body's */
+	bool in_message;                   /* `due` is a message's */
 	unsigned errors_seen;
+	uint64_t octets_seen;
 };
 
 /* ---- conn_limits.c: what one connection may cost ---- */
@@ -68,15 +69,21 @@ void conn_limits_refused_recipient(struct conn *);
 bool conn_limits_handshake(struct conn *);   /* whether there may be one more, and then counts it */
 int64_t conn_limits_handshake_us(const struct conn *);
 void conn_limits_message(struct conn *, uint64_t size);
-/* After input was used: counts errors, and octets of a body towards its deadline. */
-void conn_limits_used(struct conn *, size_t octets, bool body);
+/* After input was used: counts errors, and octets of a message towards its deadline. */
+void conn_limits_used(struct conn *);
 /* Sets the stream's deadline. `owing`: the client is to send something; `progress`: it has just sent something whole. */
 void conn_limits_arm(struct conn *, bool owing, bool progress);
 
-/* ---- conn_spool.c: the session's sink; its argument is the connection ---- */
+/* ---- conn_spool.c: where octets of messages go ---- */
 
-extern const struct session_sink CONN_SPOOL;
 void conn_spool_count(const struct conn *);   /* sets the gauges; after spools came or went */
+int conn_spool_start(void *conn);             /* session.h's body_ three */
+int conn_spool_write(void *conn, const void *p, size_t n);
+void conn_spool_drop(void *conn);
+
+/* ---- conn_ops.c: what the session asks; its argument is the connection ---- */
+
+extern const struct session_ops CONN_OPS;
 /* A client that talks before the banner, or before the 354, does not speak SMTP, or speaks it for another (RFC 5321 4.3.1). */
 bool conn_talks_early(int fd);
 

@@ -3,7 +3,7 @@
  *
  * Time. A command is owed within command_deadline, whole: half of one buys nothing. A body is owed like a loan: data_deadline to begin
  * with, and each octet buys 1/data_rate_min of a second, never more than the deadline itself. So a sender at that rate is never cut off, and
- * one that drips is, soon. Nothing outlives session_deadline. Under stress both deadlines are STRESS_DEADLINE_US. */
+ * one that drips is, soon. Between its chunks a message goes on: no number of little BDATs buys more than their octets do. Nothing outlives session_deadline. Under stress both deadlines are STRESS_DEADLINE_US. */
 #include "smtpd/conn_impl.h"
 
 #define STRESS_DEADLINE_US 10000000
@@ -51,9 +51,9 @@ void conn_limits_message(struct conn *c, uint64_t size) {
 
 /* ---- errors and time ---- */
 
-static int64_t patience(const struct conn *c, bool body) {
+static int64_t patience(const struct conn *c, bool message) {
 	const struct smtpd_config *config = c->server->config;
-	int64_t us = body ? config->data_deadline : config->command_deadline;
+	int64_t us = message ? config->data_deadline : config->command_deadline;
 	return c->server->stress.on ? min_of(us, (int64_t)STRESS_DEADLINE_US) : us;
 }
 
@@ -63,27 +63,29 @@ static void count_errors(struct conn *c) {
 	c->errors_seen = errors;
 }
 
-void conn_limits_used(struct conn *c, size_t octets, bool body) {
+void conn_limits_used(struct conn *c) {
 	int64_t rate = c->server->config->data_rate_min;
-	if (body && rate && c->in_body && c->due)
-		c->due = min_of(c->due + (int64_t)octets * 1000000 / rate, clock_mono_us() + patience(c, true));
+	uint64_t octets = session_counts(c->session)->octets;
+	if (octets > c->octets_seen && rate && c->in_message && c->due)
+		c->due = min_of(c->due + (int64_t)(octets - c->octets_seen) * 1000000 / rate, clock_mono_us() + patience(c, true));
+	c->octets_seen = octets;
 	count_errors(c);
 }
 
 void conn_limits_arm(struct conn *c, bool owing, bool progress) {
 	const struct smtpd_config *config = c->server->config;
-	bool body = session_receiving(c->session);
+	bool message = session_in_message(c->session);
 	int64_t now = clock_mono_us();
 	if (!owing) {
 		c->due = 0;
 		stream_set_deadline(c->stream, 0); /* the operation has its own */
 		return;
 	}
-	if (!c->due || body != c->in_body || (progress && (!body || !config->data_rate_min)))
-		c->due = now + patience(c, body);
-	c->in_body = body;
+	if (!c->due || message != c->in_message || (progress && (!message || !config->data_rate_min)))
+		c->due = now + patience(c, message);
+	c->in_message = message;
 	/* Stress may have begun, the session's end may be near. */
-	int64_t until = min_of(c->due, now + patience(c, body));
+	int64_t until = min_of(c->due, now + patience(c, message));
 	if (config->session_deadline)
 		until = min_of(until, c->opened_us + config->session_deadline);
 	c->due = until;

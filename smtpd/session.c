@@ -30,7 +30,7 @@ void session_set_state(struct session *s, enum state to) {
 static void drop_body(struct session *s) {
 	if (s->tx && s->tx->body) {
 		s->tx->body = false;
-		s->sink->body_drop(s->sink_arg);
+		s->ops->body_drop(s->ops_arg);
 	}
 }
 
@@ -152,7 +152,7 @@ enum reply_id session_error_reply(int error) {
 
 void session_start_body(struct session *s) {
 	struct transaction *tx = s->tx;
-	int r = s->sink->body_start(s->sink_arg);
+	int r = s->ops->body_start(s->ops_arg);
 	tx->body = r >= 0;
 	tx->error = r < 0 ? r : 0;
 	data_init(&tx->decoder);
@@ -168,7 +168,7 @@ static void body_octets(void *arg, const char *p, size_t n) {
 	}
 	if (!tx->body)
 		return;
-	int r = s->sink->body_write(s->sink_arg, p, n);
+	int r = s->ops->body_write(s->ops_arg, p, n);
 	if (r < 0) {
 		tx->error = r;
 		drop_body(s);
@@ -206,6 +206,7 @@ static bool excess(const struct session *s) {
 static size_t feed_data(struct session *s, const char *p, size_t n) {
 	size_t used;
 	enum data_result r = data_decode(&s->tx->decoder, p, n, &used, body_octets, s);
+	s->counts.octets += used;
 	if (r == DATA_DONE)
 		complete_message(s);
 	else if (excess(s))
@@ -237,6 +238,7 @@ void session_finish_chunk(struct session *s) {
 
 static size_t feed_chunk(struct session *s, const char *p, size_t n) {
 	size_t used = data_chunk_take(&s->chunk, n);
+	s->counts.octets += used;
 	if (used && s->chunk_refusal == REPLY_CHUNK_OK) {
 		if (!s->tx->binary)
 			data_scan(&s->tx->decoder, p, used);
@@ -461,11 +463,11 @@ void session_abort(struct session *s, enum session_abort why) {
 
 /* ---- life and questions ---- */
 
-struct session *session_new(const struct session_options *options, const struct session_sink *sink, void *sink_arg) {
+struct session *session_new(const struct session_options *options, const struct session_ops *ops, void *ops_arg) {
 	struct session *s = xcalloc(1, sizeof(*s));
 	s->options = options;
-	s->sink = sink;
-	s->sink_arg = sink_arg;
+	s->ops = ops;
+	s->ops_arg = ops_arg;
 	s->counts.stage = "CONNECT";
 	buf_init(&s->out, OUTPUT_MAX);
 	return s;
@@ -481,10 +483,6 @@ struct session *session_free(struct session *s) {
 	buf_fini(&s->out);
 	free(s);
 	return NULL;
-}
-
-void session_set_local(struct session *s, const struct sockaddr_storage *local) {
-	address_format_literal(local, s->local);
 }
 
 void session_start(struct session *s) {
@@ -544,6 +542,10 @@ bool session_should_flush(const struct session *s, const void *unread, size_t n)
 
 bool session_receiving(const struct session *s) {
 	return s->state == STATE_DATA || s->state == STATE_BDAT;
+}
+
+bool session_in_message(const struct session *s) {
+	return session_receiving(s) || (s->state == STATE_MAIL && s->tx->chunked);
 }
 
 const struct address *session_recipient(const struct session *s) {

@@ -13,8 +13,6 @@
 #include "common/address.h"
 #include "common/buf.h"
 
-#include <sys/socket.h>
-
 struct session;
 
 struct session_options {           /* borrowed for the life of the session */
@@ -73,24 +71,29 @@ enum session_policy {
 	SESSION_POLICY_DMARC_REJECT,       /* 550 5.7.1 */
 };
 
-/* Where the octets of a message go. A transaction's body starts with body_start; when that fails (-ENOSPC: 452, else
+/* What a session asks of its connection in passing, answered at once.
+ *
+ * Where the octets of a message go. A transaction's body starts with body_start; when that fails (-ENOSPC: 452, else
  * 451) the message is refused and nothing else is called for it. A failing body_write is remembered and answered at
  * the end (452 or 451); it is not called again for that message. body_drop: the octets so far are void (RSET, too
  * big, failed write, session over); called at most once for each body_start, and not after SESSION_WANT_STORE, when
  * the octets are the connection's. */
-struct session_sink {
+struct session_ops {
 	int (*body_start)(void *arg);
 	int (*body_write)(void *arg, const void *p, size_t n);
 	void (*body_drop)(void *arg);
-	/* Whether more has come from the client that session_input() was not given: nothing may follow STARTTLS in clear. NULL: no. */
+	/* Whether more has come from the client that session_input() was not given: nothing may follow DATA or, in clear, STARTTLS. NULL: no. */
 	bool (*input_waits)(void *arg);
+	/* Whether the client may have a handshake now; else STARTTLS is 454 and the session goes on. NULL: yes. */
+	bool (*may_start_tls)(void *arg);
+	/* The address that the client connected to, as an address literal's domain: postmaster@[that address] is ours (RFC 5321
+	 * 4.5.1). "" or NULL: not known. */
+	void (*local_literal)(void *arg, char ret[ADDRESS_LITERAL_SIZE]);
 };
 
-struct session *session_new(const struct session_options *, const struct session_sink *, void *sink_arg);
+struct session *session_new(const struct session_options *, const struct session_ops *, void *ops_arg);
 struct session *session_free(struct session *);
 
-/* The address that the client connected to: postmaster@[that address] is ours (RFC 5321 4.5.1). Before the start. */
-void session_set_local(struct session *, const struct sockaddr_storage *);
 /* TLS from the first octet: the handshake is done. Before the start. */
 void session_set_tls(struct session *, const char *version_cipher);
 void session_start(struct session *);                       /* queues the banner */
@@ -110,7 +113,9 @@ enum session_want session_wants(const struct session *);
 struct buf *session_output(struct session *);               /* reply text; conn consumes it */
 /* Whether replies should be flushed now: no complete command can be waiting in the n unread octets (RFC 2920 3.2). */
 bool session_should_flush(const struct session *, const void *unread, size_t n);
-bool session_receiving(const struct session *);             /* inside DATA or BDAT: other deadlines and marks apply */
+bool session_receiving(const struct session *);             /* inside DATA or a chunk: what comes is the message's */
+/* From DATA or the first BDAT to the end of the message, between its chunks too: other deadlines apply. */
+bool session_in_message(const struct session *);
 
 const struct address *session_recipient(const struct session *);   /* SESSION_WANT_RECIPIENT: which */
 /* `tag` identifies the mailbox for "same recipient twice" (its id, 16 octets); ignored unless OK. */
@@ -157,6 +162,7 @@ const char *session_tls(const struct session *);            /* NULL in clear */
 
 struct session_counts {
 	unsigned commands, errors, junk, recipients_accepted, recipients_refused, messages;
+	uint64_t octets;               /* of messages, refused ones too */
 	unsigned odd;                  /* commands outside the grammar that were let pass */
 	unsigned last_code;            /* of the last reply */
 	const char *stage;             /* "RCPT", "DATA", … for "lost connection after" */

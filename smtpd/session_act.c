@@ -100,7 +100,10 @@ static struct address *next_recipient(struct transaction *tx) {
 
 /* A host takes mail for its postmaster by its address too (RFC 5321 4.5.1); no other mailbox of ours is known by it. */
 static void judge_literal(struct session *s, struct address *to) {
-	if (!s->local[0] || strcmp(to->domain, s->local) != 0) {
+	char local[ADDRESS_LITERAL_SIZE] = "";
+	if (s->ops->local_literal)
+		s->ops->local_literal(s->ops_arg, local);
+	if (!local[0] || strcmp(to->domain, local) != 0) {
 		session_refuse_guess(s, REPLY_FOREIGN_DOMAIN);
 	} else if (strcasecmp(to->local, "postmaster") != 0) {
 		session_refuse_guess(s, REPLY_UNKNOWN_MAILBOX);
@@ -148,9 +151,14 @@ static void act_rcpt(struct session *s, const struct command *c, size_t waiting)
 		session_set_state(s, STATE_RCPT_WAIT);
 }
 
+/* Whether the client has said more than it may, here or on the way to here. */
+static bool talks_on(const struct session *s, size_t waiting) {
+	return waiting || (s->ops->input_waits && s->ops->input_waits(s->ops_arg));
+}
+
 static void act_data(struct session *s, const struct command *c, size_t waiting) {
 	struct transaction *tx = s->tx;
-	if (waiting) {
+	if (talks_on(s, waiting)) {
 		/* RFC 2920 3.1: the last of its group. A body sent too early must not be read as commands. */
 		session_close_fault(s, REPLY_UNSYNCHRONISED);
 	} else if (!tx) {
@@ -257,8 +265,11 @@ static void act_starttls(struct session *s, const struct command *c, size_t wait
 		session_count_junk(s);
 	} else if (!s->options->starttls) {
 		session_fault(s, REPLY_NOT_OFFERED);
-	} else if (waiting || (s->sink->input_waits && s->sink->input_waits(s->sink_arg))) {
+	} else if (talks_on(s, waiting)) {
 		session_close_fault(s, REPLY_UNSYNCHRONISED); /* commands injected in clear must not be run inside TLS */
+	} else if (s->ops->may_start_tls && !s->ops->may_start_tls(s->ops_arg)) {
+		session_reply(s, REPLY_TLS_UNAVAILABLE); /* mail in clear is better than none */
+		session_count_junk(s);
 	} else {
 		session_end_transaction(s);
 		session_reply(s, REPLY_START_TLS);

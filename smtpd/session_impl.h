@@ -40,8 +40,8 @@ struct transaction {
 
 struct session {
 	const struct session_options *options;
-	const struct session_sink *sink;
-	void *sink_arg;
+	const struct session_ops *ops;
+	void *ops_arg;
 	void (*on_reply)(void *arg, unsigned code);
 	void *on_reply_arg;
 	enum state state;
@@ -49,7 +49,6 @@ struct session {
 	bool shutdown;                 /* asked for while a reply was owed */
 	bool refused;                  /* at the banner: QUIT only */
 	bool slow;                     /* between commands: the next waits for the end of a pause */
-	char local[ADDRESS_LITERAL_SIZE];   /* "[192.0.2.1]", "" when not known */
 	char *helo, *tls;
 	struct buf out;
 	struct transaction *tx;

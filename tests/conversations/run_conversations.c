@@ -19,7 +19,8 @@
  *   STORE: verdict      of the next message: ok, unavailable, full, loop, or a policy; without one: ok. Queue ids are
  *                       Q1, Q2, … Policies: local, null_mx, unchecked, spf_fail, spf_permerror, spf_temperror, dmarc
  *   SINK: start|write full|broken     the sink fails so at the next call
- *   TLS: ok | failed    the next handshake; without one: ok
+ *   TLS: ok | failed | not now        the next handshake; without one: ok
+ *   WAITS:              more has come than the session was given, when it asks next
  *   HOLD: rcpt|store|tls              the answer is kept back until   GO:
  *   A: idle|shutdown|overload|rate|unsynchronised                     session_abort
  *   BODY: text          what the sink got of the next message handed over
@@ -28,10 +29,10 @@
  *   HELO: text   ODD: n   ERRORS: n   STAGE: text   DROPPED: n   STORED: n   PAUSES: n   of the session now
  * Escapes in text: \r \n \t \0 \\ \xHH, and \{n:text} for n times text. Consecutive client lines travel in one
  * segment. */
+#include "common/netaddr.h"
 #include "smtpd/reply.h"
 #include "smtpd/session.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <stdio.h>
 
@@ -74,7 +75,8 @@ struct run {
 	unsigned verdict_head, verdict_tail;
 	unsigned stores[QUEUE_MAX];
 	unsigned store_head, store_tail;
-	bool tls_failed, hold_rcpt, hold_store, hold_tls;
+	char local[ADDRESS_LITERAL_SIZE];
+	bool more_waits, tls_failed, tls_not_now, hold_rcpt, hold_store, hold_tls;
 	unsigned queue_ids, dropped, stored, pauses;
 	struct delivered delivered[DELIVERED_MAX];
 	unsigned delivered_count, looked_at;   /* the message BODY named last is looked_at - 1 */
@@ -128,6 +130,27 @@ static void sink_drop(void *arg) {
 	struct run *r = arg;
 	r->dropped++;
 	buf_reset(&r->body);
+}
+
+/* ---- what it is asked in passing ---- */
+
+static bool more_waits(void *arg) {
+	struct run *r = arg;
+	bool more = r->more_waits;
+	r->more_waits = false;
+	return more;
+}
+
+static bool may_start_tls(void *arg) {
+	struct run *r = arg;
+	bool may = !r->tls_not_now;
+	r->tls_not_now = false;
+	return may;
+}
+
+static void local_literal(void *arg, char ret[ADDRESS_LITERAL_SIZE]) {
+	struct run *r = arg;
+	stpcpy(ret, r->local);
 }
 
 /* ---- the part of conn ---- */
@@ -412,6 +435,13 @@ static void break_sink(struct run *r, const char *s) {
 	*(i < 2 ? &r->start_error : &r->write_error) = i % 2 ? -EIO : -ENOSPC;
 }
 
+static void set_handshake(struct run *r, const char *s) {
+	static const char *const names[] = {"ok", "failed", "not now"};
+	unsigned i = index_of(r, s, names, array_len(names));
+	r->tls_failed = i == 1;
+	r->tls_not_now = i == 2;
+}
+
 static void hold(struct run *r, const char *s) {
 	static const char *const names[] = {"rcpt", "store", "tls"};
 	bool *flags[] = {&r->hold_rcpt, &r->hold_store, &r->hold_tls};
@@ -428,15 +458,10 @@ static void take_message(struct run *r, const char *text) {
 }
 
 static void set_local(struct run *r, const char *text) {
-	struct sockaddr_storage local = {.ss_family = AF_INET};
-	struct sockaddr_in *v4 = (struct sockaddr_in *)&local;
-	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&local;
-	if (inet_pton(AF_INET, text, &v4->sin_addr) != 1) {
-		local.ss_family = AF_INET6;
-		if (inet_pton(AF_INET6, text, &v6->sin6_addr) != 1)
-			broken(r, "bad address");
-	}
-	session_set_local(r->session, &local);
+	struct netaddr local;
+	if (netaddr_parse(text, strlen(text), &local) < 0)
+		broken(r, "bad address");
+	address_format_literal(&local, r->local);
 }
 
 static void start(struct run *r, bool refused) {
@@ -460,7 +485,9 @@ static bool prepare(struct run *r, const char *key, char *text) {
 	else if (strcmp(key, "SINK") == 0)
 		break_sink(r, text);
 	else if (strcmp(key, "TLS") == 0)
-		r->tls_failed = strcmp(text, "failed") == 0;
+		set_handshake(r, text);
+	else if (strcmp(key, "WAITS") == 0)
+		r->more_waits = true;
 	else if (strcmp(key, "HOLD") == 0)
 		hold(r, text);
 	else if (strcmp(key, "LOCAL") == 0)
@@ -569,7 +596,7 @@ static void finish(struct run *r) {
 }
 
 static unsigned run_one(const char *file, const struct conversation *c, bool octets) {
-	static const struct session_sink sink = {sink_start, sink_write, sink_drop};
+	static const struct session_ops ops = {sink_start, sink_write, sink_drop, more_waits, may_start_tls, local_literal};
 	struct run r = {
 		.file = file,
 		.title = c->lines[c->first] + 3,
@@ -579,7 +606,7 @@ static unsigned run_one(const char *file, const struct conversation *c, bool oct
 	buf_init(&r.pending, 16 << 20);
 	buf_init(&r.replies, 16 << 20);
 	buf_init(&r.body, 16 << 20);
-	r.session = session_new(&r.options, &sink, &r);
+	r.session = session_new(&r.options, &ops, &r);
 	for (unsigned i = c->first + 1; i < c->end; i++) {
 		const char *line = c->lines[i];
 		r.line = i + 1;

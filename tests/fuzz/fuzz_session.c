@@ -6,8 +6,6 @@
 #include "smtpd/reply.h"
 #include "smtpd/session.h"
 
-#include <arpa/inet.h>
-
 #define HEADER 5     /* octets: two of the world's chance, SIZE / 16, limits and offers, policies */
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
@@ -196,8 +194,21 @@ static void feed(struct world *w, struct session *s, const uint8_t *p, size_t n)
 	}
 }
 
+static bool may_start_tls(void *arg) {
+	struct world *w = arg;
+	return pick(w, 8) != 0;
+}
+
+static void local_literal(void *arg, char ret[ADDRESS_LITERAL_SIZE]) {
+	strcpy(ret, "[192.0.2.1]");
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
-	static const struct session_sink sink = {body_start, body_write, body_drop};
+	static const struct session_ops ops = {.body_start = body_start,
+	                                       .body_write = body_write,
+	                                       .body_drop = body_drop,
+	                                       .may_start_tls = may_start_tls,
+	                                       .local_literal = local_literal};
 	if (n < HEADER)
 		return 0;
 	struct world w = {.random = 0x9e3779b97f4a7c15u ^ ((uint64_t)p[0] << 8 | p[1])};
@@ -218,13 +229,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
 		.reject_bare_newline = p[4] & 8,
 		.null_sender_single = p[4] & 16,
 	};
-	const struct sockaddr_in local = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0xc0000201)};
-	struct sockaddr_storage address = {0};
-	memcpy(&address, &local, sizeof(local));
 	buf_init(&w.got, 1 << 20);
-	struct session *s = session_new(&options, &sink, &w);
+	struct session *s = session_new(&options, &ops, &w);
 	session_on_reply(s, on_reply, &w);
-	session_set_local(s, &address);
 	if (p[4] & 32)
 		session_start_refused(s);
 	else

@@ -171,23 +171,32 @@ def test_bad_recipients_a_minute(system, box):
         assert codes[:6] == [550] * 6 and codes[-1] == 421
 
 
-def test_handshakes_a_minute(system):
+def test_handshakes_a_minute(system, api, box):
+    """Over it STARTTLS is not available now, and mail goes on in clear; implicit TLS, where nothing can be said, is closed."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 
-    def handshake(source):
-        with Smtp(smtpd.address(), source=source) as wire:
-            wire.greet()
-            assert wire.say(b"STARTTLS")[0] == 220
-            try:
-                with context.wrap_socket(wire.socket):
-                    return True
-            except OSError:
-                return False
+    def handshake(wire):
+        wire.greet()
+        answer = wire.say(b"STARTTLS")
+        if answer[0] == 220:
+            context.wrap_socket(wire.socket).close()
+        return answer
 
-    with system.another_smtpd("127.0.0.1:0", client_handshakes_rate=3, **STRICT) as smtpd:
-        assert [handshake("127.0.0.2") for _ in range(5)][2:] == [True, False, False]
-        assert handshake("127.0.0.3")
+    with system.another_smtpd("127.0.0.1:0", "127.0.0.1:0;tls", client_handshakes_rate=3, **STRICT) as smtpd:
+        for _ in range(3):
+            with Smtp(smtpd.address(), source="127.0.0.2") as wire:
+                assert handshake(wire)[0] == 220
+        with Smtp(smtpd.address(), source="127.0.0.2") as wire:
+            assert handshake(wire) == (454, "4.7.0 TLS not available now")
+            wire.start_data(box["address"])
+            wire.send(messages.plain("in clear") + b".\r\n")
+            assert wire.reply()[0] == 250
+        assert api.only_mail(box)["envelope"]["tls"] is None
+        with Smtp(smtpd.address(1), source="127.0.0.2") as wire, pytest.raises(OSError):
+            context.wrap_socket(wire.socket)
+        with Smtp(smtpd.address(), source="127.0.0.3") as wire:
+            assert handshake(wire)[0] == 220
 
 
 def test_errors_cost_time(system):
@@ -220,6 +229,7 @@ def drip(wire, octet, pause, seconds):
             said += got
             if not got:
                 break
+            time.sleep(pause)  # an answer is no reason to be faster
         except TimeoutError:
             pass
         except OSError:
@@ -251,6 +261,47 @@ def test_a_dripped_message_has_a_minimum_rate(system, box, api):
             wire.send(b".\r\n")
             assert wire.reply()[0] == 250
     assert api.only_mail(box)["subject"] == "slow"
+
+
+@pytest.mark.parametrize("opening, piece", [(b"BDAT 100000 LAST\r\n", b"x"), (b"BDAT 100000\r\n", b"x"), (b"BDAT 1\r\nx", b"BDAT 1\r\nx")],
+                         ids=["the last chunk", "a chunk", "many chunks"])
+def test_dripped_chunks_have_a_minimum_rate(system, box, opening, piece):
+    """As with DATA: neither one long chunk nor many short ones hold a session beyond what their octets buy."""
+    with system.another_smtpd("127.0.0.1:0", data_deadline="2s", data_rate_min=500) as smtpd, Smtp(smtpd.address()) as wire:
+        wire.greet()
+        assert wire.say(b"MAIL FROM:<a@b.example>")[0] == 250
+        assert wire.say(b"RCPT TO:<" + box["address"].encode() + b">")[0] == 250
+        wire.send(opening)
+        took, said = drip(wire, piece, 0.2, 30)
+        assert 1.5 < took < 15 and said.splitlines()[-1].startswith(b"421 4.4.2 ")
+
+
+def test_silence_between_chunks_has_an_end(system, box):
+    with system.another_smtpd("127.0.0.1:0", data_deadline="2s") as smtpd, Smtp(smtpd.address()) as wire:
+        wire.greet()
+        assert wire.say(b"MAIL FROM:<a@b.example>")[0] == 250
+        assert wire.say(b"RCPT TO:<" + box["address"].encode() + b">")[0] == 250
+        wire.send(b"BDAT 1000\r\n" + b"x" * 1000)
+        assert wire.reply()[0] == 250
+        begin = time.monotonic()
+        code, text = wire.reply()
+        assert (code, text[:5]) == (421, "4.4.2") and time.monotonic() - begin < 20
+
+
+def test_chunks_at_the_minimum_rate_are_taken(system, box, api):
+    with system.another_smtpd("127.0.0.1:0", data_deadline="2s", data_rate_min=500) as smtpd, Smtp(smtpd.address()) as wire:
+        wire.greet()
+        assert wire.say(b"MAIL FROM:<a@b.example>")[0] == 250
+        assert wire.say(b"RCPT TO:<" + box["address"].encode() + b">")[0] == 250
+        head = b"Subject: slow chunks\r\n\r\n"
+        wire.send(b"BDAT %d\r\n" % len(head) + head)
+        assert wire.reply()[0] == 250
+        for _ in range(20):
+            wire.send(b"BDAT 500\r\n" + b"x" * 498 + b"\r\n")
+            assert wire.reply()[0] == 250
+            time.sleep(0.25)
+        assert wire.say(b"BDAT 0 LAST")[0] == 250
+    assert api.only_mail(box)["subject"] == "slow chunks"
 
 
 def test_a_session_has_an_end(system):

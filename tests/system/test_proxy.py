@@ -46,10 +46,27 @@ def test_delivery(smtpd, api, header, client):
     assert " proxy=127.0.0.1 " in line
 
 
+def postmaster(wire, literal):
+    return wire.say(b"RCPT TO:<postmaster@" + literal + b">")[1][:5]
+
+
+@pytest.mark.parametrize("header, ours", [(v1(), b"[198.51.100.2]"), (v2(), b"[IPv6:2001:db8::1]"), (v2("::ffff:192.0.2.7"), b"[IPv6:2001:db8::1]")])
+def test_our_address_is_the_one_the_client_connected_to(smtpd, header, ours):
+    with Smtp(smtpd.address()) as wire:
+        wire.send(header)
+        wire.greet()
+        wire.say(b"MAIL FROM:<>")
+        assert postmaster(wire, ours) == "2.1.5"
+        assert postmaster(wire, b"[127.0.0.1]") == "5.7.1"
+
+
 def test_local_is_the_proxy_itself(smtpd):
     with Smtp(smtpd.address()) as wire:
         wire.send(v2(command=0x20))
         wire.greet()
+        wire.say(b"MAIL FROM:<>")
+        assert postmaster(wire, b"[127.0.0.1]") == "2.1.5"
+        assert postmaster(wire, b"[IPv6:2001:db8::1]") == "5.7.1"
 
 
 @pytest.mark.parametrize("octets", [b"EHLO client.example.org\r\n", b"PROXY UNKNOWN\r\n", b"\x16\x03\x01\x02\x00",

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "common/address.h"
+#include "common/netaddr.h"
 
 #include <arpa/inet.h>
 
@@ -174,11 +175,11 @@ static void test_format_literal(void **state) {
 		struct sockaddr_storage s = {.ss_family = (sa_family_t)rows_of_sockets[i].family};
 		void *at = s.ss_family == AF_INET ? (void *)&((struct sockaddr_in *)&s)->sin_addr : (void *)&((struct sockaddr_in6 *)&s)->sin6_addr;
 		assert_int_equal(inet_pton(rows_of_sockets[i].family, rows_of_sockets[i].in, at), 1);
-		address_format_literal(&s, text);
+		const struct netaddr address = netaddr_of((const struct sockaddr *)&s);
+		address_format_literal(&address, text);
 		assert_string_equal(text, rows_of_sockets[i].out);
 	}
-	const struct sockaddr_storage local = {.ss_family = AF_UNIX};
-	address_format_literal(&local, text);
+	address_format_literal(&(struct netaddr){.family = NETADDR_NONE}, text);
 	assert_string_equal(text, "");
 }
 

@@ -18,17 +18,19 @@ struct fixture {
 	struct proxy_accept *accept;
 	int client, fd;              /* fd: what `done` handed over */
 	unsigned calls;
-	char name[NETADDR_TEXT_SIZE];
+	char name[NETADDR_TEXT_SIZE], local[NETADDR_TEXT_SIZE];
 	const char *fault;
 };
 
-static void on_done(void *arg, int fd, const struct netaddr *client, const char *fault) {
+static void on_done(void *arg, int fd, const struct proxy_client *client, const char *fault) {
 	struct fixture *f = arg;
 	f->calls++;
 	f->fd = fd;
 	f->fault = fault;
-	if (!fault)
-		netaddr_format(client, f->name);
+	if (!fault) {
+		netaddr_format(&client->address, f->name);
+		netaddr_format(&client->local, f->local);
+	}
 }
 
 static void open_fixture(struct fixture *f) {
@@ -75,6 +77,7 @@ static void test_takes_the_header_only(void **state) {
 	assert_int_equal(f.calls, 1);
 	assert_null(f.fault);
 	assert_string_equal(f.name, "192.0.2.1");
+	assert_string_equal(f.local, "10.0.0.1");
 	assert_int_equal(read(f.fd, rest, sizeof(rest)), 8);
 	assert_memory_equal(rest, "EHLO x\r\n", 8);
 	close_fixture(&f);
@@ -99,6 +102,7 @@ static void test_local_is_the_peer(void **state) {
 	open_fixture(&f);
 	say(&f, "\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", 16);
 	assert_string_equal(f.name, "10.0.0.9");
+	assert_string_equal(f.local, "");
 	close_fixture(&f);
 }
 

@@ -43,11 +43,11 @@ static void on_reply(void *arg, unsigned code) {
 }
 
 static int set_up(void **state) {
-	static const struct session_sink sink = {body_start, body_write, body_drop};
+	static const struct session_ops ops = {.body_start = body_start, .body_write = body_write, .body_drop = body_drop};
 	struct fixture *f = xcalloc(1, sizeof(*f));
 	f->options = (struct session_options){.hostname = "mx.example.org", .size_max = 1 << 20, .recipients_max = 100};
 	buf_init(&f->body, 2 << 20);
-	f->s = session_new(&f->options, &sink, f);
+	f->s = session_new(&f->options, &ops, f);
 	session_on_reply(f->s, on_reply, f);
 	session_start(f->s);
 	*state = f;

@@ -1,0 +1,30 @@
+/* What the session asks of its connection in passing (session.h), beside where octets go (conn_spool.c). */
+#include "smtpd/conn_impl.h"
+
+#include <sys/socket.h>
+
+bool conn_talks_early(int fd) {
+	char octet;
+	return recv(fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/* Inside TLS what the socket has may be a record that says nothing, as for a change of keys. */
+static bool input_waits(void *arg) {
+	struct conn *c = arg;
+	return !stream_tls(c->stream) && conn_talks_early(stream_fd(c->stream));
+}
+
+static bool may_start_tls(void *arg) {
+	return conn_limits_handshake(arg);
+}
+
+/* Asked of the kernel only here: hardly anybody writes to an address literal. */
+static void local_literal(void *arg, char ret[ADDRESS_LITERAL_SIZE]) {
+	struct conn *c = arg;
+	struct sockaddr_storage own;
+	if (c->client.local.family == NETADDR_NONE && getsockname(stream_fd(c->stream), (struct sockaddr *)&own, &(socklen_t){sizeof(own)}) == 0)
+		c->client.local = netaddr_of((const struct sockaddr *)&own);
+	address_format_literal(&c->client.local, ret);
+}
+
+const struct session_ops CONN_OPS = {conn_spool_start, conn_spool_write, conn_spool_drop, input_waits, may_start_tls, local_literal};
