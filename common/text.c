@@ -185,3 +185,19 @@ int text_next_field(struct slice *block, struct text_field *ret) {
 	*block = slice_of(p + len, n - len);
 	return 1;
 }
+
+size_t text_skip_comments(struct slice v, size_t i) {
+	unsigned depth = 0;
+	for (; i < v.n; i++) {
+		char c = v.p[i];
+		if (c == '(')
+			depth++;
+		else if (c == ')' && depth)
+			depth--;
+		else if (c == '\\' && depth)
+			i++;
+		else if (!depth && c != ' ' && c != '\t' && c != '\r' && c != '\n')
+			break;
+	}
+	return min_of(i, v.n);
+}

@@ -46,5 +46,7 @@ struct text_field {
  * Returns 1, or 0 at the end of the block. A line that is no field (no colon, or blanks in the name) comes back with
  * an empty name. */
 int text_next_field(struct slice *block, struct text_field *ret);
+/* Where the comments and blanks at i end in a field's value (RFC 5322 3.2.2); at most value.n. */
+size_t text_skip_comments(struct slice value, size_t i);
 
 #endif

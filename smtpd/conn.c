@@ -246,6 +246,19 @@ static void store_message(struct conn *c) {
 	c->commit = store_start(c->server->store, &request, on_stored, c);
 }
 
+/* Whether it has been here too often (smtp.md 1.10). */
+static bool comes_round(const struct conn *c, const struct session_transaction *tx) {
+	size_t n = (size_t)min_of(spool_size(c->spool), (uint64_t)RECEIVED_HEAD_MAX);
+	const char *head = spool_memory(c->spool);
+	cleanup(freep) char *copy = NULL;
+	if (!head) {
+		ssize_t got = spool_read(c->spool, 0, copy = xmalloc(n), n);
+		head = copy;
+		n = (size_t)max_of(got, (ssize_t)0);
+	}
+	return received_rounds(slice_of(head, n), c->server->config->name, tx->recipients, tx->recipient_count) >= RECEIVED_ROUNDS_MAX;
+}
+
 static void on_parsed(void *arg, struct message *message) {
 	struct conn *c = arg;
 	const struct session_transaction *tx = session_transaction(c->session);
@@ -257,7 +270,7 @@ static void on_parsed(void *arg, struct message *message) {
 		message_warn(message, "bare_newline");
 	if (tx->bare_cr)
 		message_warn(message, "bare_cr");
-	if (message->received_count > RECEIVED_MAX) {
+	if (message->received_count > RECEIVED_MAX || comes_round(c, tx)) {
 		finish_message(c, SESSION_STORE_LOOP);
 		return;
 	}

@@ -1,31 +1,16 @@
 #include "smtpd/mail_auth_scan.h"
 
+#include "common/text.h"
+
 #include <strings.h>
 
 #define PIECE (64 * 1024)
 
 /* ---- who claims to be us ---- */
 
-/* Where comments and blanks end (RFC 5322 3.2.2). */
-static size_t skip_comments(struct slice v, size_t i) {
-	unsigned depth = 0;
-	for (; i < v.n; i++) {
-		char c = v.p[i];
-		if (c == '(')
-			depth++;
-		else if (c == ')' && depth)
-			depth--;
-		else if (c == '\\' && depth)
-			i++;
-		else if (!depth && c != ' ' && c != '\t' && c != '\r' && c != '\n')
-			break;
-	}
-	return min_of(i, v.n);
-}
-
 /* The authserv-id, a token or a quoted string, against ours. */
 static bool value_claims(struct slice v, const char *id) {
-	size_t i = skip_comments(v, 0), n = 0, len = strlen(id);
+	size_t i = text_skip_comments(v, 0), n = 0, len = strlen(id);
 	bool quoted = i < v.n && v.p[i] == '"';
 	for (i += quoted; i < v.n; i++) {
 		char c = v.p[i];

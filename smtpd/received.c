@@ -3,6 +3,9 @@
 #include "smtpd/received.h"
 
 #include "common/clock.h"
+#include "common/text.h"
+
+#include <strings.h>
 
 /* Non-ASCII passes when it is there: addresses were checked to be UTF-8 and only SMTPUTF8 lets them be so (RFC 6531
  * 3.7.3). */
@@ -61,4 +64,50 @@ void received_append(struct buf *out, const struct received *r) {
 	}
 	clock_format_rfc5322(r->wall_us, date);
 	buf_printf(out, ";\r\n\t%s\r\n", date);
+}
+
+/* ---- what came back ---- */
+
+static struct slice next_word(struct slice value, size_t *at) {
+	size_t from = text_skip_comments(value, *at), to = from;
+	while (to < value.n && !strchr(" \t\r\n(;", value.p[to]))
+		to++;
+	*at = to;
+	return slice_of(value.p + from, to - from);
+}
+
+static bool same_word(struct slice word, const char *text) {
+	return word.n == strlen(text) && strncasecmp(word.p, text, word.n) == 0;
+}
+
+/* Whose it was when this host took the message, if it did; relays in between may have folded the field anew. */
+static bool taken_here(struct slice value, const char *hostname, struct address *ret) {
+	bool here = false, whose = false;
+	struct slice word;
+	for (size_t at = 0; (word = next_word(value, &at)).n > 0;) {
+		if (same_word(word, "by"))
+			here = same_word(next_word(value, &at), hostname);
+		else if (same_word(word, "for") && (word = next_word(value, &at)).n > 2)
+			whose = address_parse(word.p + 1, word.n - 2, true, true, ret) == ADDRESS_OK;
+	}
+	return here && whose;
+}
+
+unsigned received_rounds(struct slice head, const char *hostname, const struct address *recipients, unsigned n) {
+	struct text_field f;
+	struct address whose;
+	unsigned most = 0;
+	cleanup(freep) unsigned *rounds = NULL;
+	while (text_next_field(&head, &f) > 0) {
+		if (!same_word(f.name, "received") || !taken_here(f.value, hostname, &whose))
+			continue;
+		if (!rounds)
+			rounds = xcalloc(n, sizeof(*rounds));
+		for (unsigned i = 0; i < n; i++) {
+			if (strcmp(recipients[i].canonical, whose.canonical) == 0)
+				rounds[i]++;
+			most = max_of(most, rounds[i]);
+		}
+	}
+	return most;
 }

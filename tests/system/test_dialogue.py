@@ -222,6 +222,26 @@ def test_hops(system, box, count, code):
     assert answer == code and (code == 250 or text[:5] == "5.4.6"), text
 
 
+def test_mail_that_comes_round(system, api, box):
+    """RFC 5321 6.3: what a forwarder brings back, with the fields that we gave it, is taken twice more and then refused. Others' is not."""
+    source = messages.plain("round")
+    for code in (250, 250, 250, 554):
+        answer, text = deliver(system.smtp, source, box["address"].replace("@", f"+{code}@"))
+        assert answer == code and (code == 250 or text[:5] == "5.4.6"), text
+        relayed = b"Received: from x by relay.example; Tue, 24 Nov 2026 12:00:00 +0000\r\n"
+        source = relayed + api.raw(api.mails(box)[0])
+    assert len(api.mails(box)) == 3
+    assert deliver(system.smtp, source, api.mailbox()["address"])[0] == 250
+
+
+def test_large_mail_that_comes_round(system, api, box):
+    """The fields of a message that is in a file by then."""
+    head = b"Received: from x by %s for <%s>; Tue, 24 Nov 2026 12:00:00 +0000\r\n" % (system.domain.encode(), box["address"].encode())
+    body = (b"x" * 78 + b"\r\n") * 8000
+    assert deliver(system.smtp, head * 2 + b"Subject: large\r\n\r\n" + body, box["address"])[0] == 250
+    assert deliver(system.smtp, head * 3 + b"Subject: large\r\n\r\n" + body, box["address"])[0] == 554
+
+
 def test_a_name_cannot_forge_a_trace_field(system, api, box):
     name = b"x;(by)=evil<b>\"c\\d,e f"
     with Smtp(system.smtp) as wire:

@@ -60,7 +60,60 @@ static void test_rows(void **state) {
 	}
 }
 
+/* ---- loops ---- */
+
+#define BY "\r\n\tby mx.example.org with ESMTP id 0190-1"
+#define ROUND "Received: from relay.example" BY "\r\n\tfor <c@example.org>;\r\n" DATE
+
+static const struct {
+	const char *name;
+	unsigned rounds;
+	const char *head;
+} loops[] = {
+	{"never here", 0, "Received: from x by relay.example for <c@example.org>;\r\n" DATE "Subject: x\r\n\r\n"},
+	{"once", 1, ROUND "\r\n"},
+	{"three times, with others between", 3, ROUND "Received: from x by relay.example;\r\n" DATE ROUND "X: y\r\n" ROUND "\r\n"},
+	{"in the body it says nothing", 1, ROUND "\r\n" ROUND ROUND},
+	{"another spelling of the recipient", 2, ROUND "RECEIVED: from x by MX.Example.ORG for <C+tag@EXAMPLE.org>; " DATE "\r\n"},
+	{"folded anew, with comments and LF only", 1,
+	 "Received: from x (y by z\n for <d@example.org>) by\n mx.example.org (us)\n with ESMTP for\n (whom) <c@example.org>\n (tag);\n" DATE "\n"},
+	{"another recipient", 0, "Received: from x" BY " for <d@example.org>;\r\n" DATE "\r\n"},
+	{"the second recipient", 2,
+	 "Received: from x" BY " for <e@example.org>;\r\n" DATE "Received: from x" BY " for <e@example.org>;\r\n" DATE ROUND "\r\n"},
+	{"no recipient told", 0, "Received: from x" BY ";\r\n" DATE "\r\n"},
+	{"ours in what the client called itself", 0, "Received: from mx.example.org by x for <c@example.org>;\r\n" DATE "\r\n"},
+	{"a field cut short", 0, "Received: by"},
+	{"and shorter", 0, "Received: from x by mx.example.org for"},
+	{"an empty path", 0, "Received: by mx.example.org for <>; x\r\n"},
+	{"no header at all", 0, "\r\n"},
+	{"nothing", 0, ""},
+};
+
+static void test_rounds(void **state) {
+	struct address recipients[2];
+	address_parse("c@example.org", 13, false, true, &recipients[0]);
+	address_parse("E@example.org", 13, false, true, &recipients[1]);
+	for (size_t i = 0; i < array_len(loops); i++) {
+		unsigned got = received_rounds(slice_str(loops[i].head), "mx.example.org", recipients, array_len(recipients));
+		if (got != loops[i].rounds)
+			fail_msg("%s: %u", loops[i].name, got);
+	}
+}
+
+/* What we write is what we find again. */
+static void test_our_own(void **state) {
+	const struct received r = {"mx.example.org", "for <x@y>", "0190-1", "", "\"c\"@example.org", .esmtp = true, .tls = "TLSv1.3 X", .wall_us = at};
+	struct address recipient;
+	struct buf out;
+	address_parse("c@example.org", 13, false, true, &recipient);
+	buf_init(&out, 8192);
+	for (unsigned i = 0; i < RECEIVED_ROUNDS_MAX; i++)
+		received_append(&out, &r);
+	assert_int_equal(received_rounds(buf_slice(&out), "mx.example.org", &recipient, 1), RECEIVED_ROUNDS_MAX);
+	buf_fini(&out);
+}
+
 int main(void) {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows), cmocka_unit_test(test_rounds), cmocka_unit_test(test_our_own)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
