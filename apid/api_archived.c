@@ -115,7 +115,8 @@ static void delete_one_of_many(struct request *r, struct api_tx *tx, const struc
 }
 
 void api_archived_delete_many(struct request *r) {
-	api_delete_many(r, true, &STMT_ARCHIVED_LOCK, delete_one_of_many);
+	static const struct api_deletion deletion = {true, &STMT_ARCHIVED_LOCK, NULL, delete_one_of_many};
+	api_delete_many(r, &deletion);
 }
 
 static void reactivate_done(struct request *r, void *arg, const struct pg_result *result) {

@@ -298,18 +298,18 @@ int api_expiry(struct request *r, const json_t *body, int64_t *ret_expires_at) {
 	return given || never;
 }
 
-/* ---- Bulk deletes ---- */
+/* ---- Deletes ---- */
 
-struct bulk {
+struct deletion {
+	const struct api_deletion *how;
 	struct api_tx *tx;
 	struct api_ids ids;
-	bool archived;
 	bool *found;
+	bool refused;
 	unsigned answered;
-	void (*delete)(struct request *, struct api_tx *, const struct id *);
 };
 
-static void bulk_done(struct request *r, void *arg, const struct pg_result *result) {
+static void deletion_done(struct request *r, void *arg, const struct pg_result *result) {
 	if (result->status == PG_OK)
 		respond_empty(r, 204);
 	else
@@ -317,41 +317,58 @@ static void bulk_done(struct request *r, void *arg, const struct pg_result *resu
 }
 
 /* The steps' results come in the order of the steps, that of `rising`. */
-static void bulk_locked(struct request *r, void *arg, const struct pg_result *result) {
-	struct bulk *b = arg;
-	b->found[b->ids.rising[b->answered]] = pg_rows_count(result->rows) > 0;
-	if (++b->answered < b->ids.n)
+static void deletion_locked(struct request *r, void *arg, const struct pg_result *result) {
+	struct deletion *d = arg;
+	if (d->refused)
 		return;
-	for (unsigned i = 0; i < b->ids.n; i++) {
-		if (!b->found[i]) {
-			api_tx_rollback(b->tx);
-			api_refuse(r, b->archived, &b->ids.v[i], NULL);
+	bool found = pg_rows_count(result->rows) > 0;
+	d->found[d->ids.rising[d->answered]] = found;
+	if (found && d->how->may_go && !d->how->may_go(r, result->rows)) {
+		d->refused = true;
+		api_tx_rollback(d->tx);
+		return;
+	}
+	if (++d->answered < d->ids.n)
+		return;
+	for (unsigned i = 0; i < d->ids.n; i++) {
+		if (!d->found[i]) {
+			api_tx_rollback(d->tx);
+			api_refuse(r, d->how->archived, &d->ids.v[i], NULL);
 			return;
 		}
 	}
-	for (unsigned i = 0; i < b->ids.n; i++)
-		b->delete (r, b->tx, &b->ids.v[i]);
-	api_tx_commit(b->tx, bulk_done, NULL);
+	for (unsigned i = 0; i < d->ids.n; i++)
+		d->how->delete(r, d->tx, &d->ids.v[i]);
+	api_tx_commit(d->tx, deletion_done, NULL);
 }
 
-void api_delete_many(struct request *r, bool archived, const struct pg_stmt *lock,
-                     void (*delete)(struct request *, struct api_tx *, const struct id *)) {
-	struct bulk *b = request_alloc(r, sizeof *b);
-	b->archived = archived;
-	b->delete = delete;
-	if (!api_body_ids(r, &b->ids))
-		return;
-	b->found = request_alloc(r, b->ids.n * sizeof *b->found);
-	b->tx = api_tx_begin(r);
+static void deletion_start(struct request *r, struct deletion *d) {
+	d->found = request_alloc(r, d->ids.n * sizeof *d->found);
+	d->tx = api_tx_begin(r);
 	struct pg_params p;
 	pg_params_init(&p);
-	for (unsigned i = 0; i < b->ids.n; i++) {
+	for (unsigned i = 0; i < d->ids.n; i++) {
 		pg_params_reset(&p);
-		api_param_object(&p, r, &b->ids.v[b->ids.rising[i]]);
-		api_tx_step(b->tx, lock, &p, bulk_locked, b);
+		api_param_object(&p, r, &d->ids.v[d->ids.rising[i]]);
+		api_tx_step(d->tx, d->how->lock, &p, deletion_locked, d);
 	}
 	pg_params_fini(&p);
-	api_tx_flush(b->tx);
+	api_tx_flush(d->tx);
+}
+
+void api_delete_many(struct request *r, const struct api_deletion *how) {
+	struct deletion *d = request_alloc(r, sizeof *d);
+	d->how = how;
+	if (api_body_ids(r, &d->ids))
+		deletion_start(r, d);
+}
+
+void api_delete_one(struct request *r, const struct api_deletion *how) {
+	struct deletion *d = request_alloc(r, sizeof *d);
+	d->how = how;
+	d->ids = (struct api_ids){.n = 1, .v = request_alloc(r, sizeof *d->ids.v), .rising = request_alloc(r, sizeof *d->ids.rising)};
+	if (request_param_id(r, 0, d->ids.v))
+		deletion_start(r, d);
 }
 
 /* ---- Listing ---- */

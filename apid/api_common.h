@@ -97,10 +97,15 @@ int api_expiry(struct request *, const json_t *body, int64_t *ret_expires_at);
 /* Adds the two rows of a new mailbox; `domain` is its id. */
 void api_mailbox_insert_steps(struct api_tx *, struct request *, const struct api_mailbox *, const struct id *domain);
 
-/* A bulk delete of mailboxes or archived ones, all or none: locks every row with `lock` first, refuses for the
- * first id of the body whose row is not found, else adds `delete`'s steps for each and commits. */
-void api_delete_many(struct request *, bool archived, const struct pg_stmt *lock,
-                     void (*delete)(struct request *, struct api_tx *, const struct id *));
+/* How mailboxes or archived ones are deleted, all or none: every row is locked first. */
+struct api_deletion {
+	bool archived;
+	const struct pg_stmt *lock; /* one row if it is there and the asker's */
+	bool (*may_go)(struct request *, const struct pg_rows *); /* of the row locked; false: answered. NULL: yes */
+	void (*delete)(struct request *, struct api_tx *, const struct id *); /* adds its steps */
+};
+void api_delete_many(struct request *, const struct api_deletion *); /* the ids of the body */
+void api_delete_one(struct request *, const struct api_deletion *);  /* the id in the path */
 
 /* A list whose rows are asked for one by one, pipelined, because each lies in its own bucket: first `ids`, then
  * `get` for each; rows that are gone are left out. */

@@ -68,6 +68,13 @@ static void answer_no_tag(struct request *r) {
 	respond_problem(r, PROBLEM_BAD_REQUEST, "member \"tag\" is missing: a recoverable mailbox needs one");
 }
 
+/* A domain has a postmaster as long as there is the domain (RFC 5321 4.5.1), and nobody could make the mailbox anew: the alias is
+ * reserved. */
+static void answer_needed(struct request *r, struct slice address) {
+	respond_problem(r, PROBLEM_FORBIDDEN, "%.*s must exist as long as its domain: it can neither be deleted nor expire", (int)address.n,
+	                address.p);
+}
+
 /* The domain named, which the key must cover, or the key's first. NULL: answered. */
 static const struct principal_domain *read_domain(struct request *r, const json_t *body) {
 	const struct principal *who = request_principal(r);
@@ -386,6 +393,11 @@ static void change_locked(struct request *r, void *arg, const struct pg_result *
 		answer_no_tag(r);
 		return;
 	}
+	if (c->lifetime_given && c->expires_at != INT64_MAX && address_is_postmaster(c->box.address)) {
+		api_tx_rollback(c->tx);
+		answer_needed(r, c->box.address);
+		return;
+	}
 	int64_t before = c->box.expires_at;
 	if (c->lifetime_given)
 		c->box.expires_at = c->expires_at;
@@ -414,14 +426,13 @@ void api_mailbox_patch(struct request *r) {
 
 /* ---- Delete ---- */
 
-/* The rows of one mailbox: archived if recoverable, else gone; its mails gone either way. `found` sees the ids
- * that went. */
-static void delete_steps(struct api_tx *tx, struct request *r, const struct id *id, api_rows *found, void *arg) {
+/* The rows of one mailbox: archived if recoverable, else gone; its mails gone either way. */
+static void delete_steps(struct request *r, struct api_tx *tx, const struct id *id) {
 	const struct principal *who = request_principal(r);
 	struct pg_params p;
 	pg_params_init(&p);
 	api_param_object(&p, r, id);
-	api_tx_step(tx, &STMT_MAILBOX_DELETE, &p, found, arg);
+	api_tx_step(tx, &STMT_MAILBOX_DELETE, &p, NULL, NULL);
 	pg_params_reset(&p);
 	pg_param_uuid(&p, &who->account_id);
 	pg_param_uuid(&p, id);
@@ -441,39 +452,19 @@ static void delete_steps(struct api_tx *tx, struct request *r, const struct id *
 	pg_params_fini(&p);
 }
 
-struct deletion {
-	struct id id;
-	bool found;
-};
-
-static void delete_found(struct request *r, void *arg, const struct pg_result *result) {
-	struct deletion *d = arg;
-	d->found = pg_rows_count(result->rows) > 0;
+static bool may_go(struct request *r, const struct pg_rows *row) {
+	struct slice address = pg_text(row, 0, 0);
+	if (address_is_postmaster(address))
+		answer_needed(r, address);
+	return !address_is_postmaster(address);
 }
 
-static void delete_done(struct request *r, void *arg, const struct pg_result *result) {
-	const struct deletion *d = arg;
-	if (result->status != PG_OK)
-		api_answer_failure(r, result);
-	else if (!d->found)
-		api_refuse(r, false, &d->id, NULL);
-	else
-		respond_empty(r, 204);
-}
+static const struct api_deletion DELETION = {false, &STMT_MAILBOX_LOCK, may_go, delete_steps};
 
 void api_mailbox_delete(struct request *r) {
-	struct deletion *d = request_alloc(r, sizeof *d);
-	if (!request_param_id(r, 0, &d->id))
-		return;
-	struct api_tx *tx = api_tx_begin(r);
-	delete_steps(tx, r, &d->id, delete_found, d);
-	api_tx_commit(tx, delete_done, d);
-}
-
-static void delete_one_of_many(struct request *r, struct api_tx *tx, const struct id *id) {
-	delete_steps(tx, r, id, NULL, NULL);
+	api_delete_one(r, &DELETION);
 }
 
 void api_mailbox_delete_many(struct request *r) {
-	api_delete_many(r, false, &STMT_MAILBOX_LOCK, delete_one_of_many);
+	api_delete_many(r, &DELETION);
 }

@@ -341,10 +341,15 @@ int address_canonical_alias(const char *s, size_t n, char ret[ADDRESS_LOCAL_MAX 
 	return 0;
 }
 
+bool address_is_postmaster(struct slice canonical) {
+	static const char local[] = "postmaster@";
+	return canonical.n >= strlen(local) && memcmp(canonical.p, local, strlen(local)) == 0;
+}
+
 bool address_is_role(const struct address *a) {
 	return a->kind == ADDRESS_POSTMASTER ||
 	       (a->kind == ADDRESS_DOMAIN &&
-	        (strncmp(a->canonical, "postmaster@", 11) == 0 || strncmp(a->canonical, "abuse@", 6) == 0));
+	        (address_is_postmaster(slice_str(a->canonical)) || strncmp(a->canonical, "abuse@", 6) == 0));
 }
 
 bool address_alias_reserved(const char *canonical_alias) {

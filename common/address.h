@@ -48,6 +48,8 @@ int address_canonical_email(const char *s, size_t n, char ret[ADDRESS_MAX + 1]);
 int address_canonical_alias(const char *s, size_t n, char ret[ADDRESS_LOCAL_MAX + 1]);
 /* <Postmaster>, and postmaster or abuse of any domain: to be reached whatever else is refused (RFC 5321 4.5.1, RFC 2142 5). */
 bool address_is_role(const struct address *);
+/* Whether a canonical address is postmaster's of a domain. */
+bool address_is_postmaster(struct slice canonical);
 /* postmaster, abuse, hostmaster, webmaster, mailer-daemon, noreply. */
 bool address_alias_reserved(const char *canonical_alias);
 

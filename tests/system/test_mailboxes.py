@@ -82,6 +82,19 @@ def test_alias_reserved(api, alias):
     check_problem(api.post("/v1/mailboxes", {"alias": alias}), 400, "bad_request")
 
 
+def test_a_postmaster_stays(system, api, box):
+    """RFC 5321 4.5.1: it can be read and emptied, but mail to it must always be taken."""
+    made = items(api.get("/v1/mailboxes?address=postmaster@" + system.domain))[0]
+    path = "/v1/mailboxes/" + made["id"]
+    for answer in (api.delete(path), api.delete("/v1/mailboxes", {"ids": [box["id"], made["id"]]}), api.patch(path, {"expiresIn": "5m"})):
+        problem = check_problem(answer, 403, "forbidden")
+        assert "postmaster@" + system.domain in problem["detail"]
+    assert api.get("/v1/mailboxes/" + box["id"]).status == 200
+    assert api.patch(path, {"noExpiration": True, "tag": "ours"}).json["permanent"]
+    assert deliver(system.smtp, messages.plain(), "postmaster@" + system.domain)[0] == 250
+    assert api.delete(path + "/mails", {"ids": [api.mails(made)[0]["id"]]}).status == 204
+
+
 @pytest.mark.contract("2 409", "5 alias taken")
 def test_alias_taken_is_409_for_everybody(api, stranger, box):
     check_problem(api.post("/v1/mailboxes", {"alias": box["alias"]}), 409, "conflict")
