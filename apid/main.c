@@ -7,6 +7,7 @@
 #include "common/clients.h"
 #include "common/clock.h"
 #include "common/config.h"
+#include "common/config_check.h"
 #include "common/daemon.h"
 #include "common/dns.h"
 #include "common/log.h"
@@ -175,36 +176,8 @@ static bool refuse(const char *text) {
 	return false;
 }
 
-/* What a row of the table cannot say. */
-static bool check(struct apid_config *config) {
-	if (!daemon_set_log_level(config->log_level))
-		return refuse("log_level must be debug, info, warning or error");
-	if (strcmp(config->environment, "live") != 0 && strcmp(config->environment, "test") != 0)
-		return refuse("environment must be live or test");
-	if (config->test_clock_offset && strcmp(config->environment, "test") != 0)
-		return refuse("test_clock_offset is for environment test only");
-	if (strcmp(config->signup, "closed") != 0 && strcmp(config->signup, "invitation") != 0 &&
-	    strcmp(config->signup, "open") != 0)
-		return refuse("signup must be closed, invitation or open");
-	if (!config->listen[0])
-		return refuse("apid_listen is empty");
-	for (char **origin = config->cors_origins; *origin; origin++) {
-		if (cors_origin_valid(*origin))
-			continue;
-		fprintf(stderr, "apid: cors_origins: '%s' is no origin (want https://app.example.org, without a path, or *)\n", *origin);
-		return false;
-	}
-	if (config->mailbox_lifetime_default < config->mailbox_lifetime_min ||
-	    config->mailbox_lifetime_default > config->mailbox_lifetime_max)
-		return refuse("mailbox_lifetime_default is not between mailbox_lifetime_min and mailbox_lifetime_max");
-	if (apikey_secret_parse(config->key_secret, config->secret) < 0)
-		return refuse(
-		    "key_secret must be 64 hex digits: set MINUTEMAIL_KEY_SECRET_FILE to a file made by openssl rand -hex 32");
-	return true;
-}
-
 /* The entries of apid_listen, for all workers, and their addresses alone; the addresses are borrowed from the entries. */
-static bool parse_listeners(struct apid *d) {
+static void parse_listeners(struct config_check *c, struct apid *d) {
 	char fault[LISTEN_FAULT_SIZE];
 	unsigned n = 0;
 	while (d->config.listen[n])
@@ -212,13 +185,59 @@ static bool parse_listeners(struct apid *d) {
 	d->config.listeners = xcalloc(n, sizeof(*d->config.listeners));
 	d->addresses = xcalloc(n + 1, sizeof(*d->addresses));
 	for (unsigned i = 0; i < n; i++) {
-		if (http_listen_parse(d->config.listen[i], &d->config.listeners[i], fault) < 0) {
-			fprintf(stderr, "apid: apid_listen: %s: %s\n", d->config.listen[i], fault);
-			return false;
+		if (http_listen_parse(d->config.listen[i], &d->config.listeners[d->listener_count], fault) < 0) {
+			config_check_fault(c, "apid_listen", "%s: %s", d->config.listen[i], fault);
+			continue;
 		}
-		d->addresses[d->listener_count++] = d->config.listeners[i].address;
+		config_check_address(c, "apid_listen", d->config.listeners[d->listener_count].address);
+		d->addresses[d->listener_count] = d->config.listeners[d->listener_count].address;
+		d->listener_count++;
 	}
-	return true;
+	if (n == 0)
+		config_check_fault(c, "apid_listen", "is empty");
+}
+
+static void check_names(struct config_check *c, const struct apid_config *config) {
+	if (config->hostname[0])
+		config_check_name(c, "hostname", config->hostname);
+	for (char **host = config->mx_hosts; *host; host++)
+		config_check_name(c, "mx_hosts", *host);
+	for (char **origin = config->cors_origins; *origin; origin++)
+		if (!cors_origin_valid(*origin))
+			config_check_fault(c, "cors_origins", "'%s' is no origin (want https://app.example.org, without a path, or *)", *origin);
+}
+
+static void check_people(struct config_check *c, struct apid_config *config) {
+	static const char *const environments[] = {"live", "test", NULL}, *const signups[] = {"closed", "invitation", "open", NULL};
+	config_check_word(c, "environment", config->environment, environments);
+	config_check_word(c, "signup", config->signup, signups);
+	if (config->test_clock_offset && strcmp(config->environment, "test") != 0)
+		config_check_fault(c, "test_clock_offset", "is for environment test only");
+	if (config->mailbox_lifetime_default < config->mailbox_lifetime_min || config->mailbox_lifetime_default > config->mailbox_lifetime_max)
+		config_check_fault(c, "mailbox_lifetime_default", "is not between mailbox_lifetime_min and mailbox_lifetime_max");
+	if (apikey_secret_parse(config->key_secret, config->secret) < 0)
+		config_check_fault(c, "key_secret",
+		                   "must be 64 hex digits: set MINUTEMAIL_KEY_SECRET_FILE to a file made by openssl rand -hex 32");
+}
+
+/* What a row of the table cannot say. `only`: nothing will be run. */
+static bool check(struct apid *d, bool only) {
+	static const char *const levels[] = {"debug", "info", "warning", "error", NULL};
+	struct config_check c = {.program = "apid"};
+	struct apid_config *config = &d->config;
+	config_check_word(&c, "log_level", config->log_level, levels);
+	parse_listeners(&c, d);
+	config_check_networks(&c, "client_exempt", config->client_exempt, &config->exempt);
+	config_check_database(&c, "apid_database", config->database);
+	config_check_user(&c, "user", config->user);
+	check_names(&c, config);
+	check_people(&c, config);
+	if (config->metrics_listen[0])
+		config_check_address(&c, "apid_metrics_listen", config->metrics_listen);
+	config_check_dns(&c, config->dns_servers, config->dns_zone_file);
+	if (only)
+		config_check_certificates(&c, "tls_certificates", config->tls_certificates);
+	return c.faults == 0;
 }
 
 /* mx_hosts, or our own name, as the DNS has them. */
@@ -308,9 +327,14 @@ int main(int argc, char **argv) {
 		return 1;
 	switch (config_load(KEYS, &d.config, argc, argv, "apid: answers MinuteMail's HTTP API from PostgreSQL", NULL)) {
 	case CONFIG_OK:
-		if (check(&d.config) && daemon_read_networks("apid", "client_exempt", d.config.client_exempt, &d.config.exempt) &&
-		    parse_listeners(&d))
+		if (check(&d, false) && daemon_set_log_level(d.config.log_level))
 			status = run(&d, argv);
+		break;
+	case CONFIG_CHECK:
+		if (!check(&d, true))
+			break;
+		config_print(KEYS, &d.config);
+		status = 0;
 		break;
 	case CONFIG_EXIT_OK:
 		status = 0;

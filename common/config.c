@@ -328,12 +328,12 @@ static void print_help(const struct load *l, const char *about, bool rest) {
 	       "  --help          this\n");
 }
 
-static void print_settings(const struct load *l) {
+void config_print(const struct config_key *keys, const void *config) {
 	struct buf text;
 	buf_init(&text, SIZE_MAX);
-	for (const struct config_key *key = l->keys; key->name; key++) {
+	for (const struct config_key *key = keys; key->name; key++) {
 		buf_printf(&text, "%s = ", key->name);
-		config_value_format(key, member_of(l, key), &text);
+		config_value_format(key, (const char *)config + key->offset, &text);
 		buf_append_char(&text, '\n');
 	}
 	if (text.len)
@@ -355,10 +355,7 @@ static enum config_result load(struct load *l, int argc, char **argv, const char
 		return CONFIG_BAD;
 	if (ret_rest)
 		*ret_rest = rest;
-	if (!l->check)
-		return CONFIG_OK;
-	print_settings(l);
-	return CONFIG_EXIT_OK;
+	return l->check ? CONFIG_CHECK : CONFIG_OK;
 }
 
 enum config_result config_load(const struct config_key *keys, void *config, int argc, char **argv, const char *about,

@@ -29,7 +29,8 @@ struct config_key {
 
 enum config_result {
 	CONFIG_OK,      /* run */
-	CONFIG_EXIT_OK, /* --help, --version or --check-config did their work and printed */
+	CONFIG_CHECK,   /* --check-config: judge what the table cannot say (config_check.h), then config_print() instead of running */
+	CONFIG_EXIT_OK, /* --help or --version did their work and printed */
 	CONFIG_BAD,     /* one line per fault was printed to standard error, each naming the key and where it came from */
 };
 
@@ -40,6 +41,8 @@ enum config_result {
  * argv at the first one, NULL-terminated). */
 enum config_result config_load(const struct config_key *keys, void *config, int argc, char **argv, const char *about,
                                char ***ret_rest);
+/* What is in force, one "key = value" a line, on standard output; secrets only as being there. */
+void config_print(const struct config_key *keys, const void *config);
 /* Reads file and environment again (flags still win) into a second struct; rows not reloadable keep the old value, and are
  * named in a warning when they differ. -EINVAL: nothing changed, faults logged. Strings that changed are freed: borrow no
  * reloadable string for longer than a turn. What the daemon itself wrote into a member after config_load() counts as a

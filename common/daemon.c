@@ -4,11 +4,9 @@
 #include "common/inherit.h"
 #include "common/listener.h"
 #include "common/log.h"
-#include "common/netaddr.h"
 #include "common/sandbox.h"
 
 #include <libgen.h>
-#include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -121,16 +119,6 @@ bool daemon_set_log_level(const char *text) {
 void daemon_reload(const struct config_key *keys, void *config, char *const *log_level) {
 	if (config_reload(keys, config) == 0 && !daemon_set_log_level(*log_level))
 		log_msg(LOG_LEVEL_WARNING, "ignoring log_level", "must be debug, info, warning or error");
-}
-
-bool daemon_read_networks(const char *program, const char *key, char *const *list, struct netaddr_nets *nets) {
-	for (; *list; list++) {
-		if (netaddr_nets_add(nets, *list, strlen(*list)) == 0)
-			continue;
-		fprintf(stderr, "%s: %s: '%s' is not a network (want 10.0.0.0/8 or 2001:db8::/32)\n", program, key, *list);
-		return false;
-	}
-	return true;
 }
 
 void daemon_raise_descriptors(void) {

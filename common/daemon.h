@@ -5,7 +5,6 @@
 #include "common/base.h"
 
 struct config_key;
-struct netaddr_nets;
 struct sandbox;
 
 struct daemon_socket {
@@ -38,8 +37,6 @@ const char *daemon_hostname(const char *configured, char room[256]);
 bool daemon_set_log_level(const char *level);
 /* config_reload(), and the level that is configured then (`log_level` is the member's address). */
 void daemon_reload(const struct config_key *, void *config, char *const *log_level);
-/* A list of networks, from the key of that name, added to *nets; false: standard error names the one that is none. */
-bool daemon_read_networks(const char *program, const char *key, char *const *list, struct netaddr_nets *nets);
 
 /* As many descriptors as the system lets us have: each connection takes one. */
 void daemon_raise_descriptors(void);

@@ -13,6 +13,7 @@
 #include "common/dns_zone.h"
 #include "common/list.h"
 #include "common/loop.h"
+#include "common/netaddr.h"
 
 #include <ares.h>
 #include <event2/event.h>
@@ -332,23 +333,45 @@ static int read_whole(const char *path, struct buf *out) {
 	return r;
 }
 
-static int load_zone(struct dns *d, const char *path, char *ret_fault) {
+static int load_zone(const char *path, struct dns_zone **ret, char *ret_fault) {
 	char fault[DNS_ZONE_FAULT_SIZE];
 	struct buf text;
 	buf_init(&text, ZONE_FILE_MAX);
 	int r = read_whole(path, &text);
 	if (r < 0)
 		snprintf(ret_fault, DNS_FAULT_SIZE, "cannot read %s: %s", path, strerror(-r));
-	else if ((r = dns_zone_parse(text.data ? text.data : "", text.len, &d->zone, fault)) < 0)
+	else if ((r = dns_zone_parse(text.data ? text.data : "", text.len, ret, fault)) < 0)
 		snprintf(ret_fault, DNS_FAULT_SIZE, "%s: %s", path, fault);
 	buf_fini(&text);
 	return r;
 }
 
-uint16_t dns_server_port(const char *server) {
+int dns_zone_check(const char *zone_file, char ret_fault[DNS_FAULT_SIZE]) {
+	cleanup(dns_zone_freep) struct dns_zone *zone = NULL;
+	return load_zone(zone_file, &zone, ret_fault);
+}
+
+/* The colon before its port; NULL: it has none. */
+static const char *port_of(const char *server) {
 	const char *bracket = strrchr(server, ']'), *colon = strrchr(server, ':');
 	bool port = colon && (bracket ? colon == bracket + 1 : strchr(server, ':') == colon);
-	return port ? (uint16_t)strtoul(colon + 1, NULL, 10) : 53;
+	return port ? colon : NULL;
+}
+
+uint16_t dns_server_port(const char *server) {
+	const char *colon = port_of(server);
+	return colon ? (uint16_t)strtoul(colon + 1, NULL, 10) : 53;
+}
+
+int dns_server_check(const char *server) {
+	const char *colon = port_of(server);
+	size_t n = colon ? (size_t)(colon - server) : strlen(server), digits = colon ? strspn(colon + 1, "0123456789") : 0;
+	struct netaddr address;
+	if (colon && (digits == 0 || digits > 5 || colon[1 + digits] || strtoul(colon + 1, NULL, 10) - 1 > 65534))
+		return -EINVAL;
+	if (n > 2 && server[0] == '[' && server[n - 1] == ']')
+		return netaddr_parse(server + 1, n - 2, &address) == 0 && address.family == NETADDR_IPV6 ? 0 : -EINVAL;
+	return netaddr_parse(server, n, &address);
 }
 
 static int set_servers(struct dns *d, char *const *servers, char *ret_fault) {
@@ -400,7 +423,7 @@ int dns_new(struct loop *loop, const struct dns_options *options, struct dns **r
 		list_init(&d->chains[i]);
 	list_init(&d->watches);
 	timer_init(&d->retry, loop, on_retry, d);
-	int r = options->zone_file && *options->zone_file ? load_zone(d, options->zone_file, ret_fault)
+	int r = options->zone_file && *options->zone_file ? load_zone(options->zone_file, &d->zone, ret_fault)
 	                                                  : open_channel(d, options->servers ? options->servers : none, ret_fault);
 	if (r < 0)
 		return r;

@@ -25,7 +25,12 @@ struct dns_options {
 /* The port of one of `servers`: a sandbox must let TCP to it pass. */
 uint16_t dns_server_port(const char *server);
 
+/* Whether it is one of `servers`. -EINVAL. */
+int dns_server_check(const char *server);
+
 #define DNS_FAULT_SIZE 256
+/* Whether it is a `zone_file`. -errno; ret_fault says why, naming its line. */
+int dns_zone_check(const char *zone_file, char ret_fault[DNS_FAULT_SIZE]);
 /* -errno; ret_fault says why, naming the server or the zone file's line. */
 int dns_new(struct loop *, const struct dns_options *, struct dns **ret, char ret_fault[DNS_FAULT_SIZE]);
 /* Outstanding operations are cancelled without a callback; their pointers are dead. */

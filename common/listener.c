@@ -91,6 +91,11 @@ static int parse_place(const char *address, struct place *ret) {
 	return inet_pton(AF_INET, host, &ret->u.in.sin_addr) == 1 ? 0 : -EINVAL;
 }
 
+int listener_check(const char *address) {
+	struct place p;
+	return parse_place(address, &p);
+}
+
 static in_port_t *port_of(struct place *p) {
 	return p->u.sa.sa_family == AF_INET6 ? &p->u.in6.sin6_port : &p->u.in.sin_port;
 }

@@ -9,6 +9,8 @@
 
 struct loop;
 
+/* Whether it has the form that listener_open() wants. -EINVAL, -ENAMETOOLONG. */
+int listener_check(const char *address);
 /* "127.0.0.1:1025", "[::1]:25", "*:25" (both families, one dual-stack socket), "unix:/run/x.sock". Port 0 picks one; the others
  * of the set then use the same. Fills `count` descriptors, close-on-exec and non-blocking. -errno, with *ret_error (static
  * or allocated once at start-up) naming the address. */

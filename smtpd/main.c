@@ -1,5 +1,6 @@
 /* smtpd: flags, configuration, listening sockets, then master and workers. */
 #include "common/config.h"
+#include "common/config_check.h"
 #include "common/daemon.h"
 #include "common/dns.h"
 #include "common/log.h"
@@ -8,6 +9,7 @@
 #include "common/sandbox.h"
 #include "common/sandbox_database.h"
 #include "common/tls_keys.h"
+#include "smtpd/dnsbl.h"
 #include "smtpd/server.h"
 #include "smtpd/smtpd_metrics.h"
 
@@ -172,22 +174,59 @@ static void tidy(void *arg) {
 	clients_sweep(((struct smtpd *)arg)->clients);
 }
 
-static bool refuse(const char *text) {
-	fprintf(stderr, "smtpd: %s\n", text);
-	return false;
+static void check_dnsbl(struct config_check *c, const struct smtpd_config *config) {
+	static const char *const actions[] = {"annotate", "reject", NULL};
+	struct dnsbl *dnsbl = NULL;
+	char fault[DNSBL_FAULT_SIZE];
+	config_check_word(c, "dnsbl_action", config->dnsbl_action, actions);
+	if (dnsbl_new(NULL, NULL, config->dnsbl_zones, &dnsbl, fault) < 0)
+		config_check_fault(c, "dnsbl_zones", "%s", fault);
+	dnsbl_free(dnsbl);
 }
 
-/* What a row of the table cannot say. */
-static bool check(const struct smtpd_config *config) {
-	if (!daemon_set_log_level(config->log_level))
-		return refuse("log_level must be debug, info, warning or error");
-	if (!config->listen[0])
-		return refuse("smtpd_listen is empty");
-	if (strcmp(config->dnsbl_action, "annotate") != 0 && strcmp(config->dnsbl_action, "reject") != 0)
-		return refuse("dnsbl_action must be annotate or reject");
+/* The entries of smtpd_listen, for all workers, and their addresses alone; the addresses are borrowed from the entries. */
+static void parse_listeners(struct config_check *c, struct smtpd *d) {
+	char fault[LISTEN_FAULT_SIZE];
+	unsigned n = 0;
+	while (d->config.listen[n])
+		n++;
+	d->config.listeners = xcalloc(n, sizeof(*d->config.listeners));
+	d->addresses = xcalloc(n + 1, sizeof(*d->addresses));
+	for (unsigned i = 0; i < n; i++) {
+		if (listen_parse(d->config.listen[i], &d->config.listeners[d->listener_count], fault) < 0) {
+			config_check_fault(c, "smtpd_listen", "%s: %s", d->config.listen[i], fault);
+			continue;
+		}
+		config_check_address(c, "smtpd_listen", d->config.listeners[d->listener_count].address);
+		d->addresses[d->listener_count] = d->config.listeners[d->listener_count].address;
+		d->listener_count++;
+	}
+	if (n == 0)
+		config_check_fault(c, "smtpd_listen", "is empty");
+}
+
+/* What a row of the table cannot say. `only`: nothing will be run. */
+static bool check(struct smtpd *d, bool only) {
+	static const char *const levels[] = {"debug", "info", "warning", "error", NULL};
+	struct config_check c = {.program = "smtpd"};
+	struct smtpd_config *config = &d->config;
+	config_check_word(&c, "log_level", config->log_level, levels);
+	parse_listeners(&c, d);
+	config_check_networks(&c, "client_exempt", config->client_exempt, &config->exempt);
+	config_check_database(&c, "smtpd_database", config->database);
+	config_check_user(&c, "user", config->user);
+	config_check_directory(&c, "spool_dir", config->spool_dir);
+	if (config->hostname[0])
+		config_check_name(&c, "hostname", config->hostname);
+	if (config->metrics_listen[0])
+		config_check_address(&c, "smtpd_metrics_listen", config->metrics_listen);
+	check_dnsbl(&c, config);
 	if (!config->authentication && (config->spf_reject || config->dmarc_reject || config->null_mx_reject))
-		return refuse("spf_reject, dmarc_reject and null_mx_reject need authentication");
-	return true;
+		config_check_fault(&c, "authentication", "spf_reject, dmarc_reject and null_mx_reject need it");
+	config_check_dns(&c, config->dns_servers, config->dns_zone_file);
+	if (only)
+		config_check_certificates(&c, "tls_certificates", config->tls_certificates);
+	return c.faults == 0;
 }
 
 static struct clients *make_clients(const struct smtpd_config *config) {
@@ -206,30 +245,12 @@ static struct clients *make_clients(const struct smtpd_config *config) {
 	return clients_new(&limits, process_heirloom());
 }
 
-/* The entries of smtpd_listen, for all workers, and their addresses alone; the addresses are borrowed from the entries. */
-static bool parse_listeners(struct smtpd *d) {
-	char fault[LISTEN_FAULT_SIZE];
-	unsigned n = 0;
-	while (d->config.listen[n])
-		n++;
-	d->config.listeners = xcalloc(n, sizeof(*d->config.listeners));
-	d->addresses = xcalloc(n + 1, sizeof(*d->addresses));
-	for (unsigned i = 0; i < n; i++) {
-		if (listen_parse(d->config.listen[i], &d->config.listeners[i], fault) < 0) {
-			fprintf(stderr, "smtpd: smtpd_listen: %s: %s\n", d->config.listen[i], fault);
-			return false;
-		}
-		d->addresses[d->listener_count++] = d->config.listeners[i].address;
-	}
-	return true;
-}
-
 /* Who asks for TLS gets it or a fault, not clear text. */
 static bool listeners_have_tls(const struct smtpd *d) {
 	for (unsigned i = 0; i < d->listener_count; i++) {
 		const struct listen_settings *s = &d->config.listeners[i];
 		if (!d->tls_keys && (s->tls || s->require_tls)) {
-			fprintf(stderr, "smtpd: smtpd_listen: %s: there is no certificate; see tls_certificates and tls_dir\n", d->config.listen[i]);
+			fprintf(stderr, "smtpd: smtpd_listen: %s: there is no certificate; see tls_certificates and tls_dir\n", s->address);
 			return false;
 		}
 	}
@@ -277,9 +298,14 @@ int main(int argc, char **argv) {
 	log_init("smtpd", LOG_LEVEL_INFO);
 	switch (config_load(KEYS, &d.config, argc, argv, "smtpd: receives mail over SMTP and commits it to PostgreSQL", NULL)) {
 	case CONFIG_OK:
-		if (check(&d.config) && daemon_read_networks("smtpd", "client_exempt", d.config.client_exempt, &d.config.exempt) &&
-		    parse_listeners(&d))
+		if (check(&d, false) && daemon_set_log_level(d.config.log_level))
 			status = run(&d, argv);
+		break;
+	case CONFIG_CHECK:
+		if (!check(&d, true))
+			break;
+		config_print(KEYS, &d.config);
+		status = 0;
 		break;
 	case CONFIG_EXIT_OK:
 		status = 0;

@@ -75,6 +75,8 @@ static enum config_result load(struct sample *s, char ***rest, const char *const
 	dup2(fd, 2);
 	memset(s, 0, sizeof(*s));
 	enum config_result r = config_load(keys, s, argc, kept, "sample: a test", rest);
+	if (r == CONFIG_CHECK)
+		config_print(keys, s);
 	fflush(NULL);
 	dup2(saved[0], 1);
 	dup2(saved[1], 2);
@@ -297,7 +299,7 @@ static void test_printing(void **state) {
 	assert_int_equal(load(&s, NULL, version), CONFIG_EXIT_OK);
 	assert_int_equal(strncmp(out, "sample ", 7), 0);
 	config_fini(keys, &s);
-	assert_int_equal(load(&s, NULL, check), CONFIG_EXIT_OK);
+	assert_int_equal(load(&s, NULL, check), CONFIG_CHECK);
 	assert_string_equal(out, "name = anon\npassword = (set)\nfast = yes\ncount = 3\nsize = 25M\nwait = 5s\n"
 	                         "listen = 127.0.0.1:25\npid_file = \npid = \n");
 	config_fini(keys, &s);
