@@ -3,6 +3,8 @@
  * connections. */
 #include "apid/api_common.h"
 
+#include "common/address_display.h"
+
 #include "apid/api.h"
 #include "apid/principal.h"
 #include "apid_stmts.h"
@@ -231,6 +233,20 @@ void api_address_write(struct json_out *j, struct slice address) {
 	json_out_member_string(j, "alias", address.p, local);
 	json_out_member_string(j, "domain", at ? at + 1 : "", at ? address.n - local - 1 : 0);
 	json_out_member_string(j, "address", address.p, address.n);
+	api_display_write(j, "displayDomain", slice_of(at ? at + 1 : "", at ? address.n - local - 1 : 0));
+	api_display_write(j, "displayAddress", address);
+}
+
+void api_display_write(struct json_out *j, const char *key, struct slice text) {
+	struct buf shown;
+	if (!text.p || !address_display_differs(text.p, text.n)) {
+		json_out_member_string(j, key, text.p, text.n);
+		return;
+	}
+	buf_init(&shown, text.n * 4 + 1);
+	address_append_display(&shown, text.p, text.n);
+	json_out_member_string(j, key, shown.data, shown.len);
+	buf_fini(&shown);
 }
 
 void api_mailbox_read(const struct pg_rows *rows, unsigned row, struct api_mailbox *ret) {
@@ -374,7 +390,7 @@ void api_delete_one(struct request *r, const struct api_deletion *how) {
 /* ---- Listing ---- */
 
 #define LISTING_WINDOW 16
-#define LISTING_ITEM_MAX 4096 /* an address, a tag and an owner, each at its longest, and the member names */
+#define LISTING_ITEM_MAX 8192 /* an address twice, a tag and an owner, each at its longest, and the member names */
 
 struct listing;
 

@@ -89,6 +89,8 @@ void api_mailbox_write(struct json_out *, const struct api_mailbox *, const char
 void api_mailbox_answer(struct request *, unsigned status, const struct api_mailbox *);
 /* alias and domain of an address. */
 void api_address_write(struct json_out *, struct slice address);
+/* A member for people: an address or a domain with U-labels (address_display.h). A null slice is null. */
+void api_display_write(struct json_out *, const char *key, struct slice text);
 
 /* How long a new or changed mailbox lives: `expiresIn` and `noExpiration` of the body, else the default (ret:
  * wall µs, INT64_MAX: for ever). 1: given, 0: default, -1: answered. */

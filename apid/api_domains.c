@@ -47,6 +47,7 @@ static void write_row(struct json_out *j, struct request *r, const struct pg_row
 	json_out_object(j);
 	json_out_member_id(j, "id", &id);
 	json_out_member_string(j, "name", name.p, name.n);
+	api_display_write(j, "displayName", name);
 	json_out_member_string(j, "status", status.p, status.n);
 	json_out_member_bool(j, "platform", pg_bool(rows, row, PLATFORM));
 	write_checks(j, rows, row, mx_target);

@@ -11,6 +11,7 @@ static const struct {
     {"mailboxId", MAIL_MAILBOX_ID},
     {"sender", MAIL_SENDER},
     {"from", MAIL_FROM},
+    {"displaySender", MAIL_DISPLAY_SENDER},
     {"fromName", MAIL_FROM_NAME},
     {"to", MAIL_TO},
     {"cc", MAIL_CC},
@@ -143,6 +144,8 @@ static void write_people(struct json_out *j, const struct mail_view *m, unsigned
 		member_slice(j, "sender", sender);
 	if (fields & MAIL_FROM)
 		member_slice(j, "from", sender);
+	if (fields & MAIL_DISPLAY_SENDER)
+		api_display_write(j, "displaySender", sender);
 	if (fields & MAIL_FROM_NAME)
 		member_slice(j, "fromName", m->from_name);
 	if (fields & MAIL_TO)

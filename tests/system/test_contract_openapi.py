@@ -17,7 +17,8 @@ from launched import ROOT
 
 ID = "01890000-0000-7000-8000-000000000000"
 TIME = "2026-01-01T00:00:00.000Z"
-MAILBOX = {"id": ID, "alias": "a", "domain": "example.org", "address": "a@example.org", "recoverable": False, "tag": None,
+MAILBOX = {"id": ID, "alias": "a", "domain": "example.org", "address": "a@example.org", "displayDomain": "example.org",
+           "displayAddress": "a@example.org", "recoverable": False, "tag": None,
            "owner": "o@example.org", "messageCount": 0, "permanent": False, "expiresAt": TIME, "createdAt": TIME}
 PROBLEM = {"type": "about:blank", "title": "Not found", "status": 404, "detail": "x", "error": "not_found", "code": "not_found",
            "message": "x", "requestId": "abc"}

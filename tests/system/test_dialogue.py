@@ -6,7 +6,7 @@ import time
 import pytest
 
 import messages
-from client import Smtp, deliver, wait_until
+from client import Smtp, deliver, items, wait_until
 
 ALL_OCTETS = bytes(range(256)) * 4 + b"\r\n.\r\n\0\r\n.\r\nQUIT\r\n"
 
@@ -206,6 +206,28 @@ def test_a_domain_in_two_forms_is_one(system, api, wire):
     assert (code, text[:5]) == (553, "5.1.3")
     code, text = wire.say("RCPT TO:<a@☃.example>".encode())
     assert (code, text[:5]) == (553, "5.1.3")
+
+
+def test_a_domain_is_shown_by_its_u_label(system, api):
+    """RFC 5890: the A-label is the key; people see the U-label unless it mixes scripts. The same of who sent a mail."""
+    stamp = str(time.time_ns())
+    system.ctl("domain", "create", f"ёлка-{stamp}.example")
+    system.ctl("domain", "create", f"раypal-{stamp}.example")  # its first two letters are Cyrillic
+    names = [name for name in domain_names(system) if stamp in name.encode().decode("idna")]
+    made = system.ctl("key", "create", "--name", "idn", "--user", f"operator@{system.domain}", "--domain", ",".join(names))
+    client = type(api)(api.address, made["key"])
+    shown = {domain["name"]: domain["displayName"] for domain in items(client.get("/v1/domains"))}
+    for name in names:
+        box = client.mailbox(domain=name)
+        show = name if "ypal" in name else f"ёлка-{stamp}.example"
+        assert name.startswith("xn--") and shown[name] == show
+        assert (box["domain"], box["displayDomain"]) == (name, show)
+        assert (box["address"], box["displayAddress"]) == (f"{box['alias']}@{name}", f"{box['alias']}@{show}")
+        source = b"From: <x@xn--bcher-kva.example>\r\n" + messages.plain("shown").split(b"\r\n", 1)[1]
+        assert deliver(system.smtp, source, box["address"])[0] == 250
+        mail = client.only_mail(box)
+        assert (mail["sender"], mail["displaySender"]) == ("x@xn--bcher-kva.example", "x@bücher.example")
+        assert items(client.get(f"/v1/mailboxes/{box['id']}/mails?fields=displaySender")) == [{"displaySender": "x@bücher.example"}]
 
 
 def domain_names(system):

@@ -8,8 +8,8 @@ import pytest
 import messages
 from client import check_problem, deliver, items, quote
 
-MEMBERS = {"id", "alias", "domain", "address", "recoverable", "tag", "owner", "messageCount", "permanent", "expiresAt", "createdAt"}
-ARCHIVED_MEMBERS = {"id", "alias", "domain", "address", "tag", "owner", "createdAt", "archivedAt"}
+MEMBERS = {"id", "alias", "domain", "address", "displayDomain", "displayAddress", "recoverable", "tag", "owner", "messageCount", "permanent", "expiresAt", "createdAt"}
+ARCHIVED_MEMBERS = {"id", "alias", "domain", "address", "displayDomain", "displayAddress", "tag", "owner", "createdAt", "archivedAt"}
 
 
 def moment(text):

@@ -9,7 +9,7 @@ import pytest
 import messages
 from client import check_problem, deliver, items, multipart, quote
 
-MAIL_MEMBERS = {"id", "mailboxId", "sender", "from", "fromName", "to", "cc", "replyTo", "subject", "body", "bodyText", "bodyTextFromHtml",
+MAIL_MEMBERS = {"id", "mailboxId", "sender", "from", "displaySender", "fromName", "to", "cc", "replyTo", "subject", "body", "bodyText", "bodyTextFromHtml",
                 "bodyHtml",
                 "hasAttachments", "attachments", "sizeBytes", "receivedAt", "expiresAt", "envelope", "warnings"}
 ATTACHMENT_MEMBERS = {"id", "name", "filename", "contentType", "sizeBytes", "inline", "contentId"}

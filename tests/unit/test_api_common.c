@@ -181,7 +181,8 @@ static void test_address(void **state) {
 	json_out_object_end(&j);
 	assert_string_equal(
 	    out.data,
-	    "{\"alias\":\"cdvk6fxequwd\",\"domain\":\"minutemail.cc\",\"address\":\"cdvk6fxequwd@minutemail.cc\"}");
+	    "{\"alias\":\"cdvk6fxequwd\",\"domain\":\"minutemail.cc\",\"address\":\"cdvk6fxequwd@minutemail.cc\","
+	    "\"displayDomain\":\"minutemail.cc\",\"displayAddress\":\"cdvk6fxequwd@minutemail.cc\"}");
 	buf_fini(&out);
 }
 
@@ -200,7 +201,7 @@ static void test_mailbox(void **state) {
 	api_mailbox_write(&j, &m, "me@example.org");
 	assert_string_equal(
 	    out.data,
-	    "{\"id\":\"01890a5d-ac96-774b-bcce-b302099a8057\",\"alias\":\"a\",\"domain\":\"b.cc\",\"address\":\"a@b.cc\","
+	    "{\"id\":\"01890a5d-ac96-774b-bcce-b302099a8057\",\"alias\":\"a\",\"domain\":\"b.cc\",\"address\":\"a@b.cc\",\"displayDomain\":\"b.cc\",\"displayAddress\":\"a@b.cc\","
 	    "\"recoverable\":false,\"tag\":null,\"owner\":\"me@example.org\",\"messageCount\":3,\"permanent\":true,"
 	    "\"expiresAt\":null,\"createdAt\":\"2026-11-24T15:00:00.123Z\"}");
 	buf_fini(&out);
@@ -241,7 +242,7 @@ static void test_mail(void **state) {
 	check_mail(
 	    &m, MAIL_ALL,
 	    "{\"id\":\"01890a5d-ac96-774b-bcce-b302099a8057\",\"mailboxId\":\"01890a5d-ac96-774b-bcce-b302099a8057\","
-	    "\"sender\":\"env@x.org\",\"from\":\"env@x.org\",\"fromName\":null,\"to\":[\"a@b.cc\"],\"cc\":[],\"replyTo\":[]"
+	    "\"sender\":\"env@x.org\",\"from\":\"env@x.org\",\"displaySender\":\"env@x.org\",\"fromName\":null,\"to\":[\"a@b.cc\"],\"cc\":[],\"replyTo\":[]"
 	    ","
 	    "\"subject\":\"\",\"body\":\"\",\"bodyText\":null,\"bodyTextFromHtml\":false,\"bodyHtml\":null,\"hasAttachments\":false,\"attachments\":[]"
 	    ","
