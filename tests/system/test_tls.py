@@ -147,6 +147,17 @@ def test_old_version_is_refused(served_by):
     assert 'tls_error="unsupported protocol"' in served_by.log()
 
 
+def test_only_what_rfc_9325_lets_pass(served_by):
+    """No key exchange without forward secrecy, no compression, no renegotiation; and nobody is asked for a certificate."""
+    status, text = s_client(served_by.address(), "-tls1_2", "-cipher", "kRSA:@SECLEVEL=0")
+    assert status != 0 and "handshake failure" in text
+    done = subprocess.run(["openssl", "s_client", "-starttls", "smtp", "-connect", served_by.address(), "-tls1_2"], input=b"R\nNOOP\r\n",
+                          capture_output=True, timeout=60)
+    said = (done.stdout + done.stderr).decode(errors="replace")
+    assert "No client certificate CA names sent" in said and "Compression: NONE" in said and "Cipher is ECDHE-" in said
+    assert "no renegotiation" in said
+
+
 @pytest.mark.parametrize("words, kind", [
     (["-sigalgs", "ECDSA+SHA256"], "ECDSA"), (["-sigalgs", "RSA-PSS+SHA256"], "RSA-PSS"),
     (["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"], "RSA"), (["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"], "ECDSA"),
