@@ -389,6 +389,15 @@ static void tls_failed(struct conn *c, const char *why) {
 	conn_close(c, "TLS handshake failed");
 }
 
+static void start_session(struct conn *c) {
+	if (netaddr_nets_have(&c->server->config->refused, &c->client.address)) {
+		metrics_add(c->server->metrics, SMTPD_REFUSED_NETWORK, 1);
+		session_start_refused(c->session);
+	} else {
+		session_start(c->session);
+	}
+}
+
 static void tls_done(struct conn *c) {
 	const struct tls_info *info = stream_tls(c->stream);
 	struct metrics *m = c->server->metrics;
@@ -404,7 +413,7 @@ static void tls_done(struct conn *c) {
 		session_set_tls(c->session, agreed);
 		if (evbuffer_get_length(stream_input(c->stream)) > 0)
 			session_abort(c->session, SESSION_ABORT_UNSYNCHRONISED);
-		session_start(c->session);
+		start_session(c);
 	}
 	conn_run(c);
 }
@@ -513,7 +522,7 @@ void conn_start(const struct smtpd_listener *listener, int fd, const struct conn
 		else
 			c->tls_error = "too many handshakes"; /* nothing can be said to it */
 	} else {
-		session_start(c->session);
+		start_session(c);
 		flush(c);
 	}
 	conn_run(c);

@@ -69,6 +69,7 @@ static const struct config_key KEYS[] = {
 	KEY("client_network_factor", CONFIG_INT, client_network_factor, "4", 0, 1000, false,
 	    "times that a client's network (IPv4 /24, IPv6 /48) may do all that"),
 	KEY("client_exempt", CONFIG_LIST, client_exempt, "127.0.0.0/8, ::1", 0, 0, false, "networks whose clients have no such limits"),
+	KEY("client_refuse", CONFIG_LIST, client_refuse, NULL, 0, 0, false, "networks whose clients get 554 instead of the banner; empty: none"),
 	KEY("log_client", CONFIG_BOOL, log_client, "yes", 0, 0, false, "client addresses in the log"),
 	KEY("command_deadline", CONFIG_DURATION, command_deadline, "5m", SECOND, 3600 * SECOND, false, "for the next command, then 421"),
 	KEY("data_deadline", CONFIG_DURATION, data_deadline, "3m", SECOND, 3600 * SECOND, false, "for the next octets of a message"),
@@ -213,6 +214,7 @@ static bool check(struct smtpd *d, bool only) {
 	config_check_word(&c, "log_level", config->log_level, levels);
 	parse_listeners(&c, d);
 	config_check_networks(&c, "client_exempt", config->client_exempt, &config->exempt);
+	config_check_networks(&c, "client_refuse", config->client_refuse, &config->refused);
 	config_check_database(&c, "smtpd_database", config->database);
 	config_check_user(&c, "user", config->user);
 	config_check_directory(&c, "spool_dir", config->spool_dir);
@@ -318,6 +320,7 @@ int main(int argc, char **argv) {
 	metrics_free(d.metrics);
 	clients_free(d.clients);
 	netaddr_nets_fini(&d.config.exempt);
+	netaddr_nets_fini(&d.config.refused);
 	for (unsigned i = 0; i < d.listener_count; i++)
 		listen_fini(&d.config.listeners[i]);
 	free(d.config.listeners);

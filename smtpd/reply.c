@@ -48,8 +48,6 @@ static const struct reply replies[REPLY_COUNT] = {
 	[REPLY_FOREIGN_DOMAIN] = {550, "5.7.1", "Relaying denied: %s"},
 	[REPLY_MAILBOX_DISABLED] = {550, "5.2.1", "Mailbox disabled"},
 	[REPLY_MAILBOX_DISABLED_NOW] = {450, "4.2.1", "Mailbox disabled for now, try again later"},
-	[REPLY_MAILBOX_FULL] = {552, "5.2.2", "Mailbox full"},
-	[REPLY_MAILBOX_FULL_NOW] = {452, "4.2.2", "Mailbox full, try again later"},
 	[REPLY_TOO_MANY_RECIPIENTS] = {452, "4.5.3", "Too many recipients"},
 	[REPLY_BOUNCE_TO_MANY] = {452, "4.5.3", "One recipient at a time from the null sender"},
 

@@ -33,7 +33,8 @@ struct smtpd_config {
 	int64_t message_size_max, recipients_max, messages_max, errors_max, junk_max, bad_recipients_max;
 	bool strict_syntax, null_sender_single;
 	struct netaddr_nets exempt;   /* of client_exempt, parsed */
-	char **client_exempt;
+	struct netaddr_nets refused;  /* of client_refuse */
+	char **client_exempt, **client_refuse;
 	int64_t client_connections_max, client_network_factor;
 	int64_t client_connections_rate, client_messages_rate, client_octets_rate, client_bad_recipients_rate, client_handshakes_rate,
 	    client_errors_rate;       /* a minute */

@@ -362,12 +362,6 @@ void session_on_recipient(struct session *s, enum session_recipient_verdict verd
 	case SESSION_RECIPIENT_DISABLED_NOW:
 		session_refuse_recipient(s, REPLY_MAILBOX_DISABLED_NOW);
 		break;
-	case SESSION_RECIPIENT_FULL:
-		session_refuse_recipient(s, REPLY_MAILBOX_FULL);
-		break;
-	case SESSION_RECIPIENT_FULL_NOW:
-		session_refuse_recipient(s, REPLY_MAILBOX_FULL_NOW);
-		break;
 	}
 	session_resume(s);
 	session_settle(s);

@@ -49,8 +49,6 @@ enum session_recipient_verdict { /* kept apart from recipient.h because this hal
 	SESSION_RECIPIENT_UNAVAILABLE,     /* 451 4.3.0 */
 	SESSION_RECIPIENT_DISABLED,        /* 550 5.2.1 */
 	SESSION_RECIPIENT_DISABLED_NOW,    /* 450 4.2.1: for the time being */
-	SESSION_RECIPIENT_FULL,            /* 552 5.2.2 */
-	SESSION_RECIPIENT_FULL_NOW,        /* 452 4.2.2 */
 };
 
 enum session_store_verdict {

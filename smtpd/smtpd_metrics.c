@@ -54,6 +54,7 @@ const struct metrics_def SMTPD_METRICS[] = {
 	[SMTPD_SPOOL_OCTETS] = {"minutemail_smtpd_spool_bytes", METRICS_GAUGE, "Octets of messages being received", NULL},
 	[SMTPD_STRESS] = {"minutemail_smtpd_stress", METRICS_GAUGE, "Workers under stress: short deadlines, one error", NULL},
 	[SMTPD_REFUSED_LIMIT] = REFUSED("client_limit"),
+	[SMTPD_REFUSED_NETWORK] = REFUSED("client_refuse"),
 	[SMTPD_REFUSED_PROXY] = REFUSED("proxy_header"),
 	[SMTPD_REFUSED_DATABASE] = REFUSED("database_away"),
 	[SMTPD_LOOKUP_TIME] = {"minutemail_smtpd_lookup_seconds", METRICS_HISTOGRAM, "RCPT to its verdict", NULL},

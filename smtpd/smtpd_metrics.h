@@ -26,6 +26,7 @@ enum smtpd_metric {
 	SMTPD_SPOOL_OCTETS,       /* gauge: of messages under way, in memory and files; also what spool_max is held against */
 	SMTPD_STRESS,             /* gauge: workers under stress */
 	SMTPD_REFUSED_LIMIT,      /* connections and recipients that a client's limit refused */
+	SMTPD_REFUSED_NETWORK,    /* sessions that client_refuse gave a 554 */
 	SMTPD_REFUSED_PROXY,      /* connections closed for the PROXY header or its lack */
 	SMTPD_REFUSED_DATABASE,   /* connections turned away while the database was away */
 	SMTPD_LOOKUP_TIME,        /* histogram: RCPT .. its verdict from the database */

@@ -13,8 +13,8 @@
  *   X: closed           the session has ended and there is no more output;   X: open   it has not
  *   LOCAL: address      that the client connected to; at the top too
  *   REFUSED:            the session begins with a refusal; at the top too
- *   V: verdict [tag]    of the next unanswered RCPT: ok, unknown, foreign, unavailable, disabled, disabled_now, full,
- *                       full_now, or a policy; without one: ok. The tag (a word) names the mailbox, by default the
+ *   V: verdict [tag]    of the next unanswered RCPT: ok, unknown, foreign, unavailable, disabled, disabled_now,
+ *                       or a policy; without one: ok. The tag (a word) names the mailbox, by default the
  *                       canonical address does
  *   STORE: verdict      of the next message: ok, unavailable, full, loop, or a policy; without one: ok. Queue ids are
  *                       Q1, Q2, … Policies: local, null_mx, unchecked, spf_fail, spf_permerror, spf_temperror, dmarc
@@ -50,7 +50,7 @@ struct delivered {
 
 /* Policies follow the verdicts of a recipient or a message. */
 #define POLICY_NAMES "local", "null_mx", "unchecked", "spf_fail", "spf_permerror", "spf_temperror", "dmarc"
-#define RECIPIENT_VERDICTS 8
+#define RECIPIENT_VERDICTS 6
 #define STORE_VERDICTS 4
 
 struct verdict {
@@ -413,7 +413,7 @@ static void set_options(struct run *r, char *s) {
 
 static void queue_verdict(struct run *r, const char *s) {
 	static const char *const names[RECIPIENT_VERDICTS + 7] = {
-		"ok", "unknown", "foreign", "unavailable", "disabled", "disabled_now", "full", "full_now", POLICY_NAMES};
+		"ok", "unknown", "foreign", "unavailable", "disabled", "disabled_now", POLICY_NAMES};
 	char word[16] = "", tag[16] = "";
 	if (sscanf(s, "%15s %15s", word, tag) < 1 || r->verdict_tail == QUEUE_MAX)
 		broken(r, "bad verdict");

@@ -93,7 +93,7 @@ static void answer_recipient(struct world *w, struct session *s) {
 	if (v == 15)
 		session_on_policy(s, (enum session_policy)pick(w, SESSION_POLICY_DMARC_REJECT + 1));
 	else
-		session_on_recipient(s, v < 8 ? SESSION_RECIPIENT_OK : (enum session_recipient_verdict)(v - 7), tag);
+		session_on_recipient(s, v < 8 ? SESSION_RECIPIENT_OK : (enum session_recipient_verdict)(1 + (v - 8) % SESSION_RECIPIENT_DISABLED_NOW), tag);
 }
 
 static void answer_store(struct world *w, struct session *s) {

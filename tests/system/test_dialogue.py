@@ -1,6 +1,7 @@
 """The letter of the dialogue where real segments, a real address and the database matter: chunks, smuggling split at every octet,
 names in two forms, whose mail our own address takes."""
 
+import ssl
 import time
 
 import pytest
@@ -186,6 +187,24 @@ def test_the_operator_reads_what_postmasters_get(system, api):
     mails = api.mails(found[0])
     assert [mail["subject"] for mail in mails[:len(mails) - before]] == rcpts[::-1]
     assert [mail["envelope"]["rcptTo"] for mail in mails[:2]] == ["abuse@" + system.domain, "POSTMASTER@" + system.domain]
+
+
+def test_refused_networks(system):
+    """RFC 5321 3.1: 554 instead of the banner, and then QUIT alone; inside TLS too."""
+    with system.another_smtpd("127.0.0.1:0", "127.0.0.1:0;tls", client_refuse="127.0.0.9, 2001:db8::/32") as smtpd:
+        with Smtp(smtpd.address()) as welcome:
+            welcome.greet()
+        with Smtp(smtpd.address(), source="127.0.0.9") as refused:
+            code, text = refused.reply()
+            assert (code, text[:5]) == (554, "5.7.1")
+            assert refused.say(b"EHLO client.example.org")[0] == 503
+            assert refused.say(b"MAIL FROM:<a@b.example>")[0] == 503
+            assert refused.say(b"QUIT")[0] == 221
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with Smtp(smtpd.address(1), source="127.0.0.9") as refused, context.wrap_socket(refused.socket) as inside:
+            assert inside.recv(100).startswith(b"554 5.7.1 ")
+        assert smtpd.metrics()['minutemail_smtpd_refused_total{reason="client_refuse"}'] == 2
 
 
 def test_a_domain_in_two_forms_is_one(system, api, wire):
