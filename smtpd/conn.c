@@ -106,6 +106,10 @@ static enum session_recipient_verdict verdict_of(enum recipient_verdict v) {
 		return SESSION_RECIPIENT_UNKNOWN;
 	case RECIPIENT_FOREIGN_DOMAIN:
 		return SESSION_RECIPIENT_FOREIGN_DOMAIN;
+	case RECIPIENT_DISABLED:
+		return SESSION_RECIPIENT_DISABLED;
+	case RECIPIENT_DISABLED_NOW:
+		return SESSION_RECIPIENT_DISABLED_NOW;
 	case RECIPIENT_UNAVAILABLE:
 		return SESSION_RECIPIENT_UNAVAILABLE;
 	}
@@ -120,7 +124,7 @@ static void on_recipient(void *arg, enum recipient_verdict verdict, const struct
 		if (session_transaction(c->session)->recipient_count == 0)
 			c->accepted_count = 0; /* the first of a transaction: what an earlier one remembered is void */
 		remember(c, found);
-	} else if (verdict != RECIPIENT_UNAVAILABLE) {
+	} else if (verdict == RECIPIENT_UNKNOWN || verdict == RECIPIENT_FOREIGN_DOMAIN) {
 		conn_limits_refused_recipient(c);
 	}
 	session_on_recipient(c->session, verdict_of(verdict), found ? found->mailbox.b : NULL);

@@ -111,6 +111,10 @@ static void on_mailbox(struct recipient_op *op, const struct pg_rows *rows) {
 		finish(op, RECIPIENT_FOREIGN_DOMAIN, NULL);
 		return;
 	}
+	if (!op->by_role && (pg_bool(rows, 0, 3) || pg_bool(rows, 0, 4))) {
+		finish(op, pg_bool(rows, 0, 3) ? RECIPIENT_DISABLED : RECIPIENT_DISABLED_NOW, NULL);
+		return;
+	}
 	const struct recipient found = {pg_uuid(rows, 0, 1), pg_time(rows, 0, 2)};
 	finish(op, RECIPIENT_OK, &found);
 }

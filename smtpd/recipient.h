@@ -15,6 +15,8 @@ enum recipient_verdict {
 	RECIPIENT_OK,
 	RECIPIENT_UNKNOWN,         /* our domain, no such (live) mailbox: 550 5.1.1 */
 	RECIPIENT_FOREIGN_DOMAIN,  /* 550 5.7.1 */
+	RECIPIENT_DISABLED,        /* its account is suspended: 550 5.2.1 */
+	RECIPIENT_DISABLED_NOW,    /* its owner is: 450 4.2.1 */
 	RECIPIENT_UNAVAILABLE,     /* database away: 451 4.3.0 */
 };
 
@@ -24,7 +26,7 @@ struct recipient {
 };
 
 /* postmaster and abuse of a served domain, and <Postmaster>, fall back to the domain's postmaster mailbox and then to that of the
- * first platform domain (RFC 5321 4.5.1, RFC 2142). */
+ * first platform domain (RFC 5321 4.5.1, RFC 2142). Whose these are may be suspended: they are taken all the same. */
 struct recipients *recipients_new(struct loop *, struct pg *);
 struct recipients *recipients_free(struct recipients *);
 /* Runs once on a later loop turn, never inside the start and never after the cancel. `found` is borrowed; NULL unless OK. */

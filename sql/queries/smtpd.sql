@@ -1,12 +1,15 @@
 -- What smtpd asks: who a recipient is, and rows of finished messages. The role behind it can insert messages and look mailboxes
 -- up; it cannot read a message back, so every statement here keeps to key columns (sql/migrations/0002).
 
--- Both halves of a RCPT in one round trip: is the domain ours, and the mailbox that is live at $4. Always one row.
+-- Both halves of a RCPT in one round trip: is the domain ours, and the mailbox that is live at $4, with what holds its mail back.
+-- Always one row.
 -- name: recipient_find reads
-select d.ours, m.id, m.expires_at
+select d.ours, m.id, m.expires_at, coalesce(a.state = 'suspended', false), coalesce(u.state = 'suspended', false)
 from (select exists (select from domains where name = $1::text and status = 'verified') as ours) d
 left join mailboxes m on m.bucket = $2::smallint and m.address = $3::text
 	and (m.expires_at is null or m.expires_at > $4::timestamptz)
+left join accounts a on a.id = m.account_id
+left join users u on u.id = m.user_id
 
 -- Where mail for <Postmaster> ends up (RFC 5321 4.5.1): the platform domain that was made first.
 -- name: platform_domain_first reads

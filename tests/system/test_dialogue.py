@@ -189,6 +189,29 @@ def test_the_operator_reads_what_postmasters_get(system, api):
     assert [mail["envelope"]["rcptTo"] for mail in mails[:2]] == ["abuse@" + system.domain, "POSTMASTER@" + system.domain]
 
 
+def test_who_is_suspended_gets_no_mail(system, stranger, wire):
+    """RFC 3463 X.2.1: for good while the account is, for now while its owner is. Mail that is there stays."""
+    box = stranger.mailbox()
+    owner, account = box["owner"], "stranger-" + box["owner"].split("-")[1].split("@")[0]
+    assert deliver(system.smtp, messages.plain("before"), box["address"])[0] == 250
+    wire.say(b"MAIL FROM:<a@b.example>")
+
+    def rcpt():
+        code, text = wire.say(b"RCPT TO:<" + box["address"].encode() + b">")
+        return code, text[:5]
+
+    system.ctl("user", "edit", owner, "--state", "suspended")
+    try:
+        assert rcpt() == (450, "4.2.1")
+        system.ctl("account", "edit", account, "--state", "suspended")
+        assert rcpt() == (550, "5.2.1")
+    finally:
+        system.ctl("account", "edit", account, "--state", "active")
+        system.ctl("user", "edit", owner, "--state", "active")
+    assert rcpt() == (250, "2.1.5")
+    assert wait_until(lambda: stranger.mails(box))[0]["subject"] == "before"
+
+
 def test_refused_networks(system):
     """RFC 5321 3.1: 554 instead of the banner, and then QUIT alone; inside TLS too."""
     with system.another_smtpd("127.0.0.1:0", "127.0.0.1:0;tls", client_refuse="127.0.0.9, 2001:db8::/32") as smtpd:

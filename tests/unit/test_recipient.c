@@ -300,6 +300,25 @@ static void test_away(void **state) {
 	assert_int_equal(verdict_of("alice@minutemail.cc"), RECIPIENT_OK);
 }
 
+/* RFC 3463 X.2.1. Whose postmaster's mail is may be suspended: it is taken all the same. */
+static void test_suspended(void **state) {
+	(void)state;
+	pg_fixture_exec(db, "insert into users select id, id, 'x@y', null, 'owner', 'active', now() from accounts");
+	assert_int_equal(verdict_of("alice@minutemail.cc"), RECIPIENT_OK);
+	pg_fixture_exec(db, "update users set state = 'suspended'");
+	assert_int_equal(verdict_of("alice@minutemail.cc"), RECIPIENT_DISABLED_NOW);
+	assert_int_equal(verdict_of("nobody@minutemail.cc"), RECIPIENT_UNKNOWN);
+	pg_fixture_exec(db, "update accounts set state = 'suspended'");
+	assert_int_equal(verdict_of("alice@minutemail.cc"), RECIPIENT_DISABLED);
+	assert_int_equal(verdict_of("gone@minutemail.cc"), RECIPIENT_UNKNOWN);
+	assert_int_equal(verdict_of("postmaster@customer.example"), RECIPIENT_OK);
+	assert_int_equal(verdict_of("abuse@second.example"), RECIPIENT_OK);
+	assert_int_equal(verdict_of("Postmaster"), RECIPIENT_OK);
+	pg_fixture_exec(db, "delete from users");
+	pg_fixture_exec(db, "update accounts set state = 'active'");
+	assert_int_equal(verdict_of("alice@minutemail.cc"), RECIPIENT_OK);
+}
+
 /* Postmaster must be accepted; where no mailbox has been made for it the operator has something to mend, and senders try again. */
 static void test_no_postmaster(void **state) {
 	(void)state;
@@ -315,7 +334,7 @@ static void test_no_postmaster(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		row(test_rows), row(test_expiry_is_told), row(test_cancel),
-		row(test_away), row(test_no_postmaster),  row(test_as_it_is_now), /* last: it stops the clock */
+		row(test_away), row(test_suspended), row(test_no_postmaster),  row(test_as_it_is_now), /* last: it stops the clock */
 	};
 	return cmocka_run_group_tests_name("recipient", tests, start_db, stop_db);
 }
