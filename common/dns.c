@@ -130,11 +130,16 @@ static void question_free(struct question *q) {
 
 static void deliver(void *arg);
 
+/* Until when it is believed, monotonic. A zone does not change. */
+static int64_t expiry(const struct dns *d, const struct dns_answer *answer) {
+	if (answer->status == DNS_TEMPORARY)
+		return 0;
+	return d->zone ? INT64_MAX : clock_mono_us() + (int64_t)min_of(answer->ttl, (uint32_t)TTL_MAX) * 1000000;
+}
+
 static void question_answer(struct question *q, struct dns_answer *answer) {
 	q->answer = answer;
-	q->expires = answer->status == DNS_TEMPORARY || q->dns->zone
-	                 ? 0
-	                 : clock_mono_us() + (int64_t)min_of(answer->ttl, (uint32_t)TTL_MAX) * 1000000;
+	q->expires = expiry(q->dns, answer);
 	move(q, DUE);
 	loop_defer(q->dns->loop, &q->dns->deliver, deliver, q->dns);
 }
@@ -223,16 +228,20 @@ static void pump(struct dns *d) {
 		ask(list_entry(l, struct question, link));
 }
 
-/* After its answer was told: kept for its TTL, or gone. */
-static void retire(struct question *q) {
+/* To the young end of the cache. */
+static void keep(struct question *q) {
 	struct dns *d = q->dns;
-	if (q->expires <= clock_mono_us()) {
-		question_free(q);
-		return;
-	}
 	move(q, CACHED);
 	if (d->counts[CACHED] > d->options.cached)
 		question_free(list_entry(list_first(&d->lists[CACHED]), struct question, link));
+}
+
+/* After its answer was told: kept for its TTL, or gone. */
+static void retire(struct question *q) {
+	if (q->expires <= clock_mono_us())
+		question_free(q);
+	else
+		keep(q);
 }
 
 static void op_finish(struct dns_op *op, const struct dns_answer *answer) {
@@ -300,6 +309,34 @@ struct dns_op *dns_start(struct dns *d, enum dns_type type, const char *name, in
 		loop_defer(d->loop, &d->deliver, deliver, d);
 	}
 	return op;
+}
+
+/* A zone's answer, put into the cache. NULL: none, or one that is better waited for. */
+static struct question *zone_question(struct dns *d, enum dns_type type, const char *name) {
+	struct dns_answer *answer = dns_zone_lookup(d->zone, type, name);
+	if (!answer || answer->status == DNS_TEMPORARY) {
+		dns_answer_free(answer);
+		return NULL;
+	}
+	struct question *q = question_new(d, type, name);
+	q->answer = answer;
+	q->expires = expiry(d, answer);
+	return q;
+}
+
+const struct dns_answer *dns_known(struct dns *d, enum dns_type type, const char *name) {
+	char canonical[DNS_NAME_SIZE];
+	if (dns_name_canonical(name, strlen(name), canonical) < 0 || canonical[0] == '\0')
+		return NULL;
+	struct question *q = question_find(d, type, canonical);
+	if (!q && d->zone)
+		q = zone_question(d, type, canonical);
+	else if (!q || q->state != CACHED || q->expires <= clock_mono_us())
+		return NULL;
+	if (!q)
+		return NULL;
+	keep(q);
+	return q->answer;
 }
 
 struct dns_op *dns_cancel(struct dns_op *op) {

@@ -42,6 +42,8 @@ define_cleanup(struct dns *, dns_free)
 typedef void dns_done(void *arg, const struct dns_answer *);
 /* A name that is none (dns_name_canonical) does not exist. */
 struct dns_op *dns_start(struct dns *, enum dns_type, const char *name, int64_t within_us, dns_done *, void *arg);
+/* What is known already, from the cache or a zone: borrowed until the next call of any of these. NULL: it must be asked. */
+const struct dns_answer *dns_known(struct dns *, enum dns_type, const char *name);
 /* NULL is fine; returns NULL. */
 struct dns_op *dns_cancel(struct dns_op *);
 

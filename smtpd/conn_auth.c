@@ -80,14 +80,18 @@ enum conn_auth_answer conn_auth_message(struct conn_auth *a, const struct sessio
 	if (!a->server->auth.checks || !a->server->auth.before_commit)
 		return CONN_AUTH_GO;
 	if (!a->check) {
+		bool kept = mail_auth_is_short(*spool);
 		a->check = start(a, session, *spool, on_checked);
 		if (!a->check)
 			return CONN_AUTH_GO; /* overload: unchecked mail is taken, as where there is no policy */
-		*spool = NULL;
-		a->check_awaited = true;
-		return CONN_AUTH_WAIT;
+		if (!kept)
+			*spool = NULL;
+		a->check_awaited = !mail_auth_concluded(a->check);
+		if (a->check_awaited)
+			return CONN_AUTH_WAIT;
 	}
-	*spool = mail_auth_take_spool(a->check);
+	if (!*spool)
+		*spool = mail_auth_take_spool(a->check);
 	if (!refuses(a->server->config, mail_auth_get(a->check), ret_policy))
 		return CONN_AUTH_GO;
 	conn_auth_drop(a);
@@ -99,8 +103,9 @@ void conn_auth_stored(struct conn_auth *a, const struct session *session, struct
 	if (!a->server->auth.checks)
 		return;
 	if (!a->check && !a->server->auth.before_commit) {
+		bool kept = mail_auth_is_short(*spool);
 		a->check = start(a, session, *spool, NULL);
-		if (a->check)
+		if (a->check && !kept)
 			*spool = NULL;
 	}
 	if (!a->check)

@@ -32,7 +32,8 @@ enum conn_auth_answer { CONN_AUTH_GO, CONN_AUTH_WAIT, CONN_AUTH_REFUSE };
 
 /* May there be a look-up for this recipient? Ask again after resume(). */
 enum conn_auth_answer conn_auth_recipient(struct conn_auth *, const struct address *rcpt);
-/* May this message be stored? WAIT: the spool was taken; after resume() ask again, and it is there again. REFUSE: for *ret_policy. */
+/* May this message be stored? WAIT: the spool may have been taken; after resume() ask again, and it is there again. REFUSE: for
+ * *ret_policy. */
 enum conn_auth_answer conn_auth_message(struct conn_auth *, const struct session *, struct spool **, enum session_policy *ret_policy);
 /* It was: its results will be written beside it. Takes the spool where the check is still to be made. */
 void conn_auth_stored(struct conn_auth *, const struct session *, struct spool **, const struct store_recipient *, unsigned n);

@@ -1,6 +1,6 @@
 /* Checks under way. Each is one operation:
  *
- *   scanning: the job has the spool, nobody frees it;  then: the spool is free, or conn's again
+ *   scanning on a helper: the job has the spool, nobody frees it;  then: the spool is free, or conn's again
  *   SPF, DKIM, iprev and then DMARC are evaluated from the facts known so far, again whenever an answer came
  *
  * Invariants: an operation is in `ops` from its start until it is freed; it is freed only when no job and no question to the DNS has
@@ -17,6 +17,7 @@
 #include "smtpd/mail_auth_store.h"
 #include "smtpd/smtpd_metrics.h"
 
+#define SHORT_MAX (32 * 1024)      /* 0.2 ms in the worst case: four forms of the body hashed */
 #define QUESTION_US 5000000        /* one question, so that a dead key leaves time for the policy */
 #define RESULTS_MAX (64 * 1024)
 
@@ -59,7 +60,8 @@ struct mail_auth {
 	struct mail_auth_options options;
 	struct mail_auth_store *store;
 	struct list ops;
-	unsigned count;
+	unsigned count;                /* in ops */
+	unsigned checking;             /* of them, not concluded */
 	size_t octets;
 	void (*idle)(void *arg);
 	void *idle_arg;
@@ -132,6 +134,7 @@ static void op_free(struct mail_auth_op *op) {
 	free(op->helo);
 	free(op->mail_from);
 	free(op->messages);
+	a->checking -= !op->concluded;
 	free(op);
 	a->count--;
 }
@@ -198,18 +201,31 @@ static void on_answer(void *arg, const struct dns_answer *answer) {
 	advance_later(op);
 }
 
-static void ask_wanted(struct mail_auth_op *op) {
-	struct dns_fact *fact;
+static void ask(struct mail_auth_op *op, struct dns_fact *fact) {
 	int64_t left = op->started_us + op->owner->options.budget_us - clock_mono_us();
+	struct question *q = xcalloc(1, sizeof(*q));
+	q->op = op;
+	q->fact = fact;
+	list_append(&op->questions, &q->link);
+	q->dns = dns_start(op->owner->dns, fact->type, fact->name, min_of(max_of(left, (int64_t)0), (int64_t)QUESTION_US), on_answer, q);
+}
+
+/* Returns whether something of it was known already, so that there may be more to evaluate. */
+static bool ask_wanted(struct mail_auth_op *op) {
+	struct dns_fact *fact;
+	bool told = false;
 	if (op->facts.closed)
-		return; /* the scan is what is missing */
+		return false; /* the scan is what is missing */
 	while ((fact = dns_facts_next(&op->facts))) {
-		struct question *q = xcalloc(1, sizeof(*q));
-		q->op = op;
-		q->fact = fact;
-		list_append(&op->questions, &q->link);
-		q->dns = dns_start(op->owner->dns, fact->type, fact->name, min_of(max_of(left, (int64_t)0), (int64_t)QUESTION_US), on_answer, q);
+		const struct dns_answer *known = dns_known(op->owner->dns, fact->type, fact->name);
+		if (known) {
+			dns_facts_tell(fact, known);
+			told = true;
+		} else {
+			ask(op, fact);
+		}
 	}
+	return told;
 }
 
 static void on_deadline(void *arg) {
@@ -312,6 +328,7 @@ static void finish_kept(struct mail_auth_op *op) {
 static void conclude(struct mail_auth_op *op) {
 	struct mail_auth *a = op->owner;
 	op->concluded = true;
+	a->checking--;
 	op->result.dkim = &op->scan.dkim;
 	op->result.author_domain = op->scan.author_domain;
 	op->result.scan_failed = op->scan.failed;
@@ -333,10 +350,10 @@ static void advance(void *arg) {
 	struct mail_auth_op *op = arg;
 	if (op->concluded)
 		return;
-	if (evaluate(op))
-		conclude(op);
-	else
-		ask_wanted(op);
+	while (!evaluate(op))
+		if (!ask_wanted(op))
+			return;
+	conclude(op);
 }
 
 /* At the end of the turn, so that answers that come together are looked at together. */
@@ -350,8 +367,6 @@ static void copy_request(struct mail_auth_op *op, const struct mail_auth_request
 	op->client = request->client;
 	op->helo = xstrdup(request->helo);
 	op->mail_from = xstrdup(request->mail_from);
-	op->spool = request->spool;
-	op->octets = (size_t)spool_size(request->spool);
 	if (request->dnsbl)
 		op->dnsbl = *request->dnsbl;
 }
@@ -362,16 +377,17 @@ static struct mail_auth_op *op_new(struct mail_auth *a, const struct mail_auth_r
 	op->started_us = clock_mono_us();
 	copy_request(op, request);
 	list_init(&op->questions);
-	timer_init(&op->deadline, a->loop, on_deadline, op);
 	list_append(&a->ops, &op->link);
 	a->count++;
-	a->octets += op->octets;
+	a->checking++;
 	return op;
 }
 
 /* One that is larger than the whole bound may go alone. */
-static bool has_room(const struct mail_auth *a, uint64_t octets) {
-	return a->count < a->options.checks_max && (a->octets == 0 || a->octets + octets <= a->options.octets_max);
+static bool has_room(const struct mail_auth *a, const struct spool *spool) {
+	if (a->checking >= a->options.checks_max)
+		return false;
+	return mail_auth_is_short(spool) || a->octets == 0 || a->octets + spool_size(spool) <= a->options.octets_max;
 }
 
 static struct mail_auth_op *refuse(struct mail_auth *a) {
@@ -379,23 +395,48 @@ static struct mail_auth_op *refuse(struct mail_auth *a) {
 	return NULL;
 }
 
-struct mail_auth_op *mail_auth_start(struct mail_auth *a, const struct mail_auth_request *request, mail_auth_done *done, void *arg) {
-	if (!has_room(a, spool_size(request->spool)))
-		return refuse(a);
-	struct mail_auth_op *op = op_new(a, request);
-	op->done = done;
-	op->arg = arg;
+bool mail_auth_is_short(const struct spool *spool) {
+	return spool_size(spool) <= SHORT_MAX && spool_memory(spool);
+}
+
+static bool start_scan(struct mail_auth_op *op, struct spool *spool) {
+	struct mail_auth *a = op->owner;
+	if (mail_auth_is_short(spool)) {
+		mail_auth_scan(spool, a->options.authserv_id, &op->scan);
+		op->scanned = true;
+		return true;
+	}
+	op->spool = spool;
 	op->job = work_start(a->work, &SCAN, op);
 	if (!op->job) {
-		a->octets -= op->octets;
-		op->octets = 0;
 		op->spool = NULL; /* stays the caller's */
+		return false;
+	}
+	op->octets = (size_t)spool_size(spool);
+	a->octets += op->octets;
+	return true;
+}
+
+struct mail_auth_op *mail_auth_start(struct mail_auth *a, const struct mail_auth_request *request, mail_auth_done *done, void *arg) {
+	if (!has_room(a, request->spool))
+		return refuse(a);
+	struct mail_auth_op *op = op_new(a, request);
+	if (!start_scan(op, request->spool)) {
 		op_free(op);
 		return refuse(a);
 	}
+	advance(op);
+	if (op->concluded)
+		return op;
+	op->done = done; /* only now: it does not run inside this call */
+	op->arg = arg;
+	timer_init(&op->deadline, a->loop, on_deadline, op);
 	timer_arm(&op->deadline, a->options.budget_us);
-	advance_later(op);
 	return op;
+}
+
+bool mail_auth_concluded(const struct mail_auth_op *op) {
+	return op->concluded;
 }
 
 const struct mail_auth_result *mail_auth_get(const struct mail_auth_op *op) {

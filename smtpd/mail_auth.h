@@ -1,10 +1,12 @@
 /* SPF, DKIM, DMARC and the client's name for received messages. One service a worker; checks run beside the sessions:
  *
- *   start -> SPF on the loop, the message scanned on a helper thread -> keys and policies from the DNS -> concluded
+ *   start -> SPF on the loop, the message scanned -> keys and policies from the DNS -> concluded
  *   concluded -> done(arg), if somebody waits;  kept and concluded -> its rows are written
  *
  * Without a policy that can refuse, conn starts a check after the commit and forgets it. With one it starts the check before, waits,
- * and keeps it after the commit. How many are under way, and how many octets of sources they hold, is bounded: what comes
+ * and keeps it after the commit. A short message is scanned at once, which takes less time than handing it to a helper thread; a longer
+ * one has the helper, so that no session waits for it. Where the DNS has answered before, too, a check is concluded when it starts.
+ * How many are under way, and how many octets of sources they hold, is bounded: what comes
  * beyond that is not checked, and a metric counts it. */
 #ifndef MINUTEMAIL_MAIL_AUTH_H
 #define MINUTEMAIL_MAIL_AUTH_H
@@ -42,17 +44,21 @@ bool mail_auth_idle(const struct mail_auth *);
 struct mail_auth_request {             /* all but the spool is copied */
 	struct netaddr client;
 	const char *helo, *mail_from;
-	struct spool *spool;               /* taken, unless the start is refused */
+	struct spool *spool;               /* taken if it is not short (mail_auth_is_short), unless the start is refused */
 	const struct dnsbl_results *dnsbl; /* NULL: none */
 };
 
+/* Scanned at once, and left to the caller. */
+bool mail_auth_is_short(const struct spool *);
+
 typedef void mail_auth_done(void *arg);
 /* NULL: too much is under way. `done` (NULL: nobody waits) runs once when all is known, on a later turn, not after the cancel or the
- * keep. */
+ * keep; if mail_auth_concluded() is true at once, it does not run. */
 struct mail_auth_op *mail_auth_start(struct mail_auth *, const struct mail_auth_request *, mail_auth_done *done, void *arg);
-/* Once `done` ran. */
+bool mail_auth_concluded(const struct mail_auth_op *);
+/* Once it is concluded. */
 const struct mail_auth_result *mail_auth_get(const struct mail_auth_op *);
-struct spool *mail_auth_take_spool(struct mail_auth_op *);   /* back from it, once `done` ran */
+struct spool *mail_auth_take_spool(struct mail_auth_op *);   /* back from it, once it is concluded; NULL: it had none */
 /* The message was committed as these rows: the results are written for each when they are known. The pointer is dead. */
 void mail_auth_keep(struct mail_auth_op *, const struct id *messages, unsigned n);
 /* NULL is fine; returns NULL. */

@@ -389,7 +389,11 @@ static void test_question(void **state) {
 	assert_int_equal(f->status, DNS_FOUND);
 	assert_int_equal(f->count, 1);
 	assert_int_equal(f->udp_queries, 1);
+	assert_int_equal(dns_known(f->dns, DNS_A, "www.EXAMPLE.org")->count, 1);
+	assert_null(dns_known(f->dns, DNS_AAAA, "www.example.org"));
+	assert_null(dns_known(f->dns, DNS_A, "a..b"));
 	dns_start(f->dns, DNS_A, "www.example.org", 10 * SECOND, told, f); /* from the cache, yet not at once */
+	assert_null(dns_known(f->dns, DNS_A, "www.example.org"));          /* on its way to who asked */
 	assert_int_equal(f->told, 2);
 	wait_told(f, 3);
 	assert_int_equal(f->udp_queries, 1);
@@ -460,6 +464,9 @@ static void test_zone_on_loop(void **state) {
 	dns_start(f.dns, DNS_A, "dead.example.org", 20000, told, &f);
 	wait_told(&f, 2);
 	assert_int_equal(f.status, DNS_TEMPORARY);
+	assert_int_equal(dns_known(f.dns, DNS_A, "www.example.org")->status, DNS_FOUND);
+	assert_int_equal(dns_known(f.dns, DNS_A, "nobody.example.org")->status, DNS_NXDOMAIN); /* nobody has asked for it */
+	assert_null(dns_known(f.dns, DNS_A, "dead.example.org"));
 	dns_free(f.dns);
 	assert_int_equal(ftruncate(fd, 0), 0);
 	assert_int_equal(pwrite(fd, "a b c", 5, 0), 5);

@@ -105,7 +105,7 @@ static int setup(void **state) {
 	close(fd);
 	const struct dns_options dns = {.zone_file = f->path};
 	const struct mail_auth_options options = {
-		.hostname = "mx.example", .authserv_id = "mx.example", .budget_us = 200000, .checks_max = 2, .octets_max = 1000};
+		.hostname = "mx.example", .authserv_id = "mx.example", .budget_us = 200000, .checks_max = 2, .octets_max = 100000};
 	f->loop = loop_new();
 	assert_int_equal(dns_new(f->loop, &dns, &f->dns, fault), 0);
 	f->work = work_new(f->loop, 1, 10);
@@ -134,12 +134,16 @@ static void on_done(void *arg) {
 	f->done++;
 }
 
+#define LONG 40000 /* the helper thread's */
+
 static struct spool *message(size_t body) {
 	static const char head[] = "From: a@example.org\r\n\r\n";
 	struct spool *s = spool_new("/tmp");
+	char *text = xcalloc(1, body);
+	memset(text, 'x', body);
 	assert_int_equal(spool_append(s, head, sizeof(head) - 1), 0);
-	for (size_t i = 0; i < body; i++)
-		assert_int_equal(spool_append(s, "x", 1), 0);
+	assert_int_equal(spool_append(s, text, body), 0);
+	free(text);
 	return s;
 }
 
@@ -149,9 +153,11 @@ static struct mail_auth_request request(const char *from, struct spool *spool) {
 
 static void test_waited_for(void **state) {
 	struct fixture *f = *state;
-	struct mail_auth_request q = request("a@example.org", message(10));
+	struct mail_auth_request q = request("a@example.org", message(LONG));
+	assert_false(mail_auth_is_short(q.spool));
 	struct mail_auth_op *op = mail_auth_start(f->auth, &q, on_done, f);
 	assert_non_null(op);
+	assert_false(mail_auth_concluded(op));
 	assert_false(mail_auth_idle(f->auth));
 	while (!f->done)
 		loop_turn(f->loop);
@@ -166,20 +172,48 @@ static void test_waited_for(void **state) {
 	assert_true(mail_auth_idle(f->auth));
 }
 
-static void test_silence(void **state) {
+/* A short message whose answers are known: nothing is left to wait for, and the spool was never taken. */
+static void test_at_once(void **state) {
 	struct fixture *f = *state;
-	struct mail_auth_request q = request("a@silent.example", message(10));
+	struct mail_auth_request q = request("a@example.org", message(10));
+	assert_true(mail_auth_is_short(q.spool));
 	struct mail_auth_op *op = mail_auth_start(f->auth, &q, on_done, f);
+	assert_true(mail_auth_concluded(op));
+	assert_int_equal(mail_auth_get(op)->spf.verdict, SPF_PASS);
+	assert_string_equal(mail_auth_get(op)->author_domain, "example.org");
+	assert_null(mail_auth_take_spool(op));
+	struct mail_auth_request other = request("a@example.org", message(LONG));
+	struct mail_auth_op *second = mail_auth_start(f->auth, &other, on_done, f);
 	while (!f->done)
 		loop_turn(f->loop);
-	assert_int_equal(mail_auth_get(op)->spf.verdict, SPF_TEMPERROR);
-	mail_auth_cancel(op); /* with the spool */
+	assert_true(mail_auth_concluded(second));
+	assert_int_equal(f->done, 1); /* the second's; nothing was to come of the first */
+	mail_auth_cancel(second);
+	mail_auth_cancel(op);
+	assert_true(mail_auth_idle(f->auth));
+	spool_free(q.spool);
+}
+
+static void test_silence(void **state) {
+	struct fixture *f = *state;
+	static const size_t sizes[] = {10, LONG};
+	for (size_t i = 0; i < array_len(sizes); i++) {
+		struct mail_auth_request q = request("a@silent.example", message(sizes[i]));
+		struct mail_auth_op *op = mail_auth_start(f->auth, &q, on_done, f);
+		assert_false(mail_auth_concluded(op));
+		for (f->done = 0; !f->done;)
+			loop_turn(f->loop);
+		assert_int_equal(mail_auth_get(op)->spf.verdict, SPF_TEMPERROR);
+		mail_auth_cancel(op); /* with the spool, if it has it */
+		if (i == 0)
+			spool_free(q.spool);
+	}
 }
 
 static void test_kept(void **state) {
 	struct fixture *f = *state;
 	struct id id = {{1}};
-	struct mail_auth_request q = request("a@example.org", message(10));
+	struct mail_auth_request q = request("a@example.org", message(LONG));
 	mail_auth_on_idle(f->auth, on_done, f);
 	mail_auth_keep(mail_auth_start(f->auth, &q, NULL, NULL), &id, 1);
 	while (!mail_auth_idle(f->auth))
@@ -188,17 +222,17 @@ static void test_kept(void **state) {
 	assert_int_equal(metrics_sum(f->metrics, SMTPD_AUTH_CHECKED), 1);
 }
 
-/* Two at a time, and 1,000 octets of sources; what is refused stays the caller's. */
+/* Two at a time, and 100,000 octets of sources; what is refused stays the caller's. */
 static void test_bounds(void **state) {
 	struct fixture *f = *state;
-	struct mail_auth_request big = request("a@silent.example", message(2000)), small = request("a@silent.example", message(10));
+	struct mail_auth_request big = request("a@silent.example", message(200000)), small = request("a@silent.example", message(LONG));
 	struct mail_auth_op *first = mail_auth_start(f->auth, &big, on_done, f);
 	assert_non_null(first); /* alone it may be larger */
 	assert_null(mail_auth_start(f->auth, &small, on_done, f));
 	mail_auth_cancel(first); /* scanned or not */
 	while (!mail_auth_idle(f->auth))
 		loop_turn(f->loop);
-	struct mail_auth_request second = request("a@silent.example", message(10)), third = request("a@silent.example", message(10));
+	struct mail_auth_request second = request("a@silent.example", message(LONG)), third = request("a@silent.example", message(10));
 	assert_non_null(mail_auth_start(f->auth, &small, on_done, f));
 	assert_non_null(mail_auth_start(f->auth, &second, on_done, f));
 	assert_null(mail_auth_start(f->auth, &third, on_done, f));
@@ -269,6 +303,7 @@ int main(void) {
 		cmocka_unit_test(test_claims),
 		cmocka_unit_test(test_text),
 		cmocka_unit_test_setup_teardown(test_waited_for, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_silence, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
