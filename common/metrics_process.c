@@ -9,25 +9,22 @@
 #include "common/loop.h"
 #include "common/metrics.h"
 #include "common/metrics_http.h"
+#include "common/process_figures.h"
 #include "common/sandbox.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SLOTS_MAX 512
-
 struct board {
 	_Atomic unsigned workers, deaths, hangs, upgrades_failed;
-	_Atomic int64_t resident[SLOTS_MAX]; /* octets; 0: no process */
 };
 
 struct metrics_process {
 	const struct process_options *options;
 	struct board *board;
+	struct process_figures *figures;
 	int fd; /* -1: metrics_http's by now */
 	int64_t started_us; /* wall */
 	struct loop *loop;
@@ -61,6 +58,7 @@ int metrics_process_new(const struct process_options *options, struct metrics_pr
 	struct metrics_process *p = xcalloc(1, sizeof(*p));
 	p->options = options;
 	p->started_us = clock_wall_us();
+	p->figures = process_figures_new(max_of(options->workers, 1u));
 	p->board = mmap(NULL, sizeof(*p->board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (p->board == MAP_FAILED)
 		abort();
@@ -79,6 +77,7 @@ struct metrics_process *metrics_process_free(struct metrics_process *p) {
 	if (p->fd >= 0)
 		close(p->fd);
 	munmap(p->board, sizeof(*p->board));
+	process_figures_free(p->figures);
 	free(p);
 	return NULL;
 }
@@ -96,46 +95,13 @@ void metrics_process_tell(struct metrics_process *p, const struct master_figures
 	atomic_store(&p->board->upgrades_failed, f->upgrades_failed);
 }
 
-/* The process that shows it may not open files: the master looks. */
-static int64_t resident_of(int pid) {
-	char path[32], text[64] = "";
-	long long pages = 0;
-	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	ssize_t n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	return n > 0 && sscanf(text, "%*d %lld", &pages) == 1 ? pages * sysconf(_SC_PAGESIZE) : 0;
-}
-
-void metrics_process_measure(struct metrics_process *p, unsigned slot, int pid) {
-	if (p && slot < SLOTS_MAX)
-		atomic_store(&p->board->resident[slot], pid ? resident_of(pid) : 0);
+void metrics_process_measure(struct metrics_process *p, const pid_t *slots) {
+	if (p)
+		process_figures_look(p->figures, slots);
 }
 
 static void print_one(struct buf *out, const char *name, const char *kind, const char *help, const char *daemon, int64_t value) {
 	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s{daemon=\"%s\"} %" PRId64 "\n", name, help, name, kind, name, daemon, value);
-}
-
-static void print_resident(const struct metrics_process *p, struct buf *out) {
-	unsigned workers = max_of(p->options->workers, 1u);
-	bool first = true;
-	for (unsigned i = 0; i <= workers && i < SLOTS_MAX; i++) {
-		int64_t octets = atomic_load(&p->board->resident[i]);
-		if (!octets)
-			continue;
-		if (first)
-			buf_append_str(out, "# HELP minutemail_process_resident_bytes Memory of a child process, without its parser's.\n"
-			                    "# TYPE minutemail_process_resident_bytes gauge\n");
-		first = false;
-		buf_printf(out, "minutemail_process_resident_bytes{daemon=\"%s\",process=\"", p->options->name);
-		if (i == workers)
-			buf_append_str(out, "metrics");
-		else
-			buf_printf(out, "%u", i);
-		buf_printf(out, "\"} %" PRId64 "\n", octets);
-	}
 }
 
 static void print(void *arg, struct buf *out) {
@@ -155,7 +121,7 @@ static void print(void *arg, struct buf *out) {
 	           "# HELP minutemail_build_info The version that runs.\n# TYPE minutemail_build_info gauge\n"
 	           "minutemail_build_info{daemon=\"%s\",version=\"%s\"} 1\n",
 	           name, MINUTEMAIL_VERSION);
-	print_resident(p, out);
+	process_figures_print(p->figures, name, out);
 }
 
 static int start(void *arg, struct loop *loop, unsigned index) {

@@ -5,6 +5,8 @@
 
 #include "common/process.h"
 
+#include <sys/types.h>
+
 struct metrics_process;
 
 /* In the master: takes (inherit.h) or binds options->metrics_listen. *ret is NULL if there is none. -errno, logged. The options are borrowed. */
@@ -19,8 +21,8 @@ struct master_figures {
 	unsigned workers_alive, deaths, hangs, upgrades_failed;
 };
 void metrics_process_tell(struct metrics_process *, const struct master_figures *);
-/* In the master: the resident memory of the child in a slot, by its pid; 0: there is none. Reads /proc. NULL is fine. */
-void metrics_process_measure(struct metrics_process *, unsigned slot, int pid);
+/* In the master: looks at its processes (process_figures_look()). NULL is fine. */
+void metrics_process_measure(struct metrics_process *, const pid_t *slots);
 
 /* What the forked process does; its `arg` is the struct metrics_process. */
 extern const struct process_ops METRICS_PROCESS_OPS;

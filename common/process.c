@@ -374,6 +374,17 @@ static void on_successor(void *arg) {
 
 /* ---- signs of life ---- */
 
+static void measure(struct master *m) {
+	pid_t *slots;
+	if (!m->exporter)
+		return;
+	slots = xcalloc(slot_count(m), sizeof(*slots));
+	for (unsigned i = 0; i < slot_count(m); i++)
+		slots[i] = m->workers[i].pid;
+	metrics_process_measure(m->exporter, slots);
+	free(slots);
+}
+
 static void look_at(struct worker *w) {
 	struct master *m = w->master;
 	struct log_line line;
@@ -396,14 +407,14 @@ static void on_pulse(void *arg) {
 	bool hung = false;
 	for (unsigned i = 0; i < slot_count(m); i++) {
 		hung = hung || m->workers[i].hung;
-		if (m->pulses % MEASURE_PULSES == 0)
-			metrics_process_measure(m->exporter, i, m->workers[i].pid);
 		look_at(&m->workers[i]);
 	}
 	if (!hung && m->announced && !m->succeeded && health_watchdog_us())
 		process_notify("WATCHDOG=1");
-	if (m->pulses % MEASURE_PULSES == 0)
+	if (m->pulses % MEASURE_PULSES == 0) {
+		measure(m);
 		tidy(m);
+	}
 	m->pulses++;
 	timer_arm(&m->pulse, health_period_us(m->health));
 }
