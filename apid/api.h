@@ -4,9 +4,9 @@
 
 #include "common/base.h"
 
-struct attempts;
 struct audit;
 struct auth;
+struct clients;
 struct dns;
 struct loop;
 struct metrics;
@@ -35,7 +35,7 @@ struct api {
 	struct audit *audit; /* NULL: nothing is written down */
 	struct quota *quota; /* NULL: nothing is counted */
 	struct passwords *passwords;
-	struct attempts *attempts;
+	struct clients *clients; /* of all workers */
 	struct dns *dns;
 	struct metrics *metrics;
 	const struct api_config *config;

@@ -5,11 +5,9 @@
 #include "apid/api.h"
 #include "apid/api_change.h"
 #include "apid/api_common.h"
-#include "apid/attempts.h"
 #include "apid/handlers.h"
 #include "apid/principal.h"
 #include "common/clock.h"
-#include "common/netaddr.h"
 #include "people_stmts.h"
 
 #include <sodium.h>
@@ -61,28 +59,16 @@ static void answer_too_many(struct request *r, int64_t wait_us) {
 	respond_problem(r, PROBLEM_RATE_LIMIT, "too many attempts; try again in %lld seconds", (long long)(wait_us / 1000000 + 1));
 }
 
-/* An IPv6 client is its /64. False: not counted. */
-static bool client_of(struct request *r, struct netaddr *ret) {
-	const struct netaddr *client = request_client(r);
-	*ret = netaddr_prefix(client, client->family == NETADDR_IPV6 ? 64 : 32);
-	return client->family != NETADDR_NONE && !netaddr_is_loopback(client);
-}
-
 bool api_auth_may_try(struct request *r) {
-	struct netaddr client;
-	if (!client_of(r, &client))
-		return true;
-	int64_t wait_us = attempts_take(request_api(r)->attempts, ATTEMPTS_CLIENT, slice_of((char *)client.b, sizeof client.b));
+	int64_t wait_us = request_take(r, CLIENTS_LOGINS);
 	if (wait_us > 0)
 		answer_too_many(r, wait_us);
 	return wait_us == 0;
 }
 
 static void was_right(struct request *r, struct slice person) {
-	struct netaddr client;
-	attempts_give_back(request_api(r)->attempts, ATTEMPTS_PERSON, person);
-	if (client_of(r, &client))
-		attempts_give_back(request_api(r)->attempts, ATTEMPTS_CLIENT, slice_of((char *)client.b, sizeof client.b));
+	clients_give_back_name(request_api(r)->clients, person, CLIENTS_NAME_LOGINS);
+	request_give_back(r, CLIENTS_LOGINS);
 }
 
 /* ---- trying a password ---- */
@@ -147,7 +133,7 @@ void api_auth_try(struct request *r, const char *email, struct slice password, s
 	snprintf(t->email, sizeof t->email, "%s", email);
 	if (!api_auth_may_try(r))
 		return;
-	int64_t wait_us = attempts_take(request_api(r)->attempts, ATTEMPTS_PERSON, person(t));
+	int64_t wait_us = clients_take_name(request_api(r)->clients, person(t), CLIENTS_NAME_LOGINS);
 	if (wait_us > 0) {
 		answer_too_many(r, wait_us);
 		return;

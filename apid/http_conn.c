@@ -281,7 +281,7 @@ static bool key_was_wrong(enum auth_verdict verdict) {
 
 static void conn_judge_key(struct http_conn *c, enum auth_verdict verdict) {
 	struct metrics *metrics = c->server->api->metrics;
-	if (key_was_wrong(verdict) && !http_server_take_bad_key(c->server, c->req)) {
+	if (key_was_wrong(verdict) && http_server_take(c->server, c->req, CLIENTS_BAD_KEYS) > 0) {
 		conn_slow_down(c);
 		return;
 	}

@@ -115,9 +115,13 @@ bool http_server_may_try(struct http_server *server, const struct request *req) 
 	       clients_may_address(server->options.clients, &req->client, CLIENTS_BAD_KEYS);
 }
 
-bool http_server_take_bad_key(struct http_server *server, const struct request *req) {
-	return !limited(server, req->conn->listen, &req->client) ||
-	       clients_take_address(server->options.clients, &req->client, CLIENTS_BAD_KEYS);
+int64_t http_server_take(struct http_server *server, const struct request *req, enum clients_rate rate) {
+	return limited(server, req->conn->listen, &req->client) ? clients_take_address(server->options.clients, &req->client, rate) : 0;
+}
+
+void http_server_give_back(struct http_server *server, const struct request *req, enum clients_rate rate) {
+	if (limited(server, req->conn->listen, &req->client))
+		clients_give_back_address(server->options.clients, &req->client, rate);
 }
 
 void http_server_accept(struct http_server *server, int fd, const struct http_listen *listen, const struct netaddr *client) {

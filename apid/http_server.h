@@ -137,7 +137,9 @@ void http_log_client(struct log_line *, const struct http_server *, const struct
 
 /* Keys that were wrong, of the client or of his proxy's client. take: one more; false: over the limit. */
 bool http_server_may_try(struct http_server *, const struct request *);
-bool http_server_take_bad_key(struct http_server *, const struct request *);
+/* clients_take_address() of the request's client, for whom no limit holds where none is wanted. */
+int64_t http_server_take(struct http_server *, const struct request *, enum clients_rate);
+void http_server_give_back(struct http_server *, const struct request *, enum clients_rate);
 
 /* http_conn.c */
 void http_conn_open(struct http_server *, int fd, const struct http_listen *, const struct netaddr *client, const struct client *place);

@@ -22,6 +22,7 @@
 #define SECOND 1000000LL
 #define MINUTE (60 * SECOND)
 #define NETWORK_FACTOR 4 /* times that a client's network (IPv4 /24, IPv6 /48) may do what a client may */
+#define NAME_LOGINS 2 /* wrong passwords a minute for one e-mail address, whether it is known or not, from wherever; nobody is locked out */
 #define MIB (1024 * 1024LL)
 #define KEY(name, type, member, ...)                                                                                   \
 	{ name, type, offsetof(struct apid_config, member), __VA_ARGS__ }
@@ -45,6 +46,8 @@ static const struct config_key KEYS[] = {
         "TLS handshakes a minute of a client"),
     KEY("apid_client_bad_keys_rate", CONFIG_INT, client_bad_keys_rate, "60", 0, 1000000000, false,
         "wrong keys a minute of a client; then 429, to all from there that are not known already"),
+    KEY("apid_client_logins_rate", CONFIG_INT, client_logins_rate, "12", 0, 1000000000, false,
+        "wrong passwords, sign-ups and links that a client tries a minute, those of five minutes at once; then 429"),
     KEY("client_exempt", CONFIG_LIST, client_exempt, "127.0.0.0/8, ::1", 0, 0, false, "networks whose clients have no such limits"),
     KEY("cors_origins", CONFIG_LIST, cors_origins, NULL, 0, 0, false,
         "origins whose pages may use the API with a key from a browser: https://app.example.org, …, or *; empty: none"),
@@ -284,7 +287,9 @@ static bool start_tls_keys(struct apid *d, unsigned workers) {
 static struct clients *make_clients(const struct apid_config *config) {
 	const struct clients_limits limits = {
 	    .at_once = config->client_connections_max,
-	    .a_minute = {[CLIENTS_HANDSHAKES] = config->client_handshakes_rate, [CLIENTS_BAD_KEYS] = config->client_bad_keys_rate},
+	    .a_minute = {[CLIENTS_HANDSHAKES] = config->client_handshakes_rate, [CLIENTS_BAD_KEYS] = config->client_bad_keys_rate,
+	                 [CLIENTS_LOGINS] = config->client_logins_rate, [CLIENTS_NAME_LOGINS] = NAME_LOGINS},
+	    .minutes = {[CLIENTS_LOGINS] = 5, [CLIENTS_NAME_LOGINS] = 5},
 	    .wide_factor = NETWORK_FACTOR,
 	};
 	return clients_new(&limits, process_heirloom());

@@ -242,6 +242,14 @@ const struct netaddr *request_client(const struct request *req) {
 	return &req->client;
 }
 
+int64_t request_take(struct request *r, enum clients_rate rate) {
+	return http_server_take(r->conn->server, r, rate);
+}
+
+void request_give_back(struct request *r, enum clients_rate rate) {
+	http_server_give_back(r->conn->server, r, rate);
+}
+
 bool request_secure(const struct request *req) {
 	return req->secure;
 }

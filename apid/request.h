@@ -7,6 +7,7 @@
 
 #include "common/base.h"
 #include "common/buf.h"
+#include "common/clients.h"
 #include "common/id.h"
 #include "common/json_out.h"
 
@@ -30,6 +31,9 @@ const char *request_id_text(const struct request *);               /* X-Request-
 bool request_secure(const struct request *);                       /* the client speaks TLS, with us or a proxy that we trust */
 /* Whom it is from, proxies that we trust left out; family NONE: a Unix socket. */
 const struct netaddr *request_client(const struct request *);
+/* One more of what this client may do only so often (common/clients.h): 0, or microseconds to wait for it; then it was not counted. */
+int64_t request_take(struct request *, enum clients_rate);
+void request_give_back(struct request *, enum clients_rate); /* it does not count after all */
 /* False, answered with 403: a browser says that the request comes from another site's page. */
 bool request_same_origin(struct request *);
 struct slice request_param(const struct request *, unsigned i);    /* i-th {} of the route's pattern, decoded */

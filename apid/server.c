@@ -2,7 +2,6 @@
 #include "apid/server.h"
 
 #include "apid/apid_metrics.h"
-#include "apid/attempts.h"
 #include "apid/audit.h"
 #include "apid/auth.h"
 #include "apid/domain_check.h"
@@ -190,7 +189,6 @@ static void start_services(struct server *s, unsigned index) {
 	s->api.quota = quota_new(s->loop, s->api.pg, workers);
 	const struct password_cost cost = {(size_t)config->password_memory, (unsigned)config->password_passes};
 	s->api.passwords = passwords_new(s->loop, &cost);
-	s->api.attempts = attempts_new();
 	if (index == 0)
 		start_chores(s);
 }
@@ -216,7 +214,7 @@ int server_start(struct server *s, struct loop *loop, const struct apid_config *
 	    .mailbox_lifetime_max_us = config->mailbox_lifetime_max,
 	    .source_max = config->source_max,
 	};
-	s->api = (struct api){.loop = loop, .metrics = metrics, .config = &s->api_config};
+	s->api = (struct api){.loop = loop, .metrics = metrics, .clients = clients, .config = &s->api_config};
 	int r = start_dns(s);
 	if (r < 0)
 		return r;
@@ -261,7 +259,6 @@ void server_stop(struct server *s) {
 	s->domain_check = domain_check_free(s->domain_check);
 	s->janitor = janitor_free(s->janitor);
 	s->api.passwords = passwords_free(s->api.passwords);
-	s->api.attempts = attempts_free(s->api.attempts);
 	s->api.auth = auth_free(s->api.auth);
 	s->api.quota = quota_free(s->api.quota);
 	s->api.audit = audit_free(s->api.audit);

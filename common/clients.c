@@ -19,7 +19,7 @@
 #define FREE UINT64_C(0)
 #define TAKEN UINT64_C(1)
 #define MINUTE_US INT64_C(60000000)
-#define DEBT_MAX_US (5 * MINUTE_US)   /* one huge message must not shut a client out for an hour */
+#define DEBT_MAX_US (CLIENTS_MINUTES_MAX * MINUTE_US)   /* one huge message must not shut a client out for an hour */
 
 struct clients {
 	struct clients_limits limits;
@@ -57,13 +57,18 @@ void clients_sweep(struct clients *c) {
 	clients_table_sweep(c->table, c->fd);
 }
 
-static uint64_t key_of(const struct clients *c, const struct netaddr *prefix, bool wide) {
-	uint8_t in[18] = {(uint8_t)prefix->family, wide}, hash[crypto_shorthash_BYTES];
+static uint64_t key_of_octets(const struct clients *c, const void *p, size_t n) {
+	uint8_t hash[crypto_shorthash_BYTES];
 	uint64_t key;
-	memcpy(in + 2, prefix->b, sizeof(prefix->b));
-	crypto_shorthash(hash, in, sizeof(in), c->table->secret);
+	crypto_shorthash(hash, p, n, c->table->secret);
 	memcpy(&key, hash, sizeof(key));
 	return key <= TAKEN ? key + 2 : key;
+}
+
+static uint64_t key_of(const struct clients *c, const struct netaddr *prefix, bool wide) {
+	uint8_t in[18] = {(uint8_t)prefix->family, wide};
+	memcpy(in + 2, prefix->b, sizeof(prefix->b));
+	return key_of_octets(c, in, sizeof(in));
 }
 
 static uint64_t key_at(const struct clients *c, size_t i) {
@@ -167,9 +172,14 @@ static int64_t cost(int64_t n, int64_t limit) {
 	return us / limit;
 }
 
+/* How far ahead of the clock the fair time may be. */
+static int64_t ahead_max(const struct clients *c, enum clients_rate rate) {
+	return max_of(c->limits.minutes[rate], (int64_t)1) * MINUTE_US;
+}
+
 static bool within(const struct clients *c, size_t i, enum clients_rate rate, int64_t limit) {
 	int64_t ahead = __atomic_load_n(&c->table->places[i].fair[rate], __ATOMIC_RELAXED) - clock_mono_us();
-	return ahead <= MINUTE_US - cost(1, limit);
+	return ahead <= ahead_max(c, rate) - cost(1, limit);
 }
 
 bool clients_may(const struct clients *c, const struct client *client, enum clients_rate rate) {
@@ -249,13 +259,56 @@ bool clients_may_address(struct clients *c, const struct netaddr *address, enum 
 	return may;
 }
 
-bool clients_take_address(struct clients *c, const struct netaddr *address, enum clients_rate rate) {
+/* Judged and counted in one step, so that workers who ask at once do not all get the last one. 0, or the time to wait. */
+static int64_t take(struct clients *c, uint32_t place, enum clients_rate rate, int64_t limit) {
+	if (!place || !limit)
+		return 0;
+	int64_t *at = &c->table->places[place - 1].fair[rate], now = clock_mono_us(), old = __atomic_load_n(at, __ATOMIC_RELAXED), fair;
+	do {
+		fair = max_of(old, now) + cost(1, limit);
+		if (fair - now > ahead_max(c, rate))
+			return fair - now - ahead_max(c, rate);
+	} while (!__atomic_compare_exchange_n(at, &old, fair, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	return 0;
+}
+
+static void give_back(struct clients *c, uint32_t place, enum clients_rate rate, int64_t limit) {
+	if (place && limit)
+		__atomic_sub_fetch(&c->table->places[place - 1].fair[rate], cost(1, limit), __ATOMIC_RELAXED);
+}
+
+int64_t clients_take_address(struct clients *c, const struct netaddr *address, enum clients_rate rate) {
 	struct client client = enter_address(c, address);
-	bool may = clients_may(c, &client, rate);
-	if (may)
-		clients_count(c, &client, rate, 1);
+	int64_t limit = c->limits.a_minute[rate], wait_us = take(c, client.place[0], rate, limit);
+	if (wait_us == 0 && (wait_us = take(c, client.place[1], rate, limit_of(c, limit, 1))) > 0)
+		give_back(c, client.place[0], rate, limit);
 	clients_leave(c, &client);
-	return may;
+	return wait_us;
+}
+
+void clients_give_back_address(struct clients *c, const struct netaddr *address, enum clients_rate rate) {
+	struct client client = enter_address(c, address);
+	for (int which = 0; which < 2; which++)
+		give_back(c, client.place[which], rate, limit_of(c, c->limits.a_minute[rate], which));
+	clients_leave(c, &client);
+}
+
+static struct client enter_name(struct clients *c, struct slice name) {
+	size_t i = c->own ? enter(c, key_of_octets(c, name.n ? name.p : "", name.n)) : PLACES;
+	return (struct client){{i == PLACES ? 0 : (uint32_t)i + 1, 0}};
+}
+
+int64_t clients_take_name(struct clients *c, struct slice name, enum clients_rate rate) {
+	struct client client = enter_name(c, name);
+	int64_t wait_us = take(c, client.place[0], rate, c->limits.a_minute[rate]);
+	clients_leave(c, &client);
+	return wait_us;
+}
+
+void clients_give_back_name(struct clients *c, struct slice name, enum clients_rate rate) {
+	struct client client = enter_name(c, name);
+	give_back(c, client.place[0], rate, c->limits.a_minute[rate]);
+	clients_leave(c, &client);
 }
 
 unsigned clients_at_once(const struct clients *c, const struct netaddr *address) {

@@ -5,6 +5,7 @@
 #ifndef MINUTEMAIL_CLIENTS_H
 #define MINUTEMAIL_CLIENTS_H
 
+#include "common/buf.h"
 #include "common/netaddr.h"
 
 struct clients;
@@ -18,11 +19,16 @@ enum clients_rate {          /* what is counted by the minute */
 	CLIENTS_ERRORS,          /* over it no new connection is welcome */
 	CLIENTS_BAD_KEYS,
 	CLIENTS_RATES,
+	/* apid's, in the places of what only smtpd counts: a client is to be one cache line. */
+	CLIENTS_LOGINS = CLIENTS_MESSAGES,            /* passwords and links tried */
+	CLIENTS_NAME_LOGINS = CLIENTS_BAD_RECIPIENTS, /* the same for one person, from wherever (clients_take_name) */
 };
 
 struct clients_limits {      /* 0: no limit */
 	int64_t at_once;         /* connections */
 	int64_t a_minute[CLIENTS_RATES];
+	int64_t minutes[CLIENTS_RATES]; /* of how many minutes all may be done at once, CLIENTS_MINUTES_MAX at the most; 0: of one */
+#define CLIENTS_MINUTES_MAX 5
 	int64_t wide_factor;     /* 0: wider networks have no limit */
 };
 
@@ -51,10 +57,15 @@ enum clients_verdict clients_enter(struct clients *, const struct netaddr *, str
 void clients_leave(struct clients *, struct client *);    /* zeroes it */
 bool clients_may(const struct clients *, const struct client *, enum clients_rate);   /* one more */
 void clients_count(struct clients *, const struct client *, enum clients_rate, int64_t n);
-/* The same for a client that has no connection of its own, because a proxy asks for it. take: counts one more; false: it may not, and
- * it was not counted. */
+/* The same for a client that has no connection of its own, because a proxy asks for it. */
 bool clients_may_address(struct clients *, const struct netaddr *, enum clients_rate);
-bool clients_take_address(struct clients *, const struct netaddr *, enum clients_rate);
+/* Counts one more, exactly, however many workers do: 0. Or how many microseconds to wait for it; then it was not counted. give_back: it
+ * does not count after all. */
+int64_t clients_take_address(struct clients *, const struct netaddr *, enum clients_rate);
+void clients_give_back_address(struct clients *, const struct netaddr *, enum clients_rate);
+/* The same for whatever has a name, which has no wider network. */
+int64_t clients_take_name(struct clients *, struct slice name, enum clients_rate);
+void clients_give_back_name(struct clients *, struct slice name, enum clients_rate);
 unsigned clients_at_once(const struct clients *, const struct netaddr *);   /* connections of this address now */
 
 #endif

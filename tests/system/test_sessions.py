@@ -1,5 +1,6 @@
 """The console's sessions: signing in and out, cookies, CSRF, and that who is signed out is out everywhere at once."""
 
+import concurrent.futures
 import threading
 import time
 
@@ -286,6 +287,37 @@ def test_one_clients_guesses_are_slowed_not_anothers(proxied):
     assert answers[:60] == [401] * 60 and 429 in answers[60:], answers
     assert through(proxied, "/v1/auth/reset", {"token": "A" * 43, "password": PASSWORD}, client="192.0.2.7").status == 429
     assert through(proxied, "/v1/auth/login", {"email": "nobody@example.com", "password": PASSWORD}, client="192.0.2.8").status == 401
+
+
+def at_once(jobs):
+    """Their results, eight under way at a time."""
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        return list(pool.map(lambda job: job(), jobs))
+
+
+def test_guesses_are_counted_over_all_workers(system):
+    """One limit for four workers: of a client's passwords, of one person's, and of a client's keys. A limit fills up again meanwhile."""
+    with system.another_apid("127.0.0.1:0;forwarded=127.0.0.0/8", workers=4, password_memory="19M", apid_client_bad_keys_rate=40) as apid:
+        proxy = Api(apid.address(), None)
+
+        def passed(count, per_second, ask):
+            begun = time.monotonic()
+            answers = at_once([lambda i=i: ask(i).status for i in range(count)])
+            assert set(answers) == {401, 429}, answers
+            return answers.count(401), (time.monotonic() - begun) * per_second + 1
+
+        def guess(email, client):
+            return through(proxy, "/v1/auth/login", {"email": email, "password": PASSWORD}, client=client)
+
+        right, more = passed(100, 1 / 5, lambda i: guess(f"nobody-{i}@example.com", "192.0.2.9"))
+        assert 60 <= right <= 60 + more
+        one = f"one-{time.time_ns()}@example.com"
+        right, more = passed(40, 1 / 30, lambda i: guess(one, f"198.51.{i}.1"))
+        assert 10 <= right <= 10 + more
+        assert guess(one, "203.0.113.1").status == 429
+        key = "mm_sk_live_" + "x" * 53
+        right, more = passed(100, 40 / 60, lambda i: proxy.get("/v1/mailboxes", key=key, headers={"X-Forwarded-For": "192.0.2.77"}))
+        assert 40 <= right <= 40 + more
 
 
 def test_open_sign_up(proxied):

@@ -98,6 +98,62 @@ static void test_rates(void **state) {
 }
 
 /* More clients than the table has room for: all are served, and those with connections keep their place. */
+static void test_name_and_minutes(void **state) {
+	const struct clients_limits limits = {.a_minute = {[CLIENTS_LOGINS] = 12, [CLIENTS_NAME_LOGINS] = 2},
+	                                      .minutes = {[CLIENTS_LOGINS] = 5, [CLIENTS_NAME_LOGINS] = 5}, .wide_factor = 2};
+	struct clients *c = clients_new(&limits, -1);
+	struct netaddr a = address("192.0.2.1");
+	struct slice me = slice_str("me@example.org"), you = slice_str("you@example.org");
+	clients_attach(c);
+	clock_set(1000000 * SECOND);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(clients_take_name(c, me, CLIENTS_NAME_LOGINS), 0);
+	assert_int_equal(clients_take_name(c, me, CLIENTS_NAME_LOGINS), 30 * SECOND);
+	assert_int_equal(clients_take_name(c, you, CLIENTS_NAME_LOGINS), 0);
+	clients_give_back_name(c, me, CLIENTS_NAME_LOGINS);
+	assert_int_equal(clients_take_name(c, me, CLIENTS_NAME_LOGINS), 0);
+	clock_advance(29 * SECOND);
+	assert_int_equal(clients_take_name(c, me, CLIENTS_NAME_LOGINS), SECOND);
+	clock_advance(SECOND);
+	assert_int_equal(clients_take_name(c, me, CLIENTS_NAME_LOGINS), 0);
+	assert_int_equal(clients_take_name(c, slice_of(NULL, 0), CLIENTS_NAME_LOGINS), 0);
+	for (int i = 0; i < 60; i++)
+		assert_int_equal(clients_take_address(c, &a, CLIENTS_LOGINS), 0);
+	assert_int_equal(clients_take_address(c, &a, CLIENTS_LOGINS), 5 * SECOND);
+	clients_give_back_address(c, &a, CLIENTS_LOGINS);
+	assert_int_equal(clients_take_address(c, &a, CLIENTS_LOGINS), 0);
+	clients_free(c);
+}
+
+/* Processes that take from one limit at once get it all, and not one more. */
+static void test_taken_exactly(void **state) {
+	const struct clients_limits limits = {.a_minute = {[CLIENTS_BAD_KEYS] = 1000}, .wide_factor = 0};
+	struct clients *c = clients_new(&limits, -1);
+	struct netaddr a = address("192.0.2.1");
+	int pipes[2], total = 0;
+	clock_set(1000000 * SECOND);
+	assert_int_equal(pipe(pipes), 0);
+	for (unsigned w = 0; w < 4; w++) {
+		if (fork() == 0) {
+			int n = 0;
+			clients_attach(c);
+			for (int i = 0; i < 1000; i++)
+				n += clients_take_address(c, &a, CLIENTS_BAD_KEYS) == 0;
+			_exit(write(pipes[1], &n, sizeof(n)) != sizeof(n));
+		}
+	}
+	for (unsigned w = 0; w < 4; w++) {
+		int n;
+		assert_int_equal(read(pipes[0], &n, sizeof(n)), (int)sizeof(n));
+		total += n;
+		wait(NULL);
+	}
+	assert_int_equal(total, 1000);
+	close(pipes[0]);
+	close(pipes[1]);
+	clients_free(c);
+}
+
 /* For who has no connection of its own: nothing of it stays but the rate. */
 static void test_without_connection(void **state) {
 	const struct clients_limits limits = {.at_once = 1, .a_minute = {[CLIENTS_BAD_KEYS] = 2}, .wide_factor = 2};
@@ -106,18 +162,18 @@ static void test_without_connection(void **state) {
 	clients_attach(c);
 	clock_set(1000000 * SECOND);
 	assert_true(clients_may_address(c, &a, CLIENTS_BAD_KEYS));
-	assert_true(clients_take_address(c, &a, CLIENTS_BAD_KEYS));
-	assert_true(clients_take_address(c, &a, CLIENTS_BAD_KEYS));
-	assert_false(clients_take_address(c, &a, CLIENTS_BAD_KEYS));
+	assert_int_equal(clients_take_address(c, &a, CLIENTS_BAD_KEYS), 0);
+	assert_int_equal(clients_take_address(c, &a, CLIENTS_BAD_KEYS), 0);
+	assert_true(clients_take_address(c, &a, CLIENTS_BAD_KEYS) > 0);
 	assert_false(clients_may_address(c, &a, CLIENTS_BAD_KEYS));
 	assert_int_equal(at_once(c, "192.0.2.1"), 0);
-	assert_true(clients_take_address(c, &b, CLIENTS_BAD_KEYS));
-	assert_true(clients_take_address(c, &b, CLIENTS_BAD_KEYS));
+	assert_int_equal(clients_take_address(c, &b, CLIENTS_BAD_KEYS), 0);
+	assert_int_equal(clients_take_address(c, &b, CLIENTS_BAD_KEYS), 0);
 	assert_false(clients_may_address(c, &other, CLIENTS_BAD_KEYS)); /* the /24 is at its limit */
 	clock_advance(60 * SECOND);
-	assert_true(clients_take_address(c, &a, CLIENTS_BAD_KEYS));
+	assert_int_equal(clients_take_address(c, &a, CLIENTS_BAD_KEYS), 0);
 	for (int i = 0; i < 10; i++)
-		assert_true(clients_take_address(c, &none, CLIENTS_BAD_KEYS));
+		assert_int_equal(clients_take_address(c, &none, CLIENTS_BAD_KEYS), 0);
 	clients_free(c);
 }
 
@@ -336,6 +392,8 @@ static void test_no_address(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_at_once),          cmocka_unit_test(test_ipv6_is_its_64),   cmocka_unit_test(test_rates),
+	    cmocka_unit_test(test_name_and_minutes),
+	    cmocka_unit_test(test_taken_exactly),
 	    cmocka_unit_test(test_without_connection), cmocka_unit_test(test_table_is_bounded), cmocka_unit_test(test_full_set_is_open), cmocka_unit_test(test_workers),
 	    cmocka_unit_test(test_no_address),       cmocka_unit_test(test_handed_over),     cmocka_unit_test(test_another_form),
 	    cmocka_unit_test(test_not_attached),

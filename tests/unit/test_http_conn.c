@@ -270,7 +270,7 @@ static const struct route routes[] = {
 
 static const struct http_listen listen_plain;
 
-struct client {
+struct caller {
 	int fd;
 	struct buf in;
 	bool eof, reset;
@@ -324,22 +324,22 @@ static void stop(void) {
 	log_set_sink(NULL, NULL);
 }
 
-static void client_open(struct client *c) {
+static void client_open(struct caller *c) {
 	int fds[2];
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-	*c = (struct client){.fd = fds[0]};
+	*c = (struct caller){.fd = fds[0]};
 	buf_init(&c->in, 1 << 23);
 	http_server_accept(server, fds[1], &listen_plain, &(struct netaddr){0});
 }
 
-static void client_close(struct client *c) {
+static void client_close(struct caller *c) {
 	if (c->fd >= 0)
 		close(c->fd);
 	c->fd = -1;
 	buf_fini(&c->in);
 }
 
-static void client_read(struct client *c) {
+static void client_read(struct caller *c) {
 	char piece[65536];
 	ssize_t n;
 	while ((n = read(c->fd, piece, sizeof(piece))) > 0)
@@ -355,7 +355,7 @@ static void turn(void) {
 	loop_turn(loop);
 }
 
-static void send_all(struct client *c, const char *p, size_t n) {
+static void send_all(struct caller *c, const char *p, size_t n) {
 	while (n > 0) {
 		ssize_t r = send(c->fd, p, n, MSG_NOSIGNAL);
 		if (r > 0) {
@@ -368,12 +368,12 @@ static void send_all(struct client *c, const char *p, size_t n) {
 	}
 }
 
-static void say(struct client *c, const char *text) {
+static void say(struct caller *c, const char *text) {
 	send_all(c, text, strlen(text));
 }
 
 /* Turns until the server has nothing more to say for a while (or has closed). */
-static void settle(struct client *c, unsigned quiet_turns) {
+static void settle(struct caller *c, unsigned quiet_turns) {
 	for (unsigned quiet = 0; quiet < quiet_turns && !c->eof;) {
 		size_t before = c->in.len;
 		turn();
@@ -382,7 +382,7 @@ static void settle(struct client *c, unsigned quiet_turns) {
 	}
 }
 
-static void until_eof(struct client *c) {
+static void until_eof(struct caller *c) {
 	int64_t start = clock_mono_us_now();
 	while (!c->eof && clock_mono_us_now() - start < 5000 * MS) {
 		turn();
@@ -392,7 +392,7 @@ static void until_eof(struct client *c) {
 }
 
 /* Turns until something has come, half a second at the most. */
-static void wait_answer(struct client *c) {
+static void wait_answer(struct caller *c) {
 	int64_t start = clock_mono_us_now();
 	while (c->in.len == 0 && !c->eof && clock_mono_us_now() - start < 500 * MS) {
 		turn();
@@ -408,7 +408,7 @@ struct answer {
 };
 
 /* Cuts the next answer from the front of what came. False: none whole. */
-static bool next_answer(struct client *c, size_t *at, bool head_only, struct answer *ret) {
+static bool next_answer(struct caller *c, size_t *at, bool head_only, struct answer *ret) {
 	const char *p = c->in.data + *at;
 	size_t left = c->in.len - *at, n = 0;
 	const char *end = left ? memmem(p, left, "\r\n\r\n", 4) : NULL;
@@ -427,7 +427,7 @@ static bool next_answer(struct client *c, size_t *at, bool head_only, struct ans
 	return true;
 }
 
-static void expect_answer(struct client *c, size_t *at, unsigned status, const char *body) {
+static void expect_answer(struct caller *c, size_t *at, unsigned status, const char *body) {
 	struct answer a;
 	if (!next_answer(c, at, false, &a))
 		fail_msg("no answer after %zu of %zu octets: %s", *at, c->in.len, c->in.data ? c->in.data + *at : "");
@@ -436,7 +436,7 @@ static void expect_answer(struct client *c, size_t *at, unsigned status, const c
 }
 
 /* One request on a connection of its own; the answer's text stays in `c`. */
-static void one(struct client *c, const char *request, bool head_only, struct answer *ret) {
+static void one(struct caller *c, const char *request, bool head_only, struct answer *ret) {
 	size_t at = 0;
 	client_open(c);
 	say(c, request);
@@ -449,7 +449,7 @@ static void one(struct client *c, const char *request, bool head_only, struct an
 /* ---- tests ---- */
 
 static void test_keep_alive(void **state) {
-	struct client c;
+	struct caller c;
 	size_t at = 0;
 	start(&HTTP_LIMITS);
 	client_open(&c);
@@ -479,7 +479,7 @@ static void test_pipelining(void **state) {
 	                               "GET /nowhere HTTP/1.1\r\n" H "\r\n"
 	                               "GET /second HTTP/1.1\r\n" H "\r\n";
 	for (unsigned step = 0; step < 2; step++) {
-		struct client c;
+		struct caller c;
 		struct answer a;
 		size_t at = 0;
 		start(&HTTP_LIMITS);
@@ -511,7 +511,7 @@ static void test_pipelining(void **state) {
 
 /* A client may send its end at once and still wants its answers. */
 static void test_half_close(void **state) {
-	struct client c;
+	struct caller c;
 	size_t at = 0;
 	start(&HTTP_LIMITS);
 	client_open(&c);
@@ -540,7 +540,7 @@ static void test_vectors(void **state) {
 		char all[1024];
 		int n = snprintf(all, sizeof(all), "%sGET /second HTTP/1.1\r\n" H "\r\n", HTTP_VECTORS[i].request);
 		for (unsigned bytewise = 0; bytewise < 2; bytewise++) {
-			struct client c;
+			struct caller c;
 			struct answer a;
 			size_t at = 0;
 			client_open(&c);
@@ -567,7 +567,7 @@ static void test_vectors(void **state) {
 }
 
 static void test_headers(void **state) {
-	struct client c;
+	struct caller c;
 	struct answer a;
 	start(&HTTP_LIMITS);
 	one(&c, "GET /json HTTP/1.1\r\n" H "X-Request-Id: my.id-1_2\r\n\r\n", false, &a);
@@ -654,7 +654,7 @@ static void test_headers_of_every_answer(void **state) {
 	static const char *const unwanted[] = {"\r\nServer:", "Strict-Transport-Security", "Access-Control-", "\r\nVary:"};
 	start(&HTTP_LIMITS);
 	for (size_t i = 0; i < array_len(rows); i++) {
-		struct client c;
+		struct caller c;
 		struct answer a;
 		one(&c, rows[i].request, strncmp(rows[i].request, "HEAD", 4) == 0, &a);
 		if (a.status != rows[i].status)
@@ -700,7 +700,7 @@ static void test_cors(void **state) {
 	origins = listed;
 	start(&HTTP_LIMITS);
 	for (size_t i = 0; i < array_len(rows); i++) {
-		struct client c;
+		struct caller c;
 		struct answer a;
 		char said[80] = "";
 		one(&c, rows[i].request, false, &a);
@@ -731,7 +731,7 @@ static void test_cors_origins(void **state) {
 }
 
 static void test_head_and_http10(void **state) {
-	struct client c;
+	struct caller c;
 	struct answer a;
 	size_t at = 0;
 	start(&HTTP_LIMITS);
@@ -760,7 +760,7 @@ static void test_head_and_http10(void **state) {
 }
 
 static void test_router_answers(void **state) {
-	struct client c;
+	struct caller c;
 	struct answer a;
 	start(&HTTP_LIMITS);
 	one(&c, "PUT /a HTTP/1.1\r\n" H "\r\n", false, &a);
@@ -813,7 +813,7 @@ static const struct {
 static void test_keys(void **state) {
 	start(&HTTP_LIMITS);
 	for (size_t i = 0; i < array_len(keys); i++) {
-		struct client c;
+		struct caller c;
 		struct answer a;
 		one(&c, keys[i].request, false, &a);
 		if (a.status != keys[i].status || !memmem(a.body, a.body_len, keys[i].says, strlen(keys[i].says)))
@@ -827,7 +827,7 @@ static void test_keys(void **state) {
 }
 
 static void test_expect(void **state) {
-	struct client c;
+	struct caller c;
 	size_t at = 0;
 	struct answer a;
 	start(&HTTP_LIMITS);
@@ -855,7 +855,7 @@ static void test_expect(void **state) {
 /* A body that has to be waited for: the key is judged again when it is there. */
 static void test_key_revoked_before_the_body(void **state) {
 	static const char head[] = "POST /key HTTP/1.1\r\n" H "Authorization: Bearer fickle\r\nContent-Length: 5\r\n\r\n";
-	struct client c;
+	struct caller c;
 	size_t at = 0;
 	start(&HTTP_LIMITS);
 	client_open(&c);
@@ -902,7 +902,7 @@ static void test_json_body(void **state) {
 	};
 	start(&HTTP_LIMITS);
 	for (size_t i = 0; i < array_len(rows); i++) {
-		struct client c;
+		struct caller c;
 		struct answer a;
 		char request[400];
 		snprintf(request, sizeof(request),
@@ -921,7 +921,7 @@ static void test_json_body(void **state) {
 static void test_back_pressure(void **state) {
 	static const char *const paths[] = {"/stream", "/slow"};
 	for (size_t i = 0; i < array_len(paths); i++) {
-		struct client c;
+		struct caller c;
 		char request[100];
 		struct answer a;
 		size_t at = 0;
@@ -945,7 +945,7 @@ static void test_back_pressure(void **state) {
 
 /* Whole answers, pipelined: the next one is not begun while too much is pending. */
 static void test_big_answers(void **state) {
-	struct client c;
+	struct caller c;
 	struct answer a;
 	size_t at = 0;
 	start(&HTTP_LIMITS);
@@ -966,7 +966,7 @@ static void test_big_answers(void **state) {
 }
 
 static void test_cut_stream(void **state) {
-	struct client c;
+	struct caller c;
 	start(&HTTP_LIMITS);
 	client_open(&c);
 	say(&c, "GET /cut HTTP/1.1\r\n" H "\r\nGET /second HTTP/1.1\r\n" H "\r\n");
@@ -987,7 +987,7 @@ static void test_abort(void **state) {
 	    "GET /key HTTP/1.1\r\n" H "Authorization: Bearer stuck\r\n\r\n",
 	};
 	for (size_t i = 0; i < array_len(requests); i++) {
-		struct client c;
+		struct caller c;
 		struct http_limits limits = HTTP_LIMITS;
 		limits.handler_us = limits.write_us = 60 * MS;
 		limits.write_rate = INT64_C(1) << 40;
@@ -1017,7 +1017,7 @@ static void test_free_busy(void **state) {
 	    "POST /a HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhe",
 	    "GET /key HTTP/1.1\r\n" H "Authorization: Bearer stuck\r\n\r\n",
 	};
-	struct client c[array_len(requests)];
+	struct caller c[array_len(requests)];
 	start(&HTTP_LIMITS);
 	for (size_t i = 0; i < array_len(requests); i++) {
 		client_open(&c[i]);
@@ -1033,7 +1033,7 @@ static void test_free_busy(void **state) {
 
 static void test_deadlines(void **state) {
 	struct http_limits limits = HTTP_LIMITS;
-	struct client idle, head, body, drip;
+	struct caller idle, head, body, drip;
 	size_t at = 0;
 	limits.idle_us = 200 * MS;
 	limits.head_us = 60 * MS;
@@ -1053,7 +1053,7 @@ static void test_deadlines(void **state) {
 		turn();
 		client_read(&drip);
 	}
-	struct client *slow[] = {&head, &body, &drip};
+	struct caller *slow[] = {&head, &body, &drip};
 	for (size_t i = 0; i < array_len(slow); i++) {
 		at = 0;
 		wait_answer(slow[i]);
@@ -1072,7 +1072,7 @@ static void test_deadlines(void **state) {
 /* A client that takes nothing of an answer. */
 static void test_write_deadline(void **state) {
 	struct http_limits limits = HTTP_LIMITS;
-	struct client c[2];
+	struct caller c[2];
 	limits.write_us = 60 * MS;
 	limits.write_rate = INT64_C(1) << 40;
 	start(&limits);
@@ -1091,7 +1091,7 @@ static void test_write_deadline(void **state) {
 
 static void test_connection_limits(void **state) {
 	struct http_limits limits = HTTP_LIMITS;
-	struct client c[4];
+	struct caller c[4];
 	size_t at = 0;
 	struct answer a;
 	limits.requests = 2;
@@ -1129,7 +1129,7 @@ static void test_connection_limits(void **state) {
 
 static void test_body_memory(void **state) {
 	struct http_limits limits = HTTP_LIMITS;
-	struct client c[2];
+	struct caller c[2];
 	size_t at = 0;
 	limits.body_memory = 1000;
 	start(&limits);
@@ -1154,7 +1154,7 @@ static void test_body_memory(void **state) {
 }
 
 static void test_drain(void **state) {
-	struct client idle, busy, late;
+	struct caller idle, busy, late;
 	size_t at = 0, late_at = 0;
 	struct answer a;
 	start(&HTTP_LIMITS);
@@ -1188,7 +1188,7 @@ static void test_drain(void **state) {
 }
 
 static void test_log(void **state) {
-	struct client c;
+	struct caller c;
 	struct answer a;
 	start(&HTTP_LIMITS);
 	one(&c, "GET /v1/p/1?q=secret HTTP/1.1\r\n" H "X-Request-Id: i1\r\n\r\n", false, &a);
