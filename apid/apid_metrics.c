@@ -53,6 +53,9 @@ static const struct metrics_def FIXED[APID_METRICS_COUNT] = {
                             NULL},
     [APID_AUDIT_DROPPED] = {"minutemail_apid_audit_dropped_total", METRICS_COUNTER,
                             "Requests that are missing in the audit log: too many waited for the database.", NULL},
+    [APID_AUDIT_LOST] = {"minutemail_apid_audit_lost_total", METRICS_COUNTER,
+                         "Requests that may be missing in the audit log: a worker died with them. Some may have been written.", NULL},
+    [APID_AUDIT_WAITING] = {"minutemail_apid_audit_waiting", METRICS_GAUGE, "Requests that the audit log does not have yet.", NULL},
     [APID_DATABASE_UP] = {"minutemail_apid_database_up", METRICS_GAUGE, "Workers whose database is reachable.", NULL},
 };
 

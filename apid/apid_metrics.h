@@ -32,6 +32,8 @@ enum apid_metric {
 	APID_AUTH_LIMITED, /* not judged: too many wrong keys from this address */
 	APID_AUDIT_WRITTEN,
 	APID_AUDIT_DROPPED,
+	APID_AUDIT_LOST,    /* counted by the master, for a worker that died */
+	APID_AUDIT_WAITING, /* gauge: requests that are answered, or being so, and not written yet */
 	APID_DATABASE_UP, /* gauge: workers whose database connection is up */
 	APID_METRICS_COUNT,
 };

@@ -4,7 +4,7 @@
  *                                                                     -unknown, not sent-> the same again, RETRY_US later
  *                                                                     -refused-> dropped: it would be refused again
  *
- * Invariant: the first `sent` entries of the queue are the batch under way; they keep their ids, so a batch that is sent again
+ * Invariants: `waiting_count` is what the gauge says. The first `sent` entries of the queue are the batch under way; they keep their ids, so a batch that is sent again
  * is written once. */
 #include "apid/audit.h"
 
@@ -38,11 +38,19 @@ struct audit {
 	struct timer timer;
 	struct list waiting;
 	unsigned count, sent;
+	unsigned waiting_count; /* promised, or in the queue */
 	void (*closed)(void *arg);
 	void *closed_arg;
 };
 
+static void count_waiting(struct audit *a, int n) {
+	a->waiting_count += (unsigned)n;
+	if (a->metrics)
+		metrics_set(a->metrics, APID_AUDIT_WAITING, a->waiting_count);
+}
+
 static void drop_first(struct audit *a, unsigned n) {
+	count_waiting(a, -(int)n);
 	while (n-- > 0) {
 		struct entry *e = list_entry(list_first(&a->waiting), struct entry, link);
 		list_unlink(&e->link);
@@ -268,9 +276,14 @@ struct audit *audit_free(struct audit *a) {
 		return NULL;
 	pg_op_cancel(a->op);
 	timer_fini(&a->timer);
+	dropped(a, a->count, "the worker ends");
 	drop_first(a, a->count);
 	free(a);
 	return NULL;
+}
+
+void audit_promise(struct audit *a) {
+	count_waiting(a, 1);
 }
 
 void audit_note(struct audit *a, struct principal *who, const char *method, const char *route, unsigned status,
@@ -280,6 +293,7 @@ void audit_note(struct audit *a, struct principal *who, const char *method, cons
 		apid_count(a->metrics, APID_AUDIT_DROPPED, 1);
 		if (log_limit_pass(&limit))
 			log_msg(LOG_LEVEL_ERROR, "audit entry dropped", "%u wait for the database", a->count);
+		count_waiting(a, -1);
 		return;
 	}
 	struct entry *e = xmalloc(sizeof(*e));

@@ -48,6 +48,9 @@ struct auth {
 	struct auth_used *used, *sessions_used;
 	struct auth_changes *changes;
 	int64_t session_idle_us;
+	unsigned closing; /* parts that are not done yet */
+	void (*closed)(void *arg);
+	void *closed_arg;
 	struct list lookups;
 	uint64_t generation; /* counts notices, and the connection's coming and going */
 };
@@ -71,8 +74,8 @@ struct auth *auth_new(struct loop *loop, struct pg *pg, const struct auth_option
 	list_init(&a->lookups);
 	a->cache = auth_cache_new(options->cache_entries);
 	a->session_idle_us = options->session_idle_us;
-	a->used = auth_used_new(loop, pg, &STMT_AUTH_KEYS_USED);
-	a->sessions_used = auth_used_new(loop, pg, &STMT_AUTH_SESSIONS_USED);
+	a->used = auth_used_new(loop, pg, &STMT_AUTH_KEYS_USED, &STMT_AUTH_KEYS_USED_LAST);
+	a->sessions_used = auth_used_new(loop, pg, &STMT_AUTH_SESSIONS_USED, &STMT_AUTH_SESSIONS_USED_LAST);
 	a->changes = auth_changes_new(loop, pg);
 	a->listen = auth_listen_new(loop, options->conninfo, forget, answer, a);
 	return a;
@@ -399,8 +402,19 @@ const char *auth_verdict_text(enum auth_verdict verdict) {
 	return "Invalid API key";
 }
 
+static void on_part_closed(void *arg) {
+	struct auth *a = arg;
+	if (--a->closing == 0)
+		a->closed(a->closed_arg);
+}
+
 void auth_close(struct auth *a, void (*done)(void *arg), void *arg) {
-	auth_listen_leave(a->listen, done, arg);
+	a->closing = 3;
+	a->closed = done;
+	a->closed_arg = arg;
+	auth_listen_leave(a->listen, on_part_closed, a);
+	auth_used_close(a->used, on_part_closed, a);
+	auth_used_close(a->sessions_used, on_part_closed, a);
 }
 
 struct auth_changes *auth_changes(struct auth *a) {

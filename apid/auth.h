@@ -42,7 +42,8 @@ struct auth_options {
 };
 
 struct auth *auth_new(struct loop *, struct pg *, const struct auth_options *);
-/* Before the end of a worker that answers nobody any more, so that no change waits for it. `done` may run at once. */
+/* Before the end of a worker that answers nobody any more: no change waits for it from here on, and when keys and sessions were last used is
+ * written down. `done` runs once on a later turn. */
 void auth_close(struct auth *, void (*done)(void *arg), void *arg);
 struct auth *auth_free(struct auth *);
 

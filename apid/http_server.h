@@ -94,6 +94,7 @@ struct request {
 	enum request_state state;
 	bool cut;                  /* respond_stream_fail() */
 	bool head_only;            /* HEAD: no body goes out */
+	bool promised;             /* to the audit log */
 	bool secure;               /* the client speaks TLS, with us or a proxy that we trust */
 	struct netaddr client;     /* whom it is from, proxies that we trust left out */
 	const struct route *route; /* NULL: none found */
@@ -128,6 +129,7 @@ struct request {
 struct request *request_new(struct http_conn *);
 void request_end(struct request *);   /* answered: at_end functions, log line, back to the spare ones */
 void request_abort(struct request *); /* the client is gone: cancels, tells, ends */
+void request_promise(struct request *); /* before the first octet of the answer: the audit log will have it */
 void request_set_id(struct request *);
 void request_set_client(struct request *); /* from the head: whom a proxy speaks for */
 

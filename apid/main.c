@@ -164,6 +164,21 @@ static void let_go(void *arg) {
 	d->clients = clients_free(d->clients);
 }
 
+/* Those that the worker had answered, or was about to, and had no word from the database of. */
+static void worker_ended(void *arg, unsigned index) {
+	struct apid *d = arg;
+	struct log_line line;
+	int64_t lost = metrics_of(d->metrics, APID_AUDIT_WAITING, index);
+	if (lost <= 0)
+		return;
+	metrics_add(d->metrics, APID_AUDIT_LOST, lost);
+	log_begin(&line, LOG_LEVEL_ERROR, "audit entries lost");
+	log_int(&line, "worker", index);
+	log_int(&line, "at_most", lost);
+	log_str(&line, "reason", "the worker died before the database had them; the usage of keys lacks them too");
+	log_end(&line);
+}
+
 static void reload_master(void *arg) {
 	tls_keys_reload(((struct apid *)arg)->tls_keys);
 }
@@ -320,7 +335,7 @@ static int run(struct apid *d, char **argv) {
 	    .heirloom = clients_fd(d->clients),
 	    .hang_us = d->config.hang_limit,
 	};
-	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go, worker_confine, reload_master, tidy};
+	const struct process_ops ops = {worker_start, worker_drain, worker_reload, worker_stop, let_go, worker_confine, reload_master, tidy, worker_ended};
 	return process_run(&options, &ops, d);
 }
 

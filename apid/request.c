@@ -129,9 +129,17 @@ static void log_request(const struct request *req, int64_t us, bool aborted) {
 	log_end(&line);
 }
 
+void request_promise(struct request *req) {
+	if (req->promised || !req->principal || !req->api->audit)
+		return;
+	req->promised = true;
+	audit_promise(req->api->audit);
+}
+
 /* Of everybody who is known, also those who were refused. 499: gone before the answer. */
 static void note(struct request *req, unsigned status) {
-	if (req->principal && req->api->audit)
+	request_promise(req);
+	if (req->promised)
 		audit_note(req->api->audit, req->principal, method_name(req->head->method), req->route ? req->route->pattern : NULL,
 		           status, req->id);
 }

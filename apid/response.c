@@ -184,6 +184,7 @@ static struct buf *make_head(struct request *req, unsigned status, const char *t
 	buf_append(head, "\r\n", 2);
 	assert(!head->overflow);
 	req->status = status;
+	request_promise(req);
 	return head;
 }
 

@@ -105,6 +105,11 @@ static int64_t slot_sum(const struct metrics *m, size_t slot) {
 	return (int64_t)sum;
 }
 
+int64_t metrics_of(const struct metrics *m, unsigned index, unsigned worker) {
+	assert(index < m->count && worker <= m->workers && m->defs[index].kind != METRICS_HISTOGRAM);
+	return load(m->rows + worker * m->stride + m->slot[index]);
+}
+
 int64_t metrics_sum(const struct metrics *m, unsigned index) {
 	assert(index < m->count);
 	if (m->defs[index].kind != METRICS_HISTOGRAM)

@@ -25,6 +25,7 @@ void metrics_attach(struct metrics *, unsigned worker);  /* in the worker: which
 void metrics_add(struct metrics *, unsigned index, int64_t n);
 void metrics_set(struct metrics *, unsigned index, int64_t value);   /* gauges */
 void metrics_observe_us(struct metrics *, unsigned index, int64_t us);
+int64_t metrics_of(const struct metrics *, unsigned index, unsigned worker); /* one worker's; no histogram */
 int64_t metrics_sum(const struct metrics *, unsigned index);         /* over workers; for a histogram: count */
 void metrics_reset_gauges(struct metrics *, unsigned worker);        /* the master, when a worker died */
 void metrics_print(const struct metrics *, struct buf *);

@@ -167,11 +167,24 @@ static void on_restart(void *arg) {
 	w->due = true;
 }
 
+static void tell_stale_pid(const char *path) {
+	struct log_line line;
+	long pid = process_stale_pid(path);
+	if (pid == 0)
+		return;
+	log_begin(&line, LOG_LEVEL_WARNING, "the master before us did not end by itself");
+	log_int(&line, "pid", pid);
+	log_str(&line, "reason", "killed, or the machine went down: what its workers had not written yet may be lost");
+	log_end(&line);
+}
+
 /* All workers have returned from start() for the first time. */
 static void announce(struct master *m) {
 	struct log_line line;
 	m->announced = true;
 	if (m->options->pid_file && *m->options->pid_file) {
+		if (!m->successor)
+			tell_stale_pid(m->options->pid_file);
 		int r = process_write_pid(m->options->pid_file);
 		m->wrote_pid = r == 0;
 		if (r < 0) {
@@ -273,6 +286,8 @@ static void log_end_of(const struct worker *w, int status) {
 static void worker_ended(struct worker *w, int status) {
 	struct master *m = w->master;
 	log_end_of(w, status);
+	if (is_worker(w) && m->ops->worker_ended)
+		m->ops->worker_ended(m->arg, w->index);
 	if (is_worker(w))
 		metrics_reset_gauges(m->options->metrics, w->index);
 	bool was_ready = w->ready, clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;

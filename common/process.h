@@ -36,6 +36,8 @@ struct process_ops {
 	/* In the master: after a worker, ours or those of a next master that failed, has ended, however that was; and every few seconds, for
 	 * what others may have left behind. NULL: nothing. */
 	void (*tidy)(void *arg);
+	/* In the master, when a worker has ended, however it did, before its gauges are set to 0; NULL: nothing. */
+	void (*worker_ended)(void *arg, unsigned index);
 };
 
 struct process_options {

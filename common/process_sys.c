@@ -11,6 +11,7 @@
 #include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/fsuid.h>
 #include <sys/prctl.h>
@@ -120,6 +121,17 @@ static int write_pid(const char *path) {
 		unlink(temporary);
 	free(temporary);
 	return r;
+}
+
+long process_stale_pid(const char *path) {
+	long pid = 0;
+	FILE *f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%ld", &pid) != 1 || pid <= 0 || pid == getpid() || kill((pid_t)pid, 0) == 0 || errno != ESRCH)
+		pid = 0;
+	fclose(f);
+	return pid;
 }
 
 static int remove_pid(const char *path) {

@@ -18,5 +18,7 @@ void process_notify_reloading(void);
 /* Our pid, by rename, so that a reader sees all of it or nothing. */
 int process_write_pid(const char *path);
 void process_remove_pid(const char *path);
+/* The process that the file names, if there is none of that number any more: it has not removed the file. 0: no such file, or it lives. */
+long process_stale_pid(const char *path);
 
 #endif

@@ -31,6 +31,18 @@ from (
 ) x
 where k.id = x.id
 
+-- The same when a worker ends: others may be writing the same keys at this moment, and nobody waits behind this statement.
+-- name: auth_keys_used_last
+update api_keys k set last_used_at = x.at
+from (
+	select h.id, u.at
+	from unnest($1::uuid[], $2::timestamptz[]) as u (id, at) join api_keys h on h.id = u.id
+	where h.last_used_at is null or h.last_used_at < u.at
+	order by h.id
+	for no key update of h
+) x
+where k.id = x.id
+
 -- On the listening connection. A round trip, for the lease.
 -- name: auth_heartbeat
 select 1
@@ -65,6 +77,17 @@ from (
 	from unnest($1::uuid[], $2::timestamptz[]) as u (id, at) join sessions h on h.id = u.id
 	where h.used_at < u.at
 	for no key update of h skip locked
+) x
+where s.id = x.id
+
+-- name: auth_sessions_used_last
+update sessions s set used_at = x.at
+from (
+	select h.id, u.at
+	from unnest($1::uuid[], $2::timestamptz[]) as u (id, at) join sessions h on h.id = u.id
+	where h.used_at < u.at
+	order by h.id
+	for no key update of h
 ) x
 where s.id = x.id
 

@@ -258,8 +258,8 @@ class Another:
         self.listen = [entry.replace(":0", f":{free.pop()}", 1) if ":0;" in entry + ";" else entry for entry in listen]
         self.ports = [int(entry.split(";")[0].rpartition(":")[2]) for entry in self.listen if not entry.startswith("unix:")]
         self.metrics_path = os.path.join(self.directory, "metrics")
-        self.settings = {**settings, name + "_listen": " ".join(self.listen), name + "_metrics_listen": "unix:" + self.metrics_path,
-                         name + "_pid_file": ""}
+        self.settings = {name + "_pid_file": "", **settings, name + "_listen": " ".join(self.listen),
+                         name + "_metrics_listen": "unix:" + self.metrics_path}
 
     def __enter__(self):
         words, environment, _ = self.system.remember(self.name)

@@ -1,13 +1,17 @@
 """GET /v1/audit and GET /v1/usage: what was asked, by whom, and how often."""
 
 import datetime
+import http.client
 import os
+import re
 import signal
+import threading
 import time
 
 import pytest
 
 from client import Api, check_problem, items, wait_until
+from launched import process_state
 
 
 class People:
@@ -112,3 +116,109 @@ def test_nothing_is_lost_when_a_worker_ends(system):
         os.kill(apid.process.pid, signal.SIGTERM)
         apid.process.wait(60)
     assert len(audit(people.owner, "?limit=1000")) >= 20
+
+
+class Hammers:
+    """Clients that ask with one key until they are told to stop, or their worker is gone; `answered`: whole answers that they got."""
+
+    def __init__(self, address, key, clients):
+        self.address, self.key, self.answered, self.going = address, key, 0, True
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(clients)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self):
+        while self.going:
+            connection = http.client.HTTPConnection(self.address, timeout=30)
+            try:
+                while self.going:
+                    connection.request("GET", "/v1/mailboxes?limit=1", headers={"Authorization": "Bearer " + self.key})
+                    connection.getresponse().read()
+                    with self.lock:
+                        self.answered += 1
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.05)
+            finally:
+                connection.close()
+
+    def stop(self):
+        self.going = False
+        for thread in self.threads:
+            thread.join(60)
+
+
+def written(system, key):
+    return system.sql("select count(*) from api_audit where key_id = %s", key)[0][0]
+
+
+def new_key(system):
+    return system.ctl("key", "create", "--name", "hammer", "--user", system.sql("select email from users order by id limit 1")[0][0])
+
+
+def test_what_a_killed_worker_had_is_counted(system):
+    """Every request that was answered is in the log or among those that the master says are lost."""
+    made, clients, rounds = new_key(system), 8, 4
+    lost_at = "minutemail_apid_audit_lost_total"
+    with system.another_apid(workers=2) as apid:
+        hammers = Hammers(apid.address(), made["key"], clients)
+        for i in range(rounds):
+            wait_until(lambda n=hammers.answered: hammers.answered > n + 100)
+            time.sleep(0.1 * i)
+            victim = apid.workers()[0]
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda: len(apid.workers()) == 2 and victim not in apid.workers(), 60)
+        hammers.stop()
+        lost = apid.metrics()[lost_at]
+        wait_until(lambda: apid.metrics()["minutemail_apid_audit_waiting"] == 0)
+        said = sum(int(n) for n in re.findall(r'event="audit entries lost" .*at_most=(\d+)', apid.log()))
+    there = written(system, made["id"])
+    assert hammers.answered <= there + lost, (hammers.answered, there, lost)
+    assert lost == said > 0
+    # What was lost is no more than a batch under way that was written all the same, and requests whose answer did not arrive.
+    assert there + lost <= hammers.answered + rounds * (500 + clients), (hammers.answered, there, lost)
+
+
+def test_a_killed_master_loses_nothing(system, tmp_path):
+    """Its workers write what they have before they end. The next one says that it found the other one's pid file."""
+    made = new_key(system)
+    os.chmod(tmp_path, 0o777)
+    pid_file = str(tmp_path / "apid.pid")
+    with system.another_apid(workers=2, apid_pid_file=pid_file) as apid:
+        hammers = Hammers(apid.address(), made["key"], 8)
+        wait_until(lambda: hammers.answered > 300)
+        workers, killed = apid.workers(), apid.process.pid
+        apid.process.kill()
+        apid.process.wait(60)
+        wait_until(lambda: all(process_state(pid) is None for pid in workers), 60)
+        hammers.stop()
+        there = written(system, made["id"])
+        assert hammers.answered <= there <= hammers.answered + 8, (hammers.answered, there)
+        with system.another_apid(workers=1, apid_pid_file=pid_file) as next_one:
+            assert f'event="the master before us did not end by itself" pid={killed}' in next_one.log()
+    with system.another_apid(workers=1, apid_pid_file=pid_file) as third:
+        assert "did not end by itself" not in third.log()
+
+
+def test_last_use_is_known_to_the_end(system):
+    """Written at most once a minute, and at a clean stop whatever is newer, by all workers at once."""
+    made = new_key(system)
+    with system.another_apid(workers=4) as apid:
+        api = Api(apid.address(), made["key"])
+
+        def use():
+            assert api.get("/v1/mailboxes?limit=1").status == 200
+
+        def known():
+            return system.sql("select last_used_at from api_keys where id = %s", made["id"])[0][0]
+
+        for _ in range(16):
+            use()
+        wait_until(known)
+        time.sleep(2)
+        for _ in range(16):
+            use()
+        last = datetime.datetime.now(datetime.timezone.utc)
+        apid.process.terminate()
+        apid.process.wait(60)
+    assert abs((known() - last).total_seconds()) < 0.5, (known(), last)
