@@ -14,9 +14,8 @@ import tempfile
 
 from client import Smtp, wait_until
 from launched import children, free_ports
+from packages import Missing, unpack
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-CACHE = ROOT / "build-mtas"  # downloaded packages
 CA_FILE = "/etc/ssl/certs/ca-certificates.crt"
 
 LAY_OVER = """set -e
@@ -27,10 +26,6 @@ mount -t tmpfs -o mode=755 tmpfs /run
 ln -s /run /var/run
 shift
 """
-
-
-class Missing(Exception):
-    """Why a mail server cannot run on this machine."""
 
 
 def namespaces():
@@ -45,15 +40,6 @@ def check_namespaces():
     done = subprocess.run([*namespaces(), "sh", "-c", probe], capture_output=True, text=True, timeout=60)
     if done.returncode != 0:
         raise Missing("no leave to make namespaces and mounts (root has it, others by uidmap and /etc/subuid): " + done.stderr.strip())
-
-
-def unpack(package, into):
-    """The version that apt offers, from the cache if it is there; with the archive out of reach, what the cache has."""
-    done = subprocess.run(["apt-get", "-q", "download", package], cwd=CACHE, capture_output=True, text=True, timeout=300)
-    found = sorted(CACHE.glob(package + "_*.deb"), key=os.path.getmtime)
-    if not found:
-        raise Missing(f"apt-get download {package}: {done.stderr.strip()[-300:]}")
-    subprocess.run(["dpkg", "-x", found[-1], into], check=True, capture_output=True, timeout=60)
 
 
 def with_users(file, names, ending):
@@ -103,7 +89,6 @@ class Relay:
         root, etc, var = (pathlib.Path(self.directory, name) for name in ("root", "etc", "var"))
         for directory in (root / "etc", root / "usr", etc / "ssl/certs", *(var / name for name in self.var)):
             directory.mkdir(parents=True)
-        CACHE.mkdir(exist_ok=True)
         unpack(self.package, root)
         (etc / "passwd").write_text(with_users("/etc/passwd", self.users, "{number}::/nonexistent:/usr/sbin/nologin"))
         (etc / "group").write_text(with_users("/etc/group", self.users, ""))
