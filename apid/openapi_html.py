@@ -8,18 +8,49 @@ import re
 METHODS = ("get", "post", "put", "patch", "delete")
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; --weak: #667; }
-@media (prefers-color-scheme: dark) { :root { --weak: #aab; } }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; padding: 1rem 1.25rem 4rem; }
-h1 { margin: .5rem 0; } h2 { margin-top: 3rem; border-bottom: 1px solid var(--line); } h3 { margin: 2.5rem 0 .25rem; font-size: 1.05rem; }
-code, .path { font-family: ui-monospace, monospace; font-size: .92em; } code { background: var(--soft); padding: .1em .3em; border-radius: .25em; }
-.method { display: inline-block; min-width: 4.5em; font-weight: 700; text-transform: uppercase; }
-.path { overflow-wrap: anywhere; } .weak { color: var(--weak); } nav ul { list-style: none; padding: 0; columns: 2 22rem; } nav li { break-inside: avoid; }
-table { border-collapse: collapse; width: 100%; margin: .5rem 0 1rem; } caption { text-align: left; font-weight: 600; padding: .25rem 0; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .75rem .3rem 0; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
-th { font-weight: 400; width: 13rem; } a { text-underline-offset: .15em; } h3 a { color: inherit; text-decoration: none; }
-a:focus-visible { outline: 2px solid; outline-offset: 2px; }
-@media (max-width: 40rem) { th { width: 8rem; } }
+:root { color-scheme: light dark; --ground: #fff; --text: #1b1f24; --weak: #59636e; --line: #d5dae0; --soft: #f3f5f7; --link: #0a58a8;
+ --get: #0a5e9c; --post: #1a6b35; --patch: #855600; --delete: #a4262c; }
+@media (prefers-color-scheme: dark) { :root { --ground: #14171b; --text: #dfe3e8; --weak: #9aa4af; --line: #333a42; --soft: #1f242a; --link: #7cb7f5;
+ --get: #79bdf2; --post: #7fd197; --patch: #e5b567; --delete: #f2949a; } }
+* { box-sizing: border-box; }
+html { scroll-padding-top: 1rem; }
+body { margin: 0; background: var(--ground); color: var(--text); font: 16px/1.55 system-ui, sans-serif; }
+a { color: var(--link); text-underline-offset: .15em; } a:focus-visible { outline: 2px solid; outline-offset: 2px; }
+main { padding: 1rem 1.25rem 4rem; min-width: 0; } main > * { max-width: 56rem; }
+h1 { margin: .5rem 0; font-size: 1.8rem; line-height: 1.25; }
+h2 { margin: 3.5rem 0 1rem; padding-bottom: .3rem; border-bottom: 2px solid var(--line); font-size: 1.4rem; }
+h3 { margin: 2.75rem 0 .5rem; font-size: 1.05rem; font-weight: 600; }
+h2 a, h3 a { color: inherit; text-decoration: none; } h2 a:hover, h3 a:hover { text-decoration: underline; }
+:target > a { background: var(--soft); box-shadow: 0 0 0 .4rem var(--soft); }
+code, .path { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .9em; }
+code { background: var(--soft); padding: .1em .3em; border-radius: .25em; overflow-wrap: anywhere; }
+.path { overflow-wrap: anywhere; } .weak { color: var(--weak); }
+.method { font: 700 .8em/1 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; text-transform: uppercase; letter-spacing: .02em; }
+.get { color: var(--get); } .post, .put { color: var(--post); } .patch { color: var(--patch); } .delete { color: var(--delete); }
+h3 .method { display: inline-block; margin-right: .4rem; padding: .3em .5em; border: 1px solid; border-radius: .25em; }
+nav { padding: 1rem 1.25rem 0; font-size: .9rem; } nav ul { list-style: none; margin: 0; padding: 0; }
+nav > ul { display: flex; flex-wrap: wrap; gap: .4rem; } nav > ul > li > a { display: block; padding: .4rem .7rem; border: 1px solid var(--line); border-radius: .4rem;
+ text-decoration: none; }
+nav ul ul { display: none; }
+.operations { list-style: none; padding: 0; margin: 1rem 0; } .operations a, nav ul ul a { display: grid; grid-template-columns: 4.2em 1fr; align-items: baseline;
+ padding: .3rem 0; text-decoration: none; } .operations .path, nav .path { color: var(--text); } .operations a:hover .path, nav a:hover .path { text-decoration: underline; }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0 1.25rem; font-size: .95rem; } caption { text-align: left; font-weight: 600; padding: .35rem 0; }
+th, td { text-align: left; vertical-align: top; padding: .4rem .9rem .4rem 0; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
+th { font-weight: 400; width: 14rem; } .answers th { width: 6rem; }
+details { margin: -.75rem 0 1.25rem; font-size: .95rem; } summary { cursor: pointer; padding: .4rem 0; color: var(--weak); } summary code { color: var(--text); }
+summary:focus-visible { outline: 2px solid; outline-offset: 2px; }
+@media (max-width: 40rem) {
+ body { font-size: 17px; } table, tbody, tr, th, td, caption { display: block; width: auto; } td { border: 0; padding: 0 0 .5rem; } th { padding-bottom: .1rem; }
+ .answers tr { display: grid; grid-template-columns: 5rem minmax(0, 1fr); border-top: 1px solid var(--line); } .answers th { border: 0; width: auto; }
+ .answers td { padding-top: .4rem; }
+}
+@media (min-width: 64rem) {
+ body { display: grid; grid-template-columns: 21rem minmax(0, 1fr); } .operations { display: none; } main { grid-column: 2; grid-row: 1; padding: 1rem 3rem 6rem; }
+ nav { position: sticky; top: 0; height: 100vh; overflow-y: auto; padding: 1.25rem; border-right: 1px solid var(--line); background: var(--soft); }
+ nav > ul { display: block; } nav > ul > li { margin-bottom: 1rem; } nav > ul > li > a { padding: .2rem 0; border: 0; font-weight: 600; } nav ul ul { display: block; }
+ nav ul ul a { padding: .12rem 0; font-size: .92em; }
+}
+@media print { nav { display: none; } body { display: block; } }
 """
 
 
@@ -87,9 +118,9 @@ class Page:
             if "properties" in inner:
                 self.members(inner, f"{prefix}{name}{'[]' if 'items' in member else ''}.")
 
-    def table(self, caption, rows):
+    def table(self, caption, rows, kind=""):
         if rows:
-            self.put(f"<table><caption>{caption}</caption><tbody>")
+            self.put(f"<table{kind}>{f'<caption>{caption}</caption>' if caption else ''}<tbody>")
             for name, value in rows:
                 self.put(f"<tr><th scope=row>{name}<td>{value}")
             self.put("</table>")
@@ -123,18 +154,29 @@ class Page:
                  self.kind(p["schema"]) + (f"<br>{text(p['description'])}" if "description" in p else "")) for p in found]
 
     def responses(self, operation):
-        rows = []
+        """What it answers, and what it refuses with: the latter is much alike everywhere."""
+        rows, refusals = [], []
         for status, response in operation["responses"].items():
             response = self.resolved(response)
             problem = "application/problem+json" in response.get("content", {})
             body = "" if problem or "content" not in response else f"<br>{self.content(response['content'])}"
-            rows.append((f"<code>{html.escape(status)}</code>", text(response["description"]) + body))
-        return rows
+            shown = f"<code>{html.escape('other' if status == 'default' else status)}</code>"
+            (rows if status < "4" else refusals).append((shown, text(response["description"]) + body))
+        self.table("Answers", rows, " class=answers")
+        if refusals:
+            self.put(f"<details><summary>Errors {' '.join(shown for shown, _ in refusals)}</summary>")
+            self.table("", refusals, " class=answers")
+            self.put("</details>")
+
+    @staticmethod
+    def link(path, item, method, operation):
+        prefix = "" if item.get("servers") else "/v1"
+        shown = html.escape(prefix + path).replace("/", "/<wbr>").replace("<wbr>", "", 1)
+        return (f'<a href="#{html.escape(operation["operationId"])}"><span class="method {method}">{method}</span> '
+                f"<span class=path>{shown}</span></a>")
 
     def operation(self, path, item, method, operation):
-        name = html.escape(operation["operationId"])
-        prefix = "" if item.get("servers") else "/v1"
-        self.put(f'<h3 id="{name}"><a href="#{name}"><span class=method>{method}</span> <span class=path>{html.escape(prefix + path)}</span></a></h3>')
+        self.put(f'<h3 id="{html.escape(operation["operationId"])}">{self.link(path, item, method, operation)}</h3>')
         more = f" {text(operation['description'])}" if "description" in operation else ""
         self.put(f"<p>{text(operation['summary'])}.{more} <span class=weak>{self.who(operation)}</span></p>".replace("?.", "?"))
         self.table("Parameters", self.parameters(item, operation))
@@ -142,7 +184,7 @@ class Page:
             body = self.resolved(operation["requestBody"])
             need = "" if body.get("required") else "; may be absent"
             self.put(f"<p>Body: {self.content(body['content'])}{need}</p>")
-        self.table("Answers", self.responses(operation))
+        self.responses(operation)
 
     def tagged(self, tag):
         return [(path, item, method, item[method]) for path, item in self.document["paths"].items()
@@ -150,17 +192,35 @@ class Page:
 
     # ---- The page ----
 
+    @staticmethod
+    def anchor(tag):
+        return "tag-" + re.sub(r"\W+", "-", tag.lower())
+
     def navigation(self):
+        """Of a wide page the operations too; on a narrow one each part begins with its own."""
         self.put("<nav aria-label=Contents><ul>")
         for tag in self.document["tags"]:
-            for path, item, method, operation in self.tagged(tag["name"]):
-                name = html.escape(operation["operationId"])
-                prefix = "" if item.get("servers") else "/v1"
-                self.put(f'<li><a href="#{name}"><span class=method>{method}</span> <span class=path>{html.escape(prefix + path)}</span></a>')
-        self.put("</ul></nav>")
+            self.put(f'<li><a href="#{self.anchor(tag["name"])}">{html.escape(tag["name"])}</a><ul>')
+            for row in self.tagged(tag["name"]):
+                self.put(f"<li>{self.link(*row)}")
+            self.put("</ul>")
+        self.put('<li><a href="#schemas">Objects</a></ul></nav>')
+
+    def part(self, tag):
+        anchor = self.anchor(tag["name"])
+        self.put(f'<h2 id="{anchor}"><a href="#{anchor}">{html.escape(tag["name"])}</a></h2>')
+        if "description" in tag:
+            self.put(f"<p>{text(tag['description'])}</p>")
+        rows = self.tagged(tag["name"])
+        self.put("<ul class=operations>")
+        for row in rows:
+            self.put(f"<li>{self.link(*row)}")
+        self.put("</ul>")
+        for row in rows:
+            self.operation(*row)
 
     def schemas(self):
-        self.put("<h2 id=schemas>Objects</h2>")
+        self.put('<h2 id=schemas><a href="#schemas">Objects</a></h2>')
         for name, schema in self.document["components"]["schemas"].items():
             if "properties" not in schema:
                 continue
@@ -175,18 +235,15 @@ class Page:
     def make(self):
         info = self.document["info"]
         title = html.escape(info["title"])
-        self.put(f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>{title}: API</title>")
-        self.put(f"<style>{STYLE}</style><main><h1>{title}: API</h1><p>{text(info['summary'])}</p><p>{text(info['description'])}</p>")
+        self.put(f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'><title>{title}: API</title>")
+        self.put(f"<style>{STYLE}</style>")
+        self.navigation()
+        self.put(f"<main><h1>{title}: API</h1><p>{text(info['summary'])}</p><p>{text(info['description'])}</p>")
         self.put('<p>For programs: <a href="/openapi.json">openapi.json</a> (OpenAPI 3.1).</p>')
         for scheme in self.document["components"]["securitySchemes"].values():
             self.put(f"<p>{text(scheme['description'])}</p>")
-        self.navigation()
         for tag in self.document["tags"]:
-            self.put(f"<h2>{html.escape(tag['name'])}</h2>")
-            if "description" in tag:
-                self.put(f"<p>{text(tag['description'])}</p>")
-            for row in self.tagged(tag["name"]):
-                self.operation(*row)
+            self.part(tag)
         self.schemas()
         self.put("</main></html>")
         return "\n".join(self.out).encode()

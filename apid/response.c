@@ -107,13 +107,19 @@ static void put(struct buf *head, const char *name, const char *value) {
 	buf_append(head, "\r\n", 2);
 }
 
-static void put_headers(struct buf *head, const struct respond_header *extra) {
+/* A 304 renews the headers that a client has stored with the body (RFC 9111 4.3.4): what the 200 said otherwise than by default must not
+ * be taken back. */
+static bool in_stored(unsigned status, const char *name) {
+	return status == 304 && (strcmp(name, "Cache-Control") == 0 || strcmp(name, "Content-Security-Policy") == 0);
+}
+
+static void put_headers(struct buf *head, unsigned status, const struct respond_header *extra) {
 	if (!extra || !extra->name) {
 		buf_append(head, DEFAULTS_TEXT, sizeof(DEFAULTS_TEXT) - 1);
 		return;
 	}
 	for (size_t i = 0; i < array_len(DEFAULTS); i++) {
-		if (!in_extra(extra, DEFAULTS[i].name))
+		if (!in_extra(extra, DEFAULTS[i].name) && !in_stored(status, DEFAULTS[i].name))
 			put(head, DEFAULTS[i].name, DEFAULTS[i].value);
 	}
 	for (; extra->name; extra++)
@@ -172,7 +178,7 @@ static struct buf *make_head(struct request *req, unsigned status, const char *t
 		buf_append(head, "\r\n", 2);
 	}
 	put(head, "X-Request-Id", req->id);
-	put_headers(head, extra);
+	put_headers(head, status, extra);
 	put_quota(head, req);
 	put_cors(head, req);
 	if (req->secure) /* a browser takes it from TLS only (RFC 6797 7.2, 8.1) */
