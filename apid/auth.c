@@ -379,7 +379,7 @@ const char *auth_verdict_text(enum auth_verdict verdict) {
 	case AUTH_OK:
 		return "The API key is valid";
 	case AUTH_NO_KEY:
-		return "Invalid API key: none was sent; send Authorization: Bearer <key>";
+		return "Invalid API key: none was sent as Authorization: Bearer <key>";
 	case AUTH_MALFORMED:
 		return "Invalid API key: it is malformed (a key is mm_sk_live_ or mm_sk_test_ and 53 letters and digits)";
 	case AUTH_CHECKSUM:

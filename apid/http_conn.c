@@ -233,7 +233,7 @@ static void conn_refuse_path(struct request *req) {
 	if (req->allow[0])
 		respond_problem(req, PROBLEM_METHOD_NOT_ALLOWED, "this path takes %s", req->allow);
 	else
-		respond_problem(req, PROBLEM_NOT_FOUND, "there is nothing at this path");
+		respond_problem(req, PROBLEM_NOT_FOUND, "there is nothing at this path; /docs tells what there is");
 }
 
 static void conn_judge_quota(struct http_conn *c, enum quota_verdict verdict) {

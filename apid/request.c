@@ -358,7 +358,9 @@ json_t *request_json(struct request *req, bool optional) {
 	if (body.n == 0 && optional)
 		body = slice_str("{}");
 	else if (body.n > 0 && !is_json(request_header(req, "content-type"))) {
-		respond_problem(req, PROBLEM_UNSUPPORTED_MEDIA_TYPE, "the body's Content-Type must be application/json");
+		struct slice type = request_header(req, "content-type");
+		respond_problem(req, PROBLEM_UNSUPPORTED_MEDIA_TYPE, "the body's Content-Type must be application/json, %s%.*s",
+		                type.n ? "and is " : "and there is none", (int)min_of(type.n, (size_t)60), type.n ? type.p : "");
 		return NULL;
 	}
 	req->json = json_in_parse(body.p, body.n, &error);

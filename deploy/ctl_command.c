@@ -352,10 +352,15 @@ static void no_command(struct ctl *ctl, const char *const *words, unsigned n) {
 		return;
 	}
 	ctl_error(ctl, "no such command: %s%s%s", words[0], n > 1 ? " " : "", n > 1 ? words[1] : "");
+	bool known = false;
 	for (const struct ctl_command *c = CTL_COMMANDS; c->object; c++) {
-		if (strcmp(c->object, words[0]) == 0)
-			print_command(ctl->err, c);
+		if (strcmp(c->object, words[0]) != 0)
+			continue;
+		print_command(ctl->err, c);
+		known = true;
 	}
+	if (!known)
+		fputs("--help shows them\n", ctl->err);
 }
 
 /* Sets the command, its words and options. */

@@ -29,6 +29,18 @@ def test_json(system):
     assert all(process_state(pid) for pid in info["pids"].values())
 
 
+def test_operators_tool(system):
+    """--ctl on what runs, and not a word when nothing does."""
+    done = system.run("--ctl", "user", "list", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["items"][0]["email"] == "operator@minutemail.cc", done.stderr
+    wrong = system.run("--ctl", "usr", "list")
+    assert wrong.returncode == 2 and "no such command: usr list" in wrong.stderr and "--help" in wrong.stderr
+    with tempfile.TemporaryDirectory() as empty:
+        nothing = run("--data", empty, "--ctl", "user", "list")
+    assert nothing.returncode == 1 and "nothing runs on" in nothing.stderr
+    assert "needs the words of a command" in run("--ctl").stderr
+
+
 def test_files_are_private(system):
     for name in ("key", "key_secret"):
         path = pathlib.Path(system.info["data"], name)
