@@ -96,6 +96,8 @@ struct pg_conn {
 	unsigned in_flight; /* elements of `sent` */
 	bool unsynced;      /* something was sent after the last Sync */
 	unsigned grouped;   /* queries since then */
+	unsigned groups;    /* Syncs that are not answered */
+	bool held;          /* the group waits for the answer to another */
 	struct pg_principal who; /* of queries sent after the last Sync: nobody, until one says */
 	struct deferred group; /* sends the Sync that the queries of this turn share */
 	unsigned blanks;    /* results in a row that meant nothing: out of step if they go on */

@@ -64,6 +64,26 @@ static void test_reads_of_a_turn_share_a_sync(void **state) {
 	assert_int_not_equal(d.value, later.value);
 }
 
+/* While two groups are on their way the next one gathers, over any number of turns. */
+static void test_reads_gather_behind_others(void **state) {
+	struct answer busy = {0}, a[6] = {0};
+	(void)state;
+	with_connections(1);
+	ask_nap(300, &busy);
+	for (unsigned i = 0; i < array_len(a); i++) {
+		ask_transaction(&a[i]);
+		turn();
+	}
+	assert_false(busy.done);
+	for (unsigned i = 0; i < array_len(a); i++) {
+		await(&a[i]);
+		assert_int_equal(a[i].status, PG_OK);
+	}
+	assert_int_not_equal(a[0].value, a[1].value);
+	for (unsigned i = 2; i < array_len(a); i++)
+		assert_int_equal(a[i].value, a[1].value);
+}
+
 /* The server skips what stands behind an error in its group: nobody but the faulty one notices. */
 static void test_reads_fail_for_themselves(void **state) {
 	struct answer a[8] = {0}, many[400] = {0};
@@ -480,6 +500,7 @@ static void test_freed_in_commit(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		row(test_reads_of_a_turn_share_a_sync),
+		row(test_reads_gather_behind_others),
 		row(test_reads_fail_for_themselves),
 		row(test_reads_are_lost_with_their_connection),
 		row(test_no_plan_that_reads_all),
