@@ -15,7 +15,7 @@ MILLISECONDS = {"us": 1e-3, "ms": 1, "s": 1e3}
 def wrk(url, seconds, connections, *headers, script=None, refused=False):
     """Keep-alive connections that ask again as soon as they were answered, or as the script says. `refused`: other answers than 2xx
     are wanted."""
-    words = ["wrk", "-t2", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
+    words = ["wrk", "-t2", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "--timeout", "60s"]
     for header in headers:
         words += ["-H", header]
     if script:
