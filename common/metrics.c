@@ -9,10 +9,11 @@
 #include <sys/mman.h>
 
 #define SLOTS_PER_LINE 8
-#define BUCKET_FIRST 4                           /* 2^4 us */
-#define BUCKET_LAST 26                           /* 2^26 us, 67 s */
-#define BUCKETS (BUCKET_LAST - BUCKET_FIRST + 2) /* and one for what is longer */
-#define HISTOGRAM_SLOTS (BUCKETS + 1)            /* and the sum */
+
+/* Upper bounds of the first and last bucket, as powers of two; behind them one bucket for what is more, and the sum. */
+static const struct scale {
+	unsigned first, last;
+} scales[] = {[METRICS_HISTOGRAM] = {4, 26}, [METRICS_SIZES] = {0, 10}};
 
 struct metrics {
 	const struct metrics_def *defs;
@@ -24,6 +25,14 @@ struct metrics {
 	size_t bytes;
 };
 
+static bool is_histogram(const struct metrics_def *d) {
+	return d->kind == METRICS_HISTOGRAM || d->kind == METRICS_SIZES;
+}
+
+static unsigned buckets(const struct metrics_def *d) {
+	return scales[d->kind].last - scales[d->kind].first + 2;
+}
+
 struct metrics *metrics_new(const struct metrics_def *defs, unsigned workers) {
 	struct metrics *m = xcalloc(1, sizeof(*m));
 	size_t slots = 0;
@@ -34,7 +43,7 @@ struct metrics *metrics_new(const struct metrics_def *defs, unsigned workers) {
 	m->slot = xcalloc(m->count, sizeof(*m->slot));
 	for (unsigned i = 0; i < m->count; i++) {
 		m->slot[i] = slots;
-		slots += defs[i].kind == METRICS_HISTOGRAM ? HISTOGRAM_SLOTS : 1;
+		slots += is_histogram(&defs[i]) ? buckets(&defs[i]) + 1 : 1;
 	}
 	/* A line between the rows: processors fetch lines in pairs. */
 	m->stride = (slots / SLOTS_PER_LINE + 2) * SLOTS_PER_LINE;
@@ -55,6 +64,10 @@ struct metrics *metrics_free(struct metrics *m) {
 	return NULL;
 }
 
+unsigned metrics_workers(const struct metrics *m) {
+	return m->workers;
+}
+
 void metrics_attach(struct metrics *m, unsigned worker) {
 	assert(worker <= m->workers);
 	m->own = m->rows + worker * m->stride;
@@ -73,7 +86,7 @@ static void add(int64_t *p, int64_t n) {
 }
 
 void metrics_add(struct metrics *m, unsigned index, int64_t n) {
-	assert(index < m->count && m->defs[index].kind != METRICS_HISTOGRAM);
+	assert(index < m->count && !is_histogram(&m->defs[index]));
 	add(m->own + m->slot[index], n);
 }
 
@@ -83,19 +96,30 @@ void metrics_set(struct metrics *m, unsigned index, int64_t value) {
 }
 
 /* The first bucket whose bound is not below: bounds are inclusive ("le"). */
-static unsigned bucket_of(int64_t us) {
-	if (us <= INT64_C(1) << BUCKET_FIRST)
+static unsigned bucket_of(const struct metrics_def *d, int64_t n) {
+	unsigned first = scales[d->kind].first;
+	if (n <= INT64_C(1) << first)
 		return 0;
-	unsigned bits = 64 - (unsigned)__builtin_clzll((uint64_t)us - 1);
-	return min_of(bits - BUCKET_FIRST, (unsigned)BUCKETS - 1);
+	unsigned bits = 64 - (unsigned)__builtin_clzll((uint64_t)n - 1);
+	return min_of(bits - first, buckets(d) - 1);
+}
+
+static void observe(struct metrics *m, unsigned index, int64_t n) {
+	const struct metrics_def *d = &m->defs[index];
+	int64_t *slots = m->own + m->slot[index];
+	n = max_of(n, (int64_t)0);
+	add(slots + bucket_of(d, n), 1);
+	add(slots + buckets(d), n);
 }
 
 void metrics_observe_us(struct metrics *m, unsigned index, int64_t us) {
 	assert(index < m->count && m->defs[index].kind == METRICS_HISTOGRAM);
-	int64_t *slots = m->own + m->slot[index];
-	us = max_of(us, (int64_t)0);
-	add(slots + bucket_of(us), 1);
-	add(slots + BUCKETS, us);
+	observe(m, index, us);
+}
+
+void metrics_observe(struct metrics *m, unsigned index, int64_t n) {
+	assert(index < m->count && m->defs[index].kind == METRICS_SIZES);
+	observe(m, index, n);
 }
 
 static int64_t slot_sum(const struct metrics *m, size_t slot) {
@@ -112,12 +136,17 @@ int64_t metrics_of(const struct metrics *m, unsigned index, unsigned worker) {
 
 int64_t metrics_sum(const struct metrics *m, unsigned index) {
 	assert(index < m->count);
-	if (m->defs[index].kind != METRICS_HISTOGRAM)
+	if (!is_histogram(&m->defs[index]))
 		return slot_sum(m, m->slot[index]);
 	int64_t sum = 0;
-	for (unsigned i = 0; i < BUCKETS; i++)
+	for (unsigned i = 0; i < buckets(&m->defs[index]); i++)
 		sum += slot_sum(m, m->slot[index] + i);
 	return sum;
+}
+
+int64_t metrics_total(const struct metrics *m, unsigned index) {
+	assert(index < m->count && is_histogram(&m->defs[index]));
+	return slot_sum(m, m->slot[index] + buckets(&m->defs[index]));
 }
 
 void metrics_reset_gauges(struct metrics *m, unsigned worker) {
@@ -127,35 +156,42 @@ void metrics_reset_gauges(struct metrics *m, unsigned worker) {
 			store(m->rows + worker * m->stride + m->slot[i], 0);
 }
 
+/* A bound or a sum: seconds have six places. */
+static void print_value(const struct metrics_def *d, int64_t n, struct buf *out) {
+	if (d->kind == METRICS_HISTOGRAM)
+		buf_printf(out, "%" PRId64 ".%06" PRId64, n / 1000000, n % 1000000);
+	else
+		buf_printf(out, "%" PRId64, n);
+}
+
 static void print_histogram(const struct metrics *m, unsigned index, struct buf *out) {
 	const struct metrics_def *d = &m->defs[index];
 	const char *labels = d->labels ? d->labels : "", *comma = d->labels ? "," : "";
+	unsigned n = buckets(d);
 	int64_t count = 0;
-	for (unsigned i = 0; i < BUCKETS; i++) {
-		int64_t bound = INT64_C(1) << (BUCKET_FIRST + i);
+	for (unsigned i = 0; i < n; i++) {
 		count += slot_sum(m, m->slot[index] + i);
 		buf_printf(out, "%s_bucket{%s%sle=\"", d->name, labels, comma);
-		if (i < BUCKETS - 1)
-			buf_printf(out, "%" PRId64 ".%06" PRId64, bound / 1000000, bound % 1000000);
+		if (i < n - 1)
+			print_value(d, INT64_C(1) << (scales[d->kind].first + i), out);
 		else
 			buf_append_str(out, "+Inf");
 		buf_printf(out, "\"} %" PRId64 "\n", count);
 	}
 	const char *open = d->labels ? "{" : "", *close = d->labels ? "}" : "";
-	int64_t sum = slot_sum(m, m->slot[index] + BUCKETS);
-	buf_printf(out, "%s_sum%s%s%s %" PRId64 ".%06" PRId64 "\n", d->name, open, labels, close, sum / 1000000,
-	           sum % 1000000);
-	buf_printf(out, "%s_count%s%s%s %" PRId64 "\n", d->name, open, labels, close, count);
+	buf_printf(out, "%s_sum%s%s%s ", d->name, open, labels, close);
+	print_value(d, slot_sum(m, m->slot[index] + n), out);
+	buf_printf(out, "\n%s_count%s%s%s %" PRId64 "\n", d->name, open, labels, close, count);
 }
 
 void metrics_print(const struct metrics *m, struct buf *out) {
 	static const char *const kinds[] = {
-	    [METRICS_COUNTER] = "counter", [METRICS_GAUGE] = "gauge", [METRICS_HISTOGRAM] = "histogram"};
+	    [METRICS_COUNTER] = "counter", [METRICS_GAUGE] = "gauge", [METRICS_HISTOGRAM] = "histogram", [METRICS_SIZES] = "histogram"};
 	for (unsigned i = 0; i < m->count; i++) {
 		const struct metrics_def *d = &m->defs[i];
 		if (i == 0 || strcmp(d->name, m->defs[i - 1].name) != 0)
 			buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", d->name, d->help, d->name, kinds[d->kind]);
-		if (d->kind == METRICS_HISTOGRAM)
+		if (is_histogram(d))
 			print_histogram(m, i, out);
 		else if (d->labels)
 			buf_printf(out, "%s{%s} %" PRId64 "\n", d->name, d->labels, metrics_sum(m, i));

@@ -17,7 +17,7 @@ static void turn_away(const struct smtpd_listener *l, int fd, const struct conn_
 	buf_init(&text, REPLY_LINE_MAX);
 	reply_append(&text, id, s->config->name, strlen(s->config->name));
 	if (!l->settings->tls && send(fd, text.data, text.len, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
-		metrics_add(s->metrics, smtpd_reply_metric(reply_get(id)->code), 1);
+		smtpd_count_reply(s->metrics, id);
 	buf_fini(&text);
 	close(fd);
 	arrivals_log_refusal(reason, s->config->log_client ? &client->address : NULL, reply_get(id)->code);

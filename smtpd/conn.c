@@ -284,6 +284,7 @@ static void on_parsed(void *arg, struct message *message) {
 static void start_message(struct conn *c) {
 	const struct session_transaction *tx = session_transaction(c->session);
 	c->dot_us = c->parsed_us = clock_mono_us_now();
+	metrics_observe_us(c->server->metrics, SMTPD_RECEIVE_TIME, c->dot_us - c->body_us);
 	c->received_at = clock_wall_us();
 	make_recipients(c, tx);
 	make_trace(c, tx);
@@ -497,9 +498,8 @@ static void on_event(void *arg, enum stream_event event) {
 	}
 }
 
-static void on_reply(void *arg, unsigned code) {
-	struct conn *c = arg;
-	metrics_add(c->server->metrics, smtpd_reply_metric(code), 1);
+static void on_reply(void *arg, enum reply_id id) {
+	smtpd_count_reply(((struct conn *)arg)->server->metrics, id);
 }
 
 void conn_start(const struct smtpd_listener *listener, int fd, const struct conn_client *client) {

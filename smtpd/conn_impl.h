@@ -40,7 +40,7 @@ struct conn {
 	struct store_recipient *recipients;
 	struct buf trace;
 	char queue_id[ID_TEXT_SIZE];
-	int64_t dot_us, parsed_us;         /* monotonic */
+	int64_t body_us, dot_us, parsed_us; /* monotonic: the body begins, ends, is parsed */
 	int64_t asked_us;                  /* monotonic: when the look-up began */
 	int64_t received_at;
 

@@ -20,6 +20,7 @@ int conn_spool_start(void *arg) {
 	if (spool_memory_in_use() > (size_t)c->server->config->spool_memory_max)
 		return -ENOBUFS; /* a fault of ours: 451, the sender's queue keeps the mail */
 	c->spool = spool_new(c->server->config->spool_dir);
+	c->body_us = clock_mono_us();
 	return 0;
 }
 

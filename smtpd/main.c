@@ -77,8 +77,8 @@ static const struct config_key KEYS[] = {
 	    "octets a second with which a message never meets data_deadline; slower ones may take it in all. 0: the next octets will do"),
 	KEY("session_deadline", CONFIG_DURATION, session_deadline, "1h", 0, 7 * 86400 * SECOND, false, "for a whole session; 0: none"),
 	KEY("stress_sessions", CONFIG_INT, stress_sessions, "80", 0, 100, false,
-	    "percent of a worker's connections_max; over it deadlines are 10 s and one error ends a session. 0: never"),
-	KEY("stress_commit", CONFIG_DURATION, stress_commit, "2s", 0, 300 * SECOND, false, "the same for the time to commit; 0: never"),
+	    "percent of connections_max, of one worker's or of all together; over it deadlines are 10 s and one error ends a session. 0: never"),
+	KEY("stress_commit", CONFIG_DURATION, stress_commit, "2s", 0, 300 * SECOND, false, "the same for the time to commit, over all workers; 0: never"),
 	KEY("store_deadline", CONFIG_DURATION, store_deadline, "10s", SECOND, 300 * SECOND, false,
 	    "from the final dot to the commit, retries included; then 451. Over 1 MB: between two chunks stored"),
 	KEY("store_connections", CONFIG_INT, store_connections, "2", 1, 4, false, "transactions of one worker under way at once"),
@@ -273,7 +273,7 @@ static int run(struct smtpd *d, char **argv) {
 	};
 	if (tls_keys_start(&d->tls_options, &d->tls_keys) < 0 || !listeners_have_tls(d))
 		return 1;
-	d->metrics = metrics_new(SMTPD_METRICS, workers);
+	d->metrics = smtpd_metrics_new(workers);
 	d->clients = make_clients(&d->config);
 	if (daemon_sockets_open(&d->sockets, d->addresses, workers) < 0)
 		return 1;

@@ -252,6 +252,7 @@ int server_start(struct server *s, struct loop *loop, const struct smtpd_config 
 	s->pg_store = server_open_pg(s, (unsigned)config->store_connections, SERVER_PG_TRANSACTIONS);
 	s->recipients = recipients_new(loop, s->pg_lookup);
 	const struct store_options store_options = {
+		.metrics = s->metrics,
 		.connections = (unsigned)config->store_connections,
 		.batch_messages = 64,
 		.batch_octets = 1024 * 1024,

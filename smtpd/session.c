@@ -56,15 +56,15 @@ void session_resume(struct session *s) {
 
 /* ---- replies ---- */
 
-void session_count_reply(struct session *s, unsigned code) {
-	s->counts.last_code = code;
+void session_count_reply(struct session *s, enum reply_id id) {
+	s->counts.last_code = reply_get(id)->code;
 	if (s->on_reply)
-		s->on_reply(s->on_reply_arg, code);
+		s->on_reply(s->on_reply_arg, id);
 }
 
 void session_reply_about(struct session *s, enum reply_id id, const char *detail, size_t n) {
 	reply_append(&s->out, id, detail, n);
-	session_count_reply(s, reply_get(id)->code);
+	session_count_reply(s, id);
 }
 
 /* The hostname is the detail of those texts that have one and concern no client text. */
@@ -566,7 +566,7 @@ const struct session_counts *session_counts(const struct session *s) {
 	return &s->counts;
 }
 
-void session_on_reply(struct session *s, void (*fn)(void *arg, unsigned code), void *arg) {
+void session_on_reply(struct session *s, void (*fn)(void *arg, enum reply_id), void *arg) {
 	s->on_reply = fn;
 	s->on_reply_arg = arg;
 }

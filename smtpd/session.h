@@ -12,6 +12,7 @@
 
 #include "common/address.h"
 #include "common/buf.h"
+#include "smtpd/reply.h"
 
 struct session;
 
@@ -167,6 +168,6 @@ struct session_counts {
 };
 const struct session_counts *session_counts(const struct session *);
 /* Called for every reply queued (a multi-line one counts once), for metrics; NULL: none. */
-void session_on_reply(struct session *, void (*fn)(void *arg, unsigned code), void *arg);
+void session_on_reply(struct session *, void (*fn)(void *arg, enum reply_id), void *arg);
 
 #endif

@@ -39,7 +39,7 @@ static void act_ehlo(struct session *s, const struct command *c, size_t waiting)
 	if (o->transactions_max)
 		buf_printf(&s->out, " MAILMAX=%u", o->transactions_max);
 	buf_append_str(&s->out, "\r\n250 HELP\r\n");
-	session_count_reply(s, 250);
+	session_count_reply(s, REPLY_HELO);
 	session_count_junk(s);
 }
 

@@ -42,7 +42,7 @@ struct session {
 	const struct session_options *options;
 	const struct session_ops *ops;
 	void *ops_arg;
-	void (*on_reply)(void *arg, unsigned code);
+	void (*on_reply)(void *arg, enum reply_id);
 	void *on_reply_arg;
 	enum state state;
 	bool esmtp;
@@ -70,7 +70,7 @@ void session_end_transaction(struct session *);      /* drops the body if the si
 /* The hostname is the detail of those texts that have one and concern no client text. */
 void session_reply(struct session *, enum reply_id);
 void session_reply_about(struct session *, enum reply_id, const char *detail, size_t n);
-void session_count_reply(struct session *, unsigned code);
+void session_count_reply(struct session *, enum reply_id);
 void session_refuse_recipient(struct session *, enum reply_id);   /* session_recipient() */
 void session_refuse_guess(struct session *, enum reply_id);       /* likewise: it does not exist */
 /* A reply to something the client should not have sent; too many end the session. */

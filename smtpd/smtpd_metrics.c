@@ -1,6 +1,6 @@
+/* smtpd's metrics, in the order of enum smtpd_metric, and the replies of the catalogue. */
 #include "smtpd/smtpd_metrics.h"
 
-#define REPLY(code) {"minutemail_smtpd_replies_total", METRICS_COUNTER, "Replies by code", "code=\"" code "\""}
 #define ENDS(reason) {"minutemail_smtpd_sessions_ended_total", METRICS_COUNTER, "Sessions by how they ended", "reason=\"" reason "\""}
 #define GAUGE(name, help) {"minutemail_smtpd_" name, METRICS_GAUGE, help, NULL}
 #define REFUSED(why) {"minutemail_smtpd_refused_total", METRICS_COUNTER, "Connections and recipients refused, by reason", "reason=\"" why "\""}
@@ -9,34 +9,9 @@
 #define AUTHENTICATION(what)                                                                                                  \
 	{"minutemail_smtpd_authentications_total", METRICS_COUNTER, "Messages by what became of their authentication", "result=\"" what "\""}
 
-const struct metrics_def SMTPD_METRICS[] = {
+static const struct metrics_def FIXED[SMTPD_METRICS_COUNT] = {
 	[SMTPD_CONNECTIONS] = {"minutemail_smtpd_connections_total", METRICS_COUNTER, "Connections accepted", NULL},
 	[SMTPD_SESSIONS] = {"minutemail_smtpd_sessions", METRICS_GAUGE, "Sessions open now", NULL},
-	[SMTPD_REPLIES + 0] = REPLY("214"),
-	[SMTPD_REPLIES + 1] = REPLY("220"),
-	[SMTPD_REPLIES + 2] = REPLY("221"),
-	[SMTPD_REPLIES + 3] = REPLY("250"),
-	[SMTPD_REPLIES + 4] = REPLY("252"),
-	[SMTPD_REPLIES + 5] = REPLY("354"),
-	[SMTPD_REPLIES + 6] = REPLY("421"),
-	[SMTPD_REPLIES + 7] = REPLY("450"),
-	[SMTPD_REPLIES + 8] = REPLY("451"),
-	[SMTPD_REPLIES + 9] = REPLY("452"),
-	[SMTPD_REPLIES + 10] = REPLY("454"),
-	[SMTPD_REPLIES + 11] = REPLY("500"),
-	[SMTPD_REPLIES + 12] = REPLY("501"),
-	[SMTPD_REPLIES + 13] = REPLY("502"),
-	[SMTPD_REPLIES + 14] = REPLY("503"),
-	[SMTPD_REPLIES + 15] = REPLY("504"),
-	[SMTPD_REPLIES + 16] = REPLY("521"),
-	[SMTPD_REPLIES + 17] = REPLY("523"),
-	[SMTPD_REPLIES + 18] = REPLY("550"),
-	[SMTPD_REPLIES + 19] = REPLY("551"),
-	[SMTPD_REPLIES + 20] = REPLY("552"),
-	[SMTPD_REPLIES + 21] = REPLY("553"),
-	[SMTPD_REPLIES + 22] = REPLY("554"),
-	[SMTPD_REPLIES + 23] = REPLY("555"),
-	[SMTPD_REPLIES_OTHER] = REPLY("other"),
 	[SMTPD_ENDS_DONE] = ENDS("done"),
 	[SMTPD_ENDS_LOST] = ENDS("lost"),
 	[SMTPD_ENDS_ERROR] = ENDS("error"),
@@ -47,8 +22,13 @@ const struct metrics_def SMTPD_METRICS[] = {
 	[SMTPD_OCTETS] = {"minutemail_smtpd_message_bytes_total", METRICS_COUNTER, "Octets of stored messages", NULL},
 	[SMTPD_PARSE_FAILED] = {"minutemail_smtpd_parse_failed_total", METRICS_COUNTER, "Messages stored with parse_failed", NULL},
 	[SMTPD_PARSER_RESTARTS] = {"minutemail_smtpd_parser_restarts_total", METRICS_COUNTER, "Parser processes replaced", NULL},
+	[SMTPD_RECEIVE_TIME] = {"minutemail_smtpd_receive_seconds", METRICS_HISTOGRAM, "DATA or the first BDAT to the final dot", NULL},
 	[SMTPD_PARSE_TIME] = {"minutemail_smtpd_parse_seconds", METRICS_HISTOGRAM, "Time in the parser, queue included", NULL},
 	[SMTPD_STORE_TIME] = {"minutemail_smtpd_store_seconds", METRICS_HISTOGRAM, "Time to the commit, queue included", NULL},
+	[SMTPD_STORE_WAIT_TIME] = {"minutemail_smtpd_store_wait_seconds", METRICS_HISTOGRAM, "A message's wait for its batch to be sent", NULL},
+	[SMTPD_COMMIT_TIME] = {"minutemail_smtpd_commit_seconds", METRICS_HISTOGRAM, "A batch's transaction, from sent to committed", NULL},
+	[SMTPD_BATCH_ROWS] = {"minutemail_smtpd_batch_rows", METRICS_SIZES, "Rows of a batch committed: one a message and mailbox", NULL},
+	[SMTPD_STORE_QUEUE] = GAUGE("store_queue", "Messages that wait for their batch to be sent"),
 	[SMTPD_MESSAGE_TIME] = {"minutemail_smtpd_message_seconds", METRICS_HISTOGRAM, "Final dot to reply", NULL},
 	[SMTPD_SPOOL_MEMORY] = {"minutemail_smtpd_spool_memory_bytes", METRICS_GAUGE, "Octets of messages held in memory", NULL},
 	[SMTPD_SPOOL_OCTETS] = {"minutemail_smtpd_spool_bytes", METRICS_GAUGE, "Octets of messages being received", NULL},
@@ -71,16 +51,44 @@ const struct metrics_def SMTPD_METRICS[] = {
 	[SMTPD_AUTH_OVERLOAD] = AUTHENTICATION("overload"),
 	[SMTPD_AUTH_LOST] = AUTHENTICATION("lost"),
 	[SMTPD_AUTH_TIME] = {"minutemail_smtpd_authentication_seconds", METRICS_HISTOGRAM, "Time to a message's SPF, DKIM and DMARC", NULL},
-	{NULL, METRICS_COUNTER, NULL, NULL},
 };
 
-static const uint16_t CODES[] = {214, 220, 221, 250, 252, 354, 421, 450, 451, 452, 454, 500, 501, 502,
-                                 503, 504, 521, 523, 550, 551, 552, 553, 554, 555};
-_Static_assert(array_len(CODES) == SMTPD_REPLIES_OTHER - SMTPD_REPLIES, "a row for each code");
+static struct metrics_def *table; /* metrics_new() keeps it for ever */
+static unsigned pair_of[REPLY_COUNT];
 
-enum smtpd_metric smtpd_reply_metric(unsigned code) {
-	for (unsigned i = 0; i < array_len(CODES); i++)
-		if (CODES[i] == code)
-			return SMTPD_REPLIES + i;
-	return SMTPD_REPLIES_OTHER;
+static bool same_pair(const struct reply *a, const struct reply *b) {
+	return a->code == b->code && strcmp(a->enhanced ? a->enhanced : "", b->enhanced ? b->enhanced : "") == 0;
+}
+
+static char *labels_of(const struct reply *r) {
+	if (!r->enhanced)
+		return xasprintf("code=\"%u\"", r->code);
+	return xasprintf("code=\"%u\",enhanced=\"%s\"", r->code, r->enhanced);
+}
+
+/* Texts that share their codes share a counter. */
+static void add_replies(void) {
+	unsigned n = SMTPD_METRICS_COUNT;
+	for (unsigned id = 0; id < REPLY_COUNT; id++) {
+		unsigned first = 0;
+		while (!same_pair(reply_get(first), reply_get(id)))
+			first++;
+		pair_of[id] = first < id ? pair_of[first] : n;
+		if (first == id)
+			table[n++] = (struct metrics_def){"minutemail_smtpd_replies_total", METRICS_COUNTER, "Replies by code and enhanced code",
+			                                  labels_of(reply_get(id))};
+	}
+}
+
+struct metrics *smtpd_metrics_new(unsigned workers) {
+	if (!table) {
+		table = xcalloc(SMTPD_METRICS_COUNT + REPLY_COUNT + 1, sizeof(*table));
+		memcpy(table, FIXED, sizeof(FIXED));
+		add_replies();
+	}
+	return metrics_new(table, workers);
+}
+
+void smtpd_count_reply(struct metrics *m, enum reply_id id) {
+	metrics_add(m, pair_of[id], 1);
 }

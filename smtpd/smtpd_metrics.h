@@ -3,12 +3,11 @@
 #define MINUTEMAIL_SMTPD_METRICS_H
 
 #include "common/metrics.h"
+#include "smtpd/reply.h"
 
 enum smtpd_metric {
 	SMTPD_CONNECTIONS,        /* counter: accepted */
 	SMTPD_SESSIONS,           /* gauge */
-	SMTPD_REPLIES,            /* counters: by code; smtpd_reply_metric() finds it */
-	SMTPD_REPLIES_OTHER = SMTPD_REPLIES + 24,
 	SMTPD_ENDS_DONE,          /* counters: sessions by how they ended */
 	SMTPD_ENDS_LOST,
 	SMTPD_ENDS_ERROR,
@@ -19,8 +18,13 @@ enum smtpd_metric {
 	SMTPD_OCTETS,             /* of stored messages */
 	SMTPD_PARSE_FAILED,
 	SMTPD_PARSER_RESTARTS,
+	SMTPD_RECEIVE_TIME,       /* histogram: DATA or the first BDAT .. final dot */
 	SMTPD_PARSE_TIME,         /* histogram: handed to the parser .. record back */
-	SMTPD_STORE_TIME,         /* histogram: handed to the store .. verdict */
+	SMTPD_STORE_TIME,         /* histogram: handed to the store .. verdict; stress is judged by it */
+	SMTPD_STORE_WAIT_TIME,    /* histogram: handed to the store .. sent, a message */
+	SMTPD_COMMIT_TIME,        /* histogram: sent .. committed, a batch */
+	SMTPD_BATCH_ROWS,         /* histogram: rows of a batch that was committed */
+	SMTPD_STORE_QUEUE,        /* gauge: messages handed to the store and not sent yet */
 	SMTPD_MESSAGE_TIME,       /* histogram: final dot .. reply */
 	SMTPD_SPOOL_MEMORY,       /* gauge: octets */
 	SMTPD_SPOOL_OCTETS,       /* gauge: of messages under way, in memory and files; also what spool_max is held against */
@@ -43,9 +47,11 @@ enum smtpd_metric {
 	SMTPD_AUTH_OVERLOAD,      /* messages not checked: too many under way */
 	SMTPD_AUTH_LOST,          /* results that could not be written */
 	SMTPD_AUTH_TIME,          /* histogram: handed over .. concluded */
+	SMTPD_METRICS_COUNT,
 };
-extern const struct metrics_def SMTPD_METRICS[];
 
-enum smtpd_metric smtpd_reply_metric(unsigned code);
+/* And then a counter for each pair of basic and enhanced code in the catalogue of replies. */
+struct metrics *smtpd_metrics_new(unsigned workers);
+void smtpd_count_reply(struct metrics *, enum reply_id);
 
 #endif

@@ -4,6 +4,7 @@
  * Invariants: `ops` is in order of deadline, since all have the same term; a request is freed when it is dead and has no row
  * left; at most options.connections batches are active, and at most one less are large, if that is not none. */
 #include "common/clock.h"
+#include "smtpd/smtpd_metrics.h"
 #include "smtpd/store_private.h"
 
 #define OPS_MAX 4096 /* requests held at once; more are refused, the senders' queues are longer */
@@ -40,7 +41,25 @@ struct store *store_new(struct loop *loop, struct pg *pg, const struct store_opt
 	return s;
 }
 
+static void count_unsent(struct store *s, int n) {
+	s->unsent_count += (unsigned)n;
+	if (s->options.metrics)
+		metrics_set(s->options.metrics, SMTPD_STORE_QUEUE, s->unsent_count);
+}
+
+void store_op_sent(struct store_op *op) {
+	struct metrics *m = op->store->options.metrics;
+	if (op->sent)
+		return;
+	op->sent = true;
+	count_unsent(op->store, -1);
+	if (m)
+		metrics_observe_us(m, SMTPD_STORE_WAIT_TIME, clock_mono_us_now() - op->started);
+}
+
 static void op_free(struct store_op *op) {
+	if (!op->sent)
+		count_unsent(op->store, -1);
 	list_unlink(&op->link);
 	list_unlink(&op->due);
 	op->store->op_count--;
@@ -224,6 +243,7 @@ struct store_op *store_start(struct store *s, const struct store_request *reques
 	op->started = clock_mono_us();
 	op->large = spool_size(request->spool) > s->options.batch_octets;
 	list_append(op->large ? &s->large_ops : &s->ops, &op->link);
+	count_unsent(s, 1);
 	if (s->op_count++ >= OPS_MAX) {
 		op->verdict = STORE_UNAVAILABLE;
 		op_due(op);

@@ -15,6 +15,7 @@
 #include "smtpd/spool.h"
 
 struct loop;
+struct metrics;
 struct pg;
 struct store;
 struct store_op;
@@ -44,6 +45,7 @@ struct store_request {           /* everything is borrowed until `done` runs or 
 };
 
 struct store_options {
+	struct metrics *metrics;     /* borrowed; NULL: nothing is counted */
 	unsigned connections;        /* transactions under way at once, 1..4; default 2 */
 	unsigned batch_messages;     /* 64 */
 	size_t batch_octets;         /* 1 MB */

@@ -4,6 +4,7 @@
  * its halves: whatever may have been committed is only ever written again in the form that writes WAL. */
 #include "common/clock.h"
 #include "common/log.h"
+#include "smtpd/smtpd_metrics.h"
 #include "smtpd/store_private.h"
 #include "smtpd_stmts.h"
 
@@ -195,11 +196,20 @@ static void on_refused(struct store_batch *b, const struct pg_result *r) {
 	}
 }
 
+static void count_committed(const struct store_batch *b) {
+	struct metrics *m = b->store->options.metrics;
+	if (!m)
+		return;
+	metrics_observe_us(m, SMTPD_COMMIT_TIME, clock_mono_us_now() - b->sent_us);
+	metrics_observe(m, SMTPD_BATCH_ROWS, b->count);
+}
+
 static void on_commit(void *arg, const struct pg_result *r) {
 	struct store_batch *b = arg;
 	b->tx = NULL;
 	switch (r->status) {
 	case PG_OK:
+		count_committed(b);
 		if (b->large)
 			b->store->progress_at = clock_mono_us();
 		finish_rows(b, STORE_COMMITTED);
@@ -275,6 +285,9 @@ static void send(struct store_batch *b) {
 		over(b);
 		return;
 	}
+	b->sent_us = clock_mono_us_now();
+	list_for_each (l, &b->rows)
+		store_op_sent(list_entry(l, struct store_row, link)->op);
 	b->tx = pg_tx_begin(s->pg);
 	/* Requests in it are answered at their own deadlines; the connection is given up at the last of them. A large one's has
 	 * so long for each chunk. */

@@ -42,6 +42,7 @@ struct store_op {
 	uint8_t digest[SHA256_LEN];
 	enum store_verdict verdict;
 	bool dead;
+	bool sent;                 /* a row of it has been under way */
 	unsigned rows_left;
 	struct store_row rows[];
 };
@@ -54,6 +55,7 @@ struct store_batch {
 	bool in_doubt;             /* a COMMIT's outcome is unknown: only the retry form from now on */
 	bool built;                /* the parameters are those of `rows` */
 	bool large;                /* all rows are of one large request */
+	int64_t sent_us;           /* monotonic: when its transaction was begun, the last time */
 	bool ending;               /* large: COMMIT is asked for, no further chunk goes out */
 	unsigned chunk;            /* large: the next one to send */
 	struct pg_tx *tx;          /* SENDING */
@@ -68,7 +70,7 @@ struct store {
 	struct pg *pg;
 	struct store_options options;
 	struct list ops, large_ops;
-	unsigned op_count;
+	unsigned op_count, unsent_count;
 	struct list waiting, waiting_large; /* rows */
 	struct list active;        /* batches being sent or pausing */
 	unsigned active_count, active_large;
@@ -89,6 +91,7 @@ struct store {
 /* store.c */
 void store_row_finish(struct store_row *, enum store_verdict);   /* takes it out of its batch */
 void store_pump_later(struct store *);
+void store_op_sent(struct store_op *);                           /* a row of it goes out, perhaps again */
 
 /* store_batch.c */
 struct store_batch *store_batch_new(struct store *, bool large); /* empty, in no list */

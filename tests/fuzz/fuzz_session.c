@@ -63,9 +63,9 @@ static void body_drop(void *arg) {
 	w->body = false;
 }
 
-static void on_reply(void *arg, unsigned code) {
+static void on_reply(void *arg, enum reply_id id) {
 	struct world *w = arg;
-	require(code >= 200 && code <= 599);
+	require(id < REPLY_COUNT);
 	w->replies++;
 }
 

@@ -109,7 +109,7 @@ static int setup(void **state) {
 	f->loop = loop_new();
 	assert_int_equal(dns_new(f->loop, &dns, &f->dns, fault), 0);
 	f->work = work_new(f->loop, 1, 10);
-	f->metrics = metrics_new(SMTPD_METRICS, 1);
+	f->metrics = smtpd_metrics_new(1);
 	metrics_attach(f->metrics, 0);
 	f->auth = mail_auth_new(f->loop, f->dns, f->work, NULL, f->metrics, &options);
 	*state = f;

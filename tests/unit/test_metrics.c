@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SEEN, SENT_250, SENT_451, OPEN, TOOK };
+enum { SEEN, SENT_250, SENT_451, OPEN, TOOK, HELD };
 
 static const struct metrics_def defs[] = {
     {"mm_seen_total", METRICS_COUNTER, "Things seen.", NULL},
@@ -21,6 +21,7 @@ static const struct metrics_def defs[] = {
     {"mm_sent_total", METRICS_COUNTER, "Replies.", "code=\"451\""},
     {"mm_open", METRICS_GAUGE, "Open now.", NULL},
     {"mm_took_seconds", METRICS_HISTOGRAM, "Time taken.", "op=\"x\""},
+    {"mm_held", METRICS_SIZES, "How many.", NULL},
     {NULL, METRICS_COUNTER, NULL, NULL},
 };
 
@@ -108,8 +109,32 @@ static void test_text(void **state) {
 	metrics_free(m);
 }
 
+static void test_sizes(void **state) {
+	static const char want[] = "# HELP mm_held How many.\n# TYPE mm_held histogram\n"
+	                           "mm_held_bucket{le=\"1\"} 2\nmm_held_bucket{le=\"2\"} 2\nmm_held_bucket{le=\"4\"} 3\n"
+	                           "mm_held_bucket{le=\"8\"} 3\nmm_held_bucket{le=\"16\"} 3\nmm_held_bucket{le=\"32\"} 3\n"
+	                           "mm_held_bucket{le=\"64\"} 4\nmm_held_bucket{le=\"128\"} 4\nmm_held_bucket{le=\"256\"} 4\n"
+	                           "mm_held_bucket{le=\"512\"} 4\nmm_held_bucket{le=\"1024\"} 4\nmm_held_bucket{le=\"+Inf\"} 5\n"
+	                           "mm_held_sum 2069\nmm_held_count 5\n";
+	static const int64_t sizes[] = {0, 1, 3, 64, 2001};
+	struct metrics *m = metrics_new(defs, 1);
+	struct buf b;
+	buf_init(&b, 65536);
+	for (size_t i = 0; i < array_len(sizes); i++)
+		metrics_observe(m, HELD, sizes[i]);
+	metrics_observe_us(m, TOOK, 3);
+	metrics_observe_us(m, TOOK, 4);
+	metrics_print(m, &b);
+	assert_non_null(strstr(b.data, want));
+	assert_int_equal(metrics_sum(m, HELD), 5);
+	assert_int_equal(metrics_total(m, HELD), 2069);
+	assert_int_equal(metrics_total(m, TOOK), 7);
+	buf_fini(&b);
+	metrics_free(m);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_processes), cmocka_unit_test(test_buckets),
-	                                   cmocka_unit_test(test_text)};
+	                                   cmocka_unit_test(test_text), cmocka_unit_test(test_sizes)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,10 +36,10 @@ static void body_drop(void *arg) {
 	f->drops++;
 }
 
-static void on_reply(void *arg, unsigned code) {
+static void on_reply(void *arg, enum reply_id id) {
 	struct fixture *f = arg;
 	f->replies++;
-	f->last_code = code;
+	f->last_code = reply_get(id)->code;
 }
 
 static int set_up(void **state) {
