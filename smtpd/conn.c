@@ -181,7 +181,6 @@ static void on_stored(void *arg, enum store_verdict verdict) {
 	c->commit = NULL;
 	int64_t us = clock_mono_us_now() - c->parsed_us;
 	metrics_observe_us(c->server->metrics, SMTPD_STORE_TIME, us);
-	stress_commit(&c->server->stress, us);
 	switch (verdict) {
 	case STORE_COMMITTED:
 		finish_message(c, SESSION_STORE_OK);

@@ -112,12 +112,20 @@ static void sample(struct server *s) {
 static void on_tick(void *arg) {
 	struct server *s = arg;
 	const struct stress_lines lines = {.sessions = s->config->stress_sessions, .commit_us = s->config->stress_commit};
+	const struct stress_load load = {
+		.sessions = s->conn_count,
+		.sessions_max = (unsigned)s->config->connections_max,
+		.all_sessions = metrics_sum(s->metrics, SMTPD_SESSIONS),
+		.all_sessions_max = s->config->connections_max * metrics_workers(s->metrics),
+		.commits = metrics_sum(s->metrics, SMTPD_STORE_TIME),
+		.commits_us = metrics_total(s->metrics, SMTPD_STORE_TIME),
+	};
 	int64_t now = clock_mono_us();
 	if (pg_up(s->pg_lookup) && pg_up(s->pg_store))
 		s->database_away_us = 0;
 	else if (!s->database_away_us)
 		s->database_away_us = now;
-	if (stress_update(&s->stress, &lines, s->conn_count, (unsigned)s->config->connections_max, now))
+	if (stress_update(&s->stress, &lines, &load, now))
 		set_stress(s);
 	sample(s);
 	timer_arm(&s->tick, TICK_US);
@@ -231,6 +239,8 @@ int server_start(struct server *s, struct loop *loop, const struct smtpd_config 
                  struct tls *tls, const struct daemon_socket *sockets, unsigned socket_count) {
 	*s = (struct server){
 		.loop = loop, .config = config, .metrics = metrics, .clients = clients, .tls = tls, .sockets = sockets, .socket_count = socket_count};
+	s->stress.commits_seen = metrics_sum(metrics, SMTPD_STORE_TIME); /* of what was before us we know nothing */
+	s->stress.commits_us_seen = metrics_total(metrics, SMTPD_STORE_TIME);
 	list_init(&s->conns);
 	accept_init(s);
 	timer_init(&s->patience, loop, on_patience, s);
