@@ -57,6 +57,12 @@ static const struct metrics_def FIXED[APID_METRICS_COUNT] = {
                          "Requests that may be missing in the audit log: a worker died with them. Some may have been written.", NULL},
     [APID_AUDIT_WAITING] = {"minutemail_apid_audit_waiting", METRICS_GAUGE, "Requests that the audit log does not have yet.", NULL},
     [APID_DATABASE_UP] = {"minutemail_apid_database_up", METRICS_GAUGE, "Workers whose database is reachable.", NULL},
+    [APID_DATABASE_CONNECTIONS] = {"minutemail_apid_database_connections", METRICS_GAUGE,
+                                   "Database connections for requests that are ready.", NULL},
+    [APID_DATABASE_WAITING] = {"minutemail_apid_database_waiting", METRICS_GAUGE,
+                               "Queries and transactions that wait for a connection.", NULL},
+    [APID_DATABASE_CONNECTS] = {"minutemail_apid_database_connects_total", METRICS_COUNTER,
+                                "Database connections for requests made.", NULL},
 };
 
 #define CLASSES 4 /* 2xx to 5xx */

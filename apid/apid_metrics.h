@@ -35,6 +35,9 @@ enum apid_metric {
 	APID_AUDIT_LOST,    /* counted by the master, for a worker that died */
 	APID_AUDIT_WAITING, /* gauge: requests that are answered, or being so, and not written yet */
 	APID_DATABASE_UP, /* gauge: workers whose database connection is up */
+	APID_DATABASE_CONNECTIONS, /* gauges, of the connections that requests share: ready; queries that wait for one */
+	APID_DATABASE_WAITING,
+	APID_DATABASE_CONNECTS, /* made, the first ones too */
 	APID_METRICS_COUNT,
 };
 

@@ -30,6 +30,7 @@
 #define PATIENCE_US 3000000 /* without a database we accept all the same, and say 503 */
 #define QUERY_DEADLINE_US 10000000
 #define DOMAIN_CHECK_PAUSE_US 60000000
+#define TICK_US 1000000
 
 static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, socklen_t peer_len) {
 	const struct apid_listener *l = arg;
@@ -108,6 +109,16 @@ static void on_database(void *arg, bool up) {
 		start_accepting(s);
 	else if (!s->open && pg_other_schema(s->api.pg))
 		process_failed();
+}
+
+static void on_tick(void *arg) {
+	struct server *s = arg;
+	struct pg_stats stats = pg_stats(s->api.pg);
+	metrics_set(s->api.metrics, APID_DATABASE_CONNECTIONS, stats.up);
+	metrics_set(s->api.metrics, APID_DATABASE_WAITING, stats.waiting);
+	metrics_add(s->api.metrics, APID_DATABASE_CONNECTS, (int64_t)(stats.connects - s->connects));
+	s->connects = stats.connects;
+	timer_arm(&s->tick, TICK_US);
 }
 
 /* The handlers' statements and those of the services on the shared connections. */
@@ -235,6 +246,8 @@ int server_start(struct server *s, struct loop *loop, const struct apid_config *
 	    .arg = s,
 	};
 	s->http = http_server_new(&http);
+	timer_init(&s->tick, loop, on_tick, s);
+	timer_arm(&s->tick, TICK_US);
 	timer_arm(&s->patience, PATIENCE_US);
 	return PROCESS_LATER;
 }
@@ -255,6 +268,7 @@ void server_stop(struct server *s) {
 	stop_accepting(s);
 	arrivals_cancel(&s->arrivals);
 	s->http = http_server_free(s->http);
+	timer_fini(&s->tick);
 	free(s->listeners);
 	s->domain_check = domain_check_free(s->domain_check);
 	s->janitor = janitor_free(s->janitor);

@@ -66,6 +66,8 @@ struct server {
 	const struct daemon_socket *sockets;
 	unsigned socket_count;
 	struct timer patience;
+	struct timer tick; /* every second: figures that are not counted where they arise */
+	unsigned long connects; /* told to the metrics */
 	bool open;
 	unsigned flushing; /* services that still write what they hold */
 };
