@@ -36,6 +36,8 @@ static void conn_drop_transaction(struct conn *c) {
 	free(c->accepted);
 	c->accepted = NULL;
 	c->accepted_count = c->accepted_cap = 0;
+	free(c->log_from);
+	c->log_from = NULL;
 }
 
 static void conn_free(void *obj) {
@@ -287,6 +289,7 @@ static void start_message(struct conn *c) {
 	c->received_at = clock_wall_us();
 	make_recipients(c, tx);
 	make_trace(c, tx);
+	conn_log_sender(c, tx->mail_from.raw);
 	c->parse = parser_start(c->server->parser, c->spool, on_parsed, c);
 }
 

@@ -40,6 +40,7 @@ struct conn {
 	struct store_recipient *recipients;
 	struct buf trace;
 	char queue_id[ID_TEXT_SIZE];
+	char *log_from;                    /* the sender, as the log has it; NULL: no message yet */
 	int64_t body_us, dot_us, parsed_us; /* monotonic: the body begins, ends, is parsed */
 	int64_t asked_us;                  /* monotonic: when the look-up began */
 	int64_t received_at;
@@ -90,6 +91,7 @@ bool conn_talks_early(int fd);
 /* ---- conn_log.c ---- */
 
 void conn_log_end(const struct conn *, const char *reason);
+void conn_log_sender(struct conn *, const char *mail_from);   /* a message begins its way to the store */
 void conn_log_message(const struct conn *, const char *event, enum log_level, uint64_t size, unsigned recipients);
 
 #endif

@@ -71,6 +71,8 @@ static const struct config_key KEYS[] = {
 	KEY("client_exempt", CONFIG_LIST, client_exempt, "127.0.0.0/8, ::1", 0, 0, false, "networks whose clients have no such limits"),
 	KEY("client_refuse", CONFIG_LIST, client_refuse, NULL, 0, 0, false, "networks whose clients get 554 instead of the banner; empty: none"),
 	KEY("log_client", CONFIG_BOOL, log_client, "yes", 0, 0, false, "client addresses in the log"),
+	KEY("log_sender", CONFIG_BOOL, log_sender, "no", 0, 0, false,
+	    "senders in the log; no: the first 16 hex digits of SHA-256 of the address in lower case"),
 	KEY("command_deadline", CONFIG_DURATION, command_deadline, "5m", SECOND, 3600 * SECOND, false, "for the next command, then 421"),
 	KEY("data_deadline", CONFIG_DURATION, data_deadline, "3m", SECOND, 3600 * SECOND, false, "for the next octets of a message"),
 	KEY("data_rate_min", CONFIG_SIZE, data_rate_min, "500", 0, 1024 * MIB, false,

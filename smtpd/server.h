@@ -41,7 +41,7 @@ struct smtpd_config {
 	int64_t errors_slow, data_rate_min, session_deadline;
 	int64_t stress_sessions, stress_commit;
 	int64_t spool_max;            /* of all workers */
-	bool log_client;
+	bool log_client, log_sender;
 	int64_t connections_max;      /* of one worker */
 	int64_t command_deadline, data_deadline, store_deadline;
 	int64_t parse_deadline, parse_memory_max, parse_size_max;

@@ -20,6 +20,28 @@ def end_of_field(octets, at):
     return at
 
 
+secrets = set()  # keys, passwords and tokens that were used or given: no log may hold one
+SECRET_MEMBERS = ("password", "current", "new", "token", "key", "csrfToken", "link")
+
+
+def note_secrets(members):
+    """Of a JSON object sent or received."""
+    if isinstance(members, dict):
+        for name in SECRET_MEMBERS:
+            value = members.get(name)
+            if isinstance(value, str):
+                note_secret(value.rpartition("#")[2])
+
+
+def note_secret(text):
+    if text and len(text) >= 12:  # shorter ones are refused, and may be anybody's words
+        secrets.add(text)
+
+
+def secrets_in(text):
+    return [secret for secret in secrets if secret in text]
+
+
 class Response:
     def __init__(self, status, headers, body):
         self.status = status
@@ -51,7 +73,9 @@ class Api:
         send = {}
         key = self.key if key is ... else key
         if key is not None:
+            note_secret(key)
             send["Authorization"] = "Bearer " + key
+        note_secrets(body)
         if body is not None and not isinstance(body, (bytes, str)):
             body = json.dumps(body)
             send["Content-Type"] = "application/json"
@@ -66,6 +90,9 @@ class Api:
         finally:
             if own:
                 connection.close()
+        if response.body[:1] == b"{" and len(response.body) < 10000:
+            note_secrets(response.json)
+        note_secret(response.headers.get("Set-Cookie", "").split(";")[0].partition("=")[2])
         if on_answer:
             on_answer(method, path, response)
         return response

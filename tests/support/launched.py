@@ -13,7 +13,7 @@ import tempfile
 
 import psycopg2
 
-from client import Api, wait_until
+from client import Api, secrets_in, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RUN = ROOT / "deploy" / "run"
@@ -111,12 +111,14 @@ class System:
     def remove(self):
         """Ends everything, deletes it, and says what the sanitizers found."""
         keep = os.environ.get("MINUTEMAIL_TEST_KEEP")
+        told = secrets_in(self.logs(lines=1 << 30))
         try:
             data = self.info["data"] if self.info else self.data
             if os.path.exists(data):
                 done = self.run("--stop") if keep else self.run("--stop", "--reset")
                 assert done.returncode == 0, done.stderr
             reports = sorted(pathlib.Path(self.reports).iterdir())
+            assert not told, f"in a log: {told}"
             assert not reports, "\n".join(report.read_text()[:6000] for report in reports)
         finally:
             if not keep:
@@ -299,7 +301,9 @@ class Another:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        told = secrets_in(self.log())
         shutil.rmtree(self.directory, ignore_errors=True)
+        assert not told, f"in the log: {told}"
 
     def up(self):
         assert self.process.poll() is None, self.log()
