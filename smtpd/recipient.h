@@ -1,5 +1,5 @@
-/* RCPT -> mailbox. Every look-up of one loop turn travels in one pipelined round trip; nothing is cached, so an address created,
- * deleted or expired a moment ago is answered as it is now. */
+/* RCPT -> mailbox. The look-ups of one loop turn, and under load those that gather while others are under way, are one statement; nothing
+ * is cached, so an address created, deleted or expired a moment ago is answered as it is now. */
 #ifndef MINUTEMAIL_RECIPIENT_H
 #define MINUTEMAIL_RECIPIENT_H
 

@@ -275,6 +275,48 @@ static void test_as_it_is_now(void **state) {
 	assert_int_equal(a.verdict, RECIPIENT_UNKNOWN);
 }
 
+/* More than all batches hold; in the midst some that are cancelled before and after they were sent. */
+static void test_many(void **state) {
+	struct answer a[300];
+	struct recipient_op *cancelled[30];
+	struct address alice = parse("alice@minutemail.cc");
+	(void)state;
+	for (unsigned i = 0; i < array_len(a); i++) {
+		look_up(i % 3 ? "for-ever@minutemail.cc" : "nobody@minutemail.cc", &a[i]);
+		if (i % 10 == 0)
+			cancelled[i / 10] = recipient_start(recipients, &alice, never, NULL);
+	}
+	for (unsigned i = 0; i < array_len(cancelled); i += 2)
+		recipient_cancel(cancelled[i]);
+	loop_turn(loop);
+	for (unsigned i = 1; i < array_len(cancelled); i += 2)
+		recipient_cancel(cancelled[i]);
+	for (unsigned i = 0; i < array_len(a); i++) {
+		await(&a[i]);
+		assert_int_equal(a[i].verdict, i % 3 ? RECIPIENT_OK : RECIPIENT_UNKNOWN);
+		assert_true(i % 3 == 0 || a[i].found.mailbox.b[15] == 2);
+	}
+}
+
+/* What the server refuses of one look-up is not answered to the others that went with it. */
+static void test_refused_alone(void **state) {
+	struct answer before, bad, after;
+	struct address odd = parse("odd@minutemail.cc");
+	(void)state;
+	odd.canonical[0] = '\xff'; /* no UTF-8: 22021 */
+	look_up("alice@minutemail.cc", &before);
+	bad = (struct answer){0};
+	recipient_start(recipients, &odd, on_answer, &bad);
+	look_up("for-ever@minutemail.cc", &after);
+	await(&before);
+	await(&bad);
+	await(&after);
+	assert_int_equal(before.verdict, RECIPIENT_OK);
+	assert_int_equal(bad.verdict, RECIPIENT_UNAVAILABLE);
+	assert_int_equal(after.verdict, RECIPIENT_OK);
+	assert_int_equal(after.found.mailbox.b[15], 2);
+}
+
 static void test_cancel(void **state) {
 	struct address address = parse("alice@minutemail.cc");
 	struct answer a;
@@ -333,7 +375,7 @@ static void test_no_postmaster(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		row(test_rows), row(test_expiry_is_told), row(test_cancel),
+		row(test_rows), row(test_expiry_is_told), row(test_cancel), row(test_many), row(test_refused_alone),
 		row(test_away), row(test_suspended), row(test_no_postmaster),  row(test_as_it_is_now), /* last: it stops the clock */
 	};
 	return cmocka_run_group_tests_name("recipient", tests, start_db, stop_db);
