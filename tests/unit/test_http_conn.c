@@ -659,9 +659,12 @@ static void test_headers_of_every_answer(void **state) {
 		one(&c, rows[i].request, strncmp(rows[i].request, "HEAD", 4) == 0, &a);
 		if (a.status != rows[i].status)
 			fail_msg("%s: got %u", rows[i].request, a.status);
-		for (size_t k = 0; k < array_len(wanted); k++)
-			if (!strstr(a.head, wanted[k]))
-				fail_msg("%s: %s is not in %s", rows[i].request, wanted[k], a.head);
+		for (size_t k = 0; k < array_len(wanted); k++) {
+			/* what a client has stored with a body, its 304 leaves alone */
+			bool kept = a.status == 304 && (strstr(wanted[k], "Cache-Control") || strstr(wanted[k], "Content-Security-Policy"));
+			if (!strstr(a.head, wanted[k]) != kept)
+				fail_msg("%s: %s is %s in %s", rows[i].request, wanted[k], kept ? "still" : "not", a.head);
+		}
 		for (size_t k = 0; k < array_len(unwanted); k++)
 			if (strcasestr(a.head, unwanted[k]))
 				fail_msg("%s: %s is in %s", rows[i].request, unwanted[k], a.head);
