@@ -221,9 +221,9 @@ class System:
         """A second smtpd on the same database: its entries of smtpd_listen (with port 0 for a free one), its settings."""
         return Another(self, "smtpd", listen, dict(settings, smtpd_workers=workers))
 
-    def another_apid(self, *listen, workers=2, **settings):
+    def another_apid(self, *listen, workers=2, via=(), **settings):
         """A further apid on the same database, on a port of its own unless its entries of apid_listen are said."""
-        return Another(self, "apid", listen or ["127.0.0.1:0"], dict(settings, apid_workers=workers))
+        return Another(self, "apid", listen or ["127.0.0.1:0"], dict(settings, apid_workers=workers), via)
 
     def postgres_stop(self):
         """A fast shutdown, as an operator's restart would do; remembers how to start it again."""
@@ -251,9 +251,10 @@ class System:
 class Another:
     """A daemon beside the launcher's, with listeners and settings of its own; a context manager. `ports` are those of `listen`."""
 
-    def __init__(self, system, name, listen, settings):
+    def __init__(self, system, name, listen, settings, via=()):
         self.system = system
         self.name = name
+        self.via = list(via)  # a program that starts it, in its own place
         self.directory = tempfile.mkdtemp(prefix=f"minutemail-{name}-")
         os.chmod(self.directory, 0o777)
         free = free_ports(sum(":0;" in entry + ";" for entry in listen))
@@ -269,7 +270,7 @@ class Another:
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
         self.log_path = os.path.join(self.directory, "log")
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(kept + flags, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment,
+            self.process = subprocess.Popen(self.via + kept + flags, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment,
                                             start_new_session=True)
         self.pid = self.process.pid
         try:

@@ -5,10 +5,12 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 
 import pytest
 
+from client import wait_until
 from launched import ROOT
 
 BUILD = pathlib.Path(os.environ.get("MINUTEMAIL_RUN_BUILD", ROOT / "build-release"))
@@ -42,6 +44,40 @@ def test_verify(units, unit):
 def test_exposure(units, daemon):
     status, said = analyze("security", "--offline=true", f"--threshold={EXPOSURE_MAX}", units / f"{daemon}.service")
     assert status == 0, said
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv")
+def test_a_low_port_without_root(system):
+    """What the unit gives apid for port 443 is enough for it, and its workers have nothing of it. As root no port would be refused."""
+    wanted = {line for line in (UNITS / "apid.service.in").read_text().splitlines() if line.startswith(("Ambient", "CapabilityBound"))}
+    assert wanted == {"AmbientCapabilities=CAP_NET_BIND_SERVICE", "CapabilityBoundingSet=CAP_NET_BIND_SERVICE"}
+    owner = os.stat(os.path.join(system.info["data"], "postgres"))
+    port = next(port for port in range(1023, 600, -1) if free(port))
+    via = ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups", "--no-new-privs"]
+    caps = [f"--{kind}=-all,+net_bind_service" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
+    with system.another_apid(f"127.0.0.1:{port};tls", workers=1, via=via + caps, user="") as apid:
+        masters, workers = capabilities(apid.pid), capabilities(apid.workers()[0])
+        assert masters["CapEff"] == masters["CapBnd"] == 1 << 10  # CAP_NET_BIND_SERVICE
+        assert all(workers[name] == 0 for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"))
+        assert os.stat(f"/proc/{apid.pid}/statm").st_uid in (owner.st_uid, 0)
+        wait_until(lambda: apid.metrics().get('minutemail_process_open_fds{daemon="apid",process="0"}'), 30)
+    if int(pathlib.Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) > port:
+        with pytest.raises(AssertionError, match="cannot listen"):
+            with system.another_apid(f"127.0.0.1:{port};tls", workers=1, via=via, user=""):
+                pass
+
+
+def free(port):
+    with socket.socket() as s:
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def capabilities(pid):
+    return {name: int(mask, 16) for name, mask in re.findall(r"^(Cap\w+):\t(\w+)$", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)}
 
 
 @pytest.mark.parametrize("daemon", ["smtpd", "apid"])
