@@ -1,106 +1,50 @@
-/* A byte stream on a bufferevent, which owns the socket. What libevent 2.1 does dearly is done here instead:
+/* A byte stream on a socket: its two events, the owner's callbacks, its deadlines and its end. TLS is in stream_tls.c. libevent's
+ * bufferevents are not used, because of what they do dearly:
  *
- *   - it reads 4 KiB a call: when that was filled, the rest is read in one more call of up to 64 KiB;
- *   - it asks the kernel for writability before each write: output is written at the end of the turn first, and EV_WRITE is
- *     enabled only when the socket took less;
+ *   - they ask how much there is before they read, and read 4 KiB at most: here one recv(2) takes what there is, up to 64 KiB, into
+ *     memory that all streams share, and what came is kept in just as much of it;
+ *   - they ask the kernel for writability before each write: here output is written at the end of the turn first, and is waited
+ *     for only when the socket took less;
  *   - parking is lazy: reading is switched off when something arrives while parked, so a reply that comes first costs no
- *     epoll_ctl(2);
- *   - at the high mark it calls back again and again until input is taken: EV_READ is off while the input is full.
+ *     epoll_ctl(2).
  *
- * Under TLS the bufferevent's buffers hold what is on the wire, and the owner has two of its own; a tls_pipe stands between. In
- * clear both pairs are the same. What was encrypted is never mixed with what was not: the clear input must be empty when TLS
- * starts, and output of the owner waits for the end of the handshake or is dropped.
+ * Under TLS the wire has two buffers and the owner two of its own; in clear both pairs are the same.
  *
- * Invariants: the input never holds more than `cap` (the bufferevent's high mark, and checked here), and the wire's
- * no more than that or one read; `parked_input` says that the owner was not told of something; `stalled`, that there may be more to decrypt although the
+ * Invariants: the input never holds more than `cap`, and the wire's no more than that or STREAM_READ_LEAST; reading is off while the
+ * input is full; `parked_input` says that the owner was not told of something; `stalled`, that there may be more to decrypt although the
  * wire brings nothing new; after `closed` no owner callback runs. A stream nobody owns (stream_close_after_write) is adopted by the
  * loop and ends by itself.
  *
  *   OWNED -close-> CLOSED          OWNED -close_after_write-> FLUSHING -drained, shutdown-> LINGERING -eof, time-> CLOSED
- *   CLEAR -start_tls-> HANDSHAKE -done-> SECURE;  HANDSHAKE -failed-> BROKEN
  */
-#include "common/stream.h"
+#include "common/stream_impl.h"
 
 #include "common/clock.h"
-#include "common/loop.h"
 #include "common/tls_pipe.h"
 
-#include <event2/buffer.h>
-#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
-#define READ_CALL 4096 /* what libevent reads at once */
-#define READ_MORE (64 * 1024)
+#define READ_MOST (64 * 1024)
+#define READ_PARKED 4096 /* of what nobody wants yet */
 #define WRITE_MOST (256 * 1024)
 #define FLUSH_MOST_US 120000000
 
-enum stream_state { STREAM_OWNED, STREAM_FLUSHING, STREAM_LINGERING, STREAM_CLOSED };
-enum security { CLEAR, HANDSHAKE, SECURE, BROKEN };
-
-struct stream {
-	struct loop *loop;
-	struct bufferevent *bev;
-	struct evbuffer *in, *out;          /* the owner's; in clear the bufferevent's */
-	struct evbuffer_cb_entry *input_cb; /* enabled while full */
-	const struct stream_ops *ops;
-	void *arg;
-	enum stream_state state;
-	enum security security;
-	struct tls_pipe *tls; /* NULL in clear */
-	bool want_read; /* the owner's wish */
-	bool reading;   /* EV_READ is enabled */
-	bool full;      /* the input is at its cap; on_input tells when it is not any more */
-	bool writing;   /* EV_WRITE is enabled: the socket was full */
-	bool wire_eof;  /* the socket has ended */
-	bool eof;       /* and all input before that was seen; under TLS also at close_notify */
-	bool stalled;   /* decrypting stopped for want of room */
-	bool eof_told;
-	bool parked_input; /* input came, or was left, while parked */
-	bool unparked;     /* want_read rose since the callback began */
-	bool above;        /* output was above the low mark since the last STREAM_DRAINED */
-	bool in_event;
-	int error;
-	size_t cap, low;
-	int64_t deadline;  /* monotonic; 0: none */
-	int64_t armed_for; /* what the timer waits for; it may be earlier than the deadline */
-	struct timer timer;
-	struct deferred flush, notify;
-	struct adopted adopted;
-	int64_t linger_us, flush_limit;
-	size_t flush_pending;
-};
-
-static void on_read(struct bufferevent *, void *);
-static void on_write(struct bufferevent *, void *);
-static void on_bev_event(struct bufferevent *, short, void *);
+static void on_readable(evutil_socket_t, short, void *);
+static void on_writable(evutil_socket_t, short, void *);
 static void on_input(struct evbuffer *, const struct evbuffer_cb_info *, void *);
 static void on_output(struct evbuffer *, const struct evbuffer_cb_info *, void *);
-static bool write_wire(struct stream *);
 static void flush_output(struct stream *);
 static void on_flush(void *);
 static void on_notify(void *);
 static void on_timer(void *);
 
-static struct evbuffer *wire_in(const struct stream *s) {
-	return bufferevent_get_input(s->bev);
-}
-
-static struct evbuffer *wire_out(const struct stream *s) {
-	return bufferevent_get_output(s->bev);
-}
-
-static size_t input_length(const struct stream *s) {
-	return evbuffer_get_length(s->in);
-}
-
 static size_t output_length(const struct stream *s) {
-	return evbuffer_get_length(s->out) + (s->tls ? evbuffer_get_length(wire_out(s)) : 0);
+	return evbuffer_get_length(s->out) + (s->tls ? evbuffer_get_length(s->wire_out) : 0);
 }
 
 static void must(bool ok) {
@@ -116,13 +60,18 @@ static void prepare_socket(int fd) {
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 }
 
-static void watch_buffers(struct stream *s, struct evbuffer *in, struct evbuffer *out) {
+void stream_watch_buffers(struct stream *s, struct evbuffer *in, struct evbuffer *out) {
 	s->in = in;
 	s->out = out;
 	must(evbuffer_add_cb(out, on_output, s) != NULL);
 	s->input_cb = evbuffer_add_cb(in, on_input, s);
 	must(s->input_cb != NULL);
 	evbuffer_cb_clear_flags(in, s->input_cb, EVBUFFER_CB_ENABLED);
+}
+
+void stream_unwatch_buffers(struct stream *s) {
+	evbuffer_remove_cb(s->in, on_input, s);
+	evbuffer_remove_cb(s->out, on_output, s);
 }
 
 struct stream *stream_new(struct loop *loop, int fd, size_t input_cap, const struct stream_ops *ops, void *arg) {
@@ -133,14 +82,13 @@ struct stream *stream_new(struct loop *loop, int fd, size_t input_cap, const str
 	s->arg = arg;
 	s->cap = input_cap;
 	prepare_socket(fd);
-	s->bev = bufferevent_socket_new(loop_base(loop), fd, BEV_OPT_CLOSE_ON_FREE);
-	must(s->bev != NULL);
-	bufferevent_setcb(s->bev, on_read, on_write, on_bev_event, s);
-	bufferevent_setwatermark(s->bev, EV_READ, 0, input_cap);
-	bufferevent_set_max_single_read(s->bev, READ_MORE);
-	bufferevent_set_max_single_write(s->bev, WRITE_MOST);
-	bufferevent_disable(s->bev, EV_READ | EV_WRITE);
-	watch_buffers(s, wire_in(s), wire_out(s));
+	s->fd = fd;
+	s->readable = event_new(loop_base(loop), fd, EV_READ | EV_PERSIST, on_readable, s);
+	s->writable = event_new(loop_base(loop), fd, EV_WRITE | EV_PERSIST, on_writable, s);
+	s->wire_in = evbuffer_new();
+	s->wire_out = evbuffer_new();
+	must(s->readable && s->writable && s->wire_in && s->wire_out);
+	stream_watch_buffers(s, s->wire_in, s->wire_out);
 	timer_init(&s->timer, loop, on_timer, s);
 	return s;
 }
@@ -152,49 +100,48 @@ static void stream_destroy(void *obj) {
 		evbuffer_free(s->in);
 		evbuffer_free(s->out);
 	}
-	bufferevent_free(s->bev);
+	event_free(s->readable);
+	event_free(s->writable);
+	evbuffer_free(s->wire_in);
+	evbuffer_free(s->wire_out);
+	close(s->fd);
 	timer_fini(&s->timer);
 	free(s);
 }
 
-static void set_reading(struct stream *s, bool on) {
-	if (s->reading == on)
+static void set_event(struct event *event, bool *was, bool on) {
+	if (*was == on)
 		return;
-	s->reading = on;
-	if (on)
-		bufferevent_enable(s->bev, EV_READ);
-	else
-		bufferevent_disable(s->bev, EV_READ);
+	*was = on;
+	must((on ? event_add(event, NULL) : event_del(event)) == 0);
+}
+
+void stream_set_reading(struct stream *s, bool on) {
+	set_event(s->readable, &s->reading, on);
 }
 
 static void set_writing(struct stream *s, bool on) {
-	if (s->writing == on)
-		return;
-	s->writing = on;
-	if (on)
-		bufferevent_enable(s->bev, EV_WRITE);
-	else
-		bufferevent_disable(s->bev, EV_WRITE);
+	set_event(s->writable, &s->writing, on);
 }
 
 /* What stopped decrypting may be over: go on by itself, as reading does. */
 static void resume_stalled(struct stream *s) {
-	if (s->stalled && !s->full && s->want_read && !s->error && evbuffer_get_length(wire_out(s)) < TLS_PIPE_WIRE_MARK)
+	if (s->stalled && !s->full && s->want_read && !s->error && evbuffer_get_length(s->wire_out) < TLS_PIPE_WIRE_MARK)
 		loop_defer(s->loop, &s->notify, on_notify, s);
 }
 
 /* The one function that arms reading. Parked streams are left reading until something comes. */
-static void update_reading(struct stream *s) {
-	bool full = input_length(s) >= s->cap;
+void stream_update_reading(struct stream *s) {
+	bool full = stream_input_length(s) >= s->cap;
 	if (full && !s->full)
 		evbuffer_cb_set_flags(s->in, s->input_cb, EVBUFFER_CB_ENABLED);
 	else if (!full && s->full)
 		evbuffer_cb_clear_flags(s->in, s->input_cb, EVBUFFER_CB_ENABLED);
 	s->full = full;
 	if (full || s->stalled || s->eof || s->wire_eof || s->error || s->state == STREAM_CLOSED)
-		set_reading(s, false);
+		stream_set_reading(s, false);
 	else if (s->want_read || s->security == HANDSHAKE)
-		set_reading(s, true);
+		stream_set_reading(s, true);
 	resume_stalled(s);
 }
 
@@ -203,7 +150,7 @@ static void on_input(struct evbuffer *in, const struct evbuffer_cb_info *info, v
 	(void)in;
 	(void)info;
 	if (s->state != STREAM_CLOSED)
-		update_reading(s);
+		stream_update_reading(s);
 }
 
 struct stream *stream_close(struct stream *s) {
@@ -211,10 +158,9 @@ struct stream *stream_close(struct stream *s) {
 		return NULL;
 	assert(s->state != STREAM_CLOSED);
 	s->state = STREAM_CLOSED;
-	bufferevent_setcb(s->bev, NULL, NULL, NULL, NULL);
 	evbuffer_remove_cb(s->out, on_output, s);
 	s->stalled = false;
-	set_reading(s, false);
+	stream_set_reading(s, false);
 	set_writing(s, false);
 	timer_disarm(&s->timer);
 	deferred_cancel(&s->flush);
@@ -229,35 +175,35 @@ static void end_adopted(void *arg) {
 }
 
 /* Runs the owner's callback. Afterwards the stream may be closed or disowned, but is still there: the graveyard is later. */
-static void deliver(struct stream *s, enum stream_event event) {
+void stream_deliver(struct stream *s, enum stream_event event) {
 	if (s->state != STREAM_OWNED)
 		return;
 	bool wanted = s->want_read;
-	size_t before = input_length(s);
+	size_t before = stream_input_length(s);
 	s->in_event = true;
 	s->unparked = false;
 	s->ops->on_event(s->arg, event);
 	s->in_event = false;
 	if (s->state != STREAM_OWNED)
 		return;
-	update_reading(s);
+	stream_update_reading(s);
 	/* Parked and wanted again inside the callback is news only if it took something meanwhile; else two owners' updates in
 	 * one callback could keep the loop spinning over the first half of a line. */
-	if (s->want_read && s->unparked && (!wanted || input_length(s) != before || s->parked_input))
+	if (s->want_read && s->unparked && (!wanted || stream_input_length(s) != before || s->parked_input))
 		loop_defer(s->loop, &s->notify, on_notify, s);
 }
 
-static void fail(struct stream *s, int error) {
+void stream_fail(struct stream *s, int error) {
 	if (s->error || s->state == STREAM_CLOSED)
 		return;
 	s->error = error > 0 ? -error : -EIO;
-	set_reading(s, false);
+	stream_set_reading(s, false);
 	set_writing(s, false);
 	deferred_cancel(&s->notify);
 	timer_disarm(&s->timer);
 	s->deadline = 0;
 	if (s->state == STREAM_OWNED)
-		deliver(s, STREAM_ERROR);
+		stream_deliver(s, STREAM_ERROR);
 	else
 		stream_close(s);
 }
@@ -266,96 +212,7 @@ static void tell_eof(struct stream *s) {
 	if (s->state != STREAM_OWNED || !s->eof || s->eof_told || !s->want_read || s->error || list_linked(&s->notify.link))
 		return;
 	s->eof_told = true;
-	deliver(s, STREAM_EOF);
-}
-
-/* ---- TLS ---- */
-
-/* What the protocol itself has to say: no owner added it, so no callback tells. */
-static void flush_later(struct stream *s) {
-	if (evbuffer_get_length(wire_out(s)) > 0 && !s->writing && !s->error)
-		loop_defer(s->loop, &s->flush, on_flush, s);
-}
-
-/* False: the stream has failed, and its owner was told. */
-static bool decrypt(struct stream *s) {
-	size_t held = input_length(s);
-	enum tls_pipe_result r = held < s->cap ? tls_pipe_read(s->tls, s->in, s->cap - held) : TLS_PIPE_OK;
-	s->stalled = r == TLS_PIPE_OK;
-	switch (r) {
-	case TLS_PIPE_OK:
-		break;
-	case TLS_PIPE_MORE:
-		s->eof = s->eof || s->wire_eof;
-		break;
-	case TLS_PIPE_END:
-		s->eof = true;
-		break;
-	case TLS_PIPE_FAILED:
-		write_wire(s); /* the alert, if the socket takes it */
-		fail(s, EPROTO);
-		return false;
-	}
-	flush_later(s);
-	return true;
-}
-
-static void break_handshake(struct stream *s) {
-	s->security = BROKEN;
-	set_reading(s, false);
-	flush_later(s);
-	deliver(s, STREAM_TLS_FAILED);
-}
-
-static void shake_hands(struct stream *s) {
-	switch (tls_pipe_handshake(s->tls)) {
-	case TLS_PIPE_OK:
-		s->security = SECURE;
-		s->stalled = true; /* what came behind it lies in the wire's buffer */
-		flush_later(s);
-		deliver(s, STREAM_TLS);
-		break;
-	case TLS_PIPE_MORE:
-		if (s->wire_eof)
-			break_handshake(s);
-		else
-			flush_later(s);
-		break;
-	case TLS_PIPE_END:
-	case TLS_PIPE_FAILED:
-		break_handshake(s);
-		break;
-	}
-}
-
-int stream_start_tls(struct stream *s, struct tls_set *set) {
-	assert(s->state == STREAM_OWNED && s->security == CLEAR);
-	if (s->error)
-		return s->error;
-	if (input_length(s) > 0 || s->eof)
-		return -EPROTO;
-	evbuffer_remove_cb(s->in, on_input, s);
-	evbuffer_remove_cb(s->out, on_output, s);
-	deferred_cancel(&s->notify);
-	s->parked_input = false;
-	s->tls = tls_pipe_new(set, wire_in(s), wire_out(s));
-	s->security = HANDSHAKE;
-	struct evbuffer *in = evbuffer_new(), *out = evbuffer_new();
-	must(in && out);
-	watch_buffers(s, in, out);
-	bufferevent_setwatermark(s->bev, EV_WRITE, 0, 0);
-	bufferevent_setwatermark(s->bev, EV_READ, 0, max_of(s->cap, (size_t)READ_CALL));
-	update_reading(s);
-	return 0;
-}
-
-const struct tls_info *stream_tls(const struct stream *s) {
-	return s->tls ? tls_pipe_info(s->tls) : NULL;
-}
-
-const char *stream_tls_error(const struct stream *s) {
-	const char *error = s->tls ? tls_pipe_error(s->tls) : NULL;
-	return error ? error : s->wire_eof ? "connection ended" : NULL;
+	stream_deliver(s, STREAM_EOF);
 }
 
 /* ---- input ---- */
@@ -366,118 +223,104 @@ static void on_notify(void *arg) {
 	if (s->state != STREAM_OWNED || !s->want_read || s->error)
 		return;
 	s->parked_input = false;
-	if (s->stalled && !decrypt(s))
+	if (s->stalled && !stream_decrypt(s))
 		return;
-	if (input_length(s) > 0)
-		deliver(s, STREAM_READABLE);
+	if (stream_input_length(s) > 0)
+		stream_deliver(s, STREAM_READABLE);
 	else
-		update_reading(s);
+		stream_update_reading(s);
 	tell_eof(s);
 }
 
-/* Reads on past libevent's 4 KiB. The end or an error of its own it leaves for the bufferevent to meet, except that an error
- * is told once by the kernel. Returns it, 0 if none. */
-static int read_more(struct stream *s) {
-	struct evbuffer *in = wire_in(s);
-	size_t held = evbuffer_get_length(in);
-	struct evbuffer_iovec vec[2];
-	ssize_t n = 0;
-	int error = 0;
-	if (held >= s->cap)
-		return 0;
-	size_t room = min_of(s->cap - held, (size_t)READ_MORE);
-	evbuffer_unfreeze(in, 0);
-	int count = evbuffer_reserve_space(in, (ev_ssize_t)room, vec, 2);
-	if (count > 0) {
-		/* More than asked for may be offered; the cap is ours to keep. */
-		vec[0].iov_len = min_of(vec[0].iov_len, room);
-		if (count > 1)
-			vec[1].iov_len = min_of(vec[1].iov_len, room - vec[0].iov_len);
-		do
-			n = readv(bufferevent_getfd(s->bev), vec, count);
-		while (n < 0 && errno == EINTR);
-		if (n < 0 && errno != EAGAIN)
-			error = errno;
-		size_t left = n > 0 ? (size_t)n : 0;
-		for (int i = 0; i < count; i++) {
-			vec[i].iov_len = min_of(vec[i].iov_len, left);
-			left -= vec[i].iov_len;
-		}
-		evbuffer_commit_space(in, vec, count);
-	}
-	evbuffer_freeze(in, 0);
-	return error;
-}
-
 /* What came in while the owner wants it. */
-static void take_input(struct stream *s, int error) {
-	size_t before = input_length(s);
-	if (s->tls && !decrypt(s))
+static void take_input(struct stream *s) {
+	size_t before = stream_input_length(s);
+	if (s->tls && !stream_decrypt(s))
 		return;
-	update_reading(s);
+	stream_update_reading(s);
 	s->parked_input = false;
 	deferred_cancel(&s->notify);
-	if (!s->tls || input_length(s) > before)
-		deliver(s, STREAM_READABLE);
+	if (!s->tls || stream_input_length(s) > before)
+		stream_deliver(s, STREAM_READABLE);
 	else
 		resume_stalled(s);
-	if (error)
-		fail(s, error);
-	else if (s->tls)
+	if (s->tls)
 		tell_eof(s);
 }
 
-static void on_read(struct bufferevent *bev, void *arg) {
-	struct stream *s = arg;
-	if (s->state != STREAM_OWNED || s->security == BROKEN) {
-		evbuffer_drain(bufferevent_get_input(bev), SIZE_MAX);
+static bool drops_input(const struct stream *s) {
+	return s->state != STREAM_OWNED || s->security == BROKEN;
+}
+
+static void on_octets(struct stream *s, const char *p, size_t n) {
+	if (drops_input(s))
 		return;
-	}
+	must(evbuffer_add(s->wire_in, p, n) == 0);
 	if (s->security == HANDSHAKE) {
-		shake_hands(s);
-		return;
-	}
-	if (!s->want_read) {
+		stream_shake_hands(s);
+	} else if (!s->want_read) {
 		s->parked_input = true;
 		s->stalled = s->tls != NULL;
-		set_reading(s, false);
-		return;
+		stream_set_reading(s, false);
+	} else {
+		take_input(s);
 	}
-	take_input(s, evbuffer_get_length(wire_in(s)) >= READ_CALL ? read_more(s) : 0);
 }
 
 static void on_wire_eof(struct stream *s) {
 	s->wire_eof = true;
-	set_reading(s, false);
+	stream_set_reading(s, false);
 	if (s->state != STREAM_OWNED || s->security == CLEAR)
 		s->eof = true;
 	if (s->state == STREAM_LINGERING)
 		stream_close(s);
 	else if (s->security == HANDSHAKE)
-		shake_hands(s);
+		stream_shake_hands(s);
 	else if (s->security == CLEAR)
 		tell_eof(s);
 	else if (s->security == SECURE && s->state == STREAM_OWNED && s->want_read)
-		take_input(s, 0);
+		take_input(s);
 	else
 		s->stalled = s->security == SECURE && s->state == STREAM_OWNED;
 }
 
-static void on_bev_event(struct bufferevent *bev, short what, void *arg) {
+/* How much may be read now. */
+static size_t room_for_input(const struct stream *s) {
+	size_t held = evbuffer_get_length(s->wire_in), cap = s->tls ? max_of(s->cap, (size_t)STREAM_READ_LEAST) : s->cap;
+	if (drops_input(s))
+		return READ_MOST;
+	return held < cap ? min_of(cap - held, (size_t)(s->want_read || s->security == HANDSHAKE ? READ_MOST : READ_PARKED)) : 0;
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg) {
+	static char octets[READ_MOST]; /* only until they are where they belong */
 	struct stream *s = arg;
-	int error = EVUTIL_SOCKET_ERROR();
-	(void)bev;
-	if (what & BEV_EVENT_ERROR)
-		fail(s, error);
-	else if (what & BEV_EVENT_EOF)
+	size_t room = room_for_input(s);
+	(void)what;
+	if (room == 0) { /* TLS makes nothing of what it has, or an owner has added to its own input */
+		s->stalled = s->tls != NULL;
+		stream_update_reading(s);
+		return;
+	}
+	ssize_t n = recv(fd, octets, room, 0);
+	if (n > 0)
+		on_octets(s, octets, (size_t)n);
+	else if (n == 0)
 		on_wire_eof(s);
+	else if (errno != EAGAIN && errno != EINTR)
+		stream_fail(s, errno);
 }
 
 /* ---- output ---- */
 
+void stream_flush_later(struct stream *s) {
+	if (evbuffer_get_length(s->wire_out) > 0 && !s->writing && !s->error)
+		loop_defer(s->loop, &s->flush, on_flush, s);
+}
+
 /* FLUSHING: all is written, so the peer is told, and given time to take it. */
 static void start_lingering(struct stream *s) {
-	if (shutdown(bufferevent_getfd(s->bev), SHUT_WR) < 0 || s->eof || s->linger_us <= 0) {
+	if (shutdown(s->fd, SHUT_WR) < 0 || s->eof || s->linger_us <= 0) {
 		stream_close(s);
 		return;
 	}
@@ -488,22 +331,26 @@ static void start_lingering(struct stream *s) {
 /* Output was written: who waits for that? */
 static void after_write(struct stream *s) {
 	size_t pending = output_length(s);
-	if (evbuffer_get_length(wire_out(s)) == 0)
+	if (evbuffer_get_length(s->wire_out) == 0)
 		set_writing(s, false);
 	resume_stalled(s);
 	if (s->state == STREAM_FLUSHING && pending == 0) {
 		start_lingering(s);
 	} else if (s->above && pending <= s->low) {
 		s->above = false;
-		deliver(s, STREAM_DRAINED);
+		stream_deliver(s, STREAM_DRAINED);
 	}
 }
 
-static void on_write(struct bufferevent *bev, void *arg) {
+static void on_writable(evutil_socket_t fd, short what, void *arg) {
 	struct stream *s = arg;
+	(void)fd;
+	(void)what;
+	if (!stream_write_wire(s))
+		return;
 	if (!s->tls) {
 		after_write(s);
-	} else if (evbuffer_get_length(bufferevent_get_output(bev)) == 0) {
+	} else if (evbuffer_get_length(s->wire_out) == 0) {
 		set_writing(s, false);
 		flush_output(s); /* the next of it is encrypted only now */
 	}
@@ -525,42 +372,23 @@ static void on_flush(void *arg) {
 }
 
 /* Gives the socket what it takes now. False: the stream has failed. */
-static bool write_wire(struct stream *s) {
-	struct evbuffer *out = wire_out(s);
-	if (evbuffer_get_length(out) == 0)
+bool stream_write_wire(struct stream *s) {
+	if (evbuffer_get_length(s->wire_out) == 0 || evbuffer_write_atmost(s->wire_out, s->fd, WRITE_MOST) >= 0 || errno == EAGAIN ||
+	    errno == EINTR)
 		return true;
-	evbuffer_unfreeze(out, 1);
-	int n = evbuffer_write_atmost(out, bufferevent_getfd(s->bev), WRITE_MOST);
-	int error = errno;
-	evbuffer_freeze(out, 1);
-	if (n >= 0 || error == EAGAIN || error == EINTR)
-		return true;
-	fail(s, error);
+	stream_fail(s, errno);
 	return false;
 }
 
-/* Moves the owner's output to the wire. Nothing leaves in clear once TLS was started. False: the stream has failed. */
-static bool encrypt(struct stream *s) {
-	if (s->security == SECURE && !tls_pipe_write(s->tls, s->out)) {
-		fail(s, EPROTO);
-		return false;
-	}
-	if (s->tls && s->security != SECURE && (s->security == BROKEN || s->state != STREAM_OWNED))
-		evbuffer_drain(s->out, SIZE_MAX);
-	if (s->security == SECURE && s->state == STREAM_FLUSHING && evbuffer_get_length(s->out) == 0)
-		tls_pipe_end(s->tls);
-	return true;
-}
-
-/* Writes what the socket takes now; the bufferevent does the rest when it is writable again. */
+/* Writes what the socket takes now; the rest goes when it is writable again. */
 static void flush_output(struct stream *s) {
 	if (s->error || s->writing)
 		return;
 	do {
-		if (!encrypt(s) || !write_wire(s))
+		if (!stream_encrypt(s) || !stream_write_wire(s))
 			return;
-	} while (s->security == SECURE && evbuffer_get_length(s->out) > 0 && evbuffer_get_length(wire_out(s)) == 0);
-	if (evbuffer_get_length(wire_out(s)) > 0)
+	} while (s->security == SECURE && evbuffer_get_length(s->out) > 0 && evbuffer_get_length(s->wire_out) == 0);
+	if (evbuffer_get_length(s->wire_out) > 0)
 		set_writing(s, true);
 	after_write(s);
 }
@@ -576,11 +404,11 @@ struct stream *stream_close_after_write(struct stream *s, int64_t linger_us) {
 	deferred_cancel(&s->flush);
 	loop_adopt(s->loop, &s->adopted, end_adopted, s);
 	/* A peer that is blocked in its own write would never read ours: input is taken and dropped from now on. */
-	evbuffer_drain(wire_in(s), SIZE_MAX);
+	evbuffer_drain(s->wire_in, SIZE_MAX);
 	evbuffer_drain(s->in, SIZE_MAX);
 	s->stalled = false;
 	s->want_read = true;
-	update_reading(s);
+	stream_update_reading(s);
 	s->flush_pending = output_length(s);
 	timer_arm(&s->timer, min_of(linger_us, s->flush_limit - now));
 	flush_output(s);
@@ -612,7 +440,7 @@ static void on_timer(void *arg) {
 		s->armed_for = s->deadline;
 	} else if (s->deadline) {
 		s->deadline = 0;
-		deliver(s, STREAM_DEADLINE);
+		stream_deliver(s, STREAM_DEADLINE);
 	}
 }
 
@@ -637,12 +465,12 @@ void stream_want_read(struct stream *s, bool want) {
 		deferred_cancel(&s->notify);
 		return;
 	}
-	update_reading(s);
+	stream_update_reading(s);
 	if (had)
 		return;
 	if (s->in_event)
 		s->unparked = true;
-	else if (input_length(s) > 0 || s->stalled || (s->eof && !s->eof_told))
+	else if (stream_input_length(s) > 0 || s->stalled || (s->eof && !s->eof_told))
 		loop_defer(s->loop, &s->notify, on_notify, s);
 }
 
@@ -660,8 +488,6 @@ size_t stream_output_pending(struct stream *s) {
 
 void stream_set_output_low(struct stream *s, size_t low) {
 	s->low = low;
-	if (!s->tls)
-		bufferevent_setwatermark(s->bev, EV_WRITE, low, 0);
 }
 
 int stream_error(const struct stream *s) {
@@ -669,5 +495,5 @@ int stream_error(const struct stream *s) {
 }
 
 int stream_fd(const struct stream *s) {
-	return bufferevent_getfd(s->bev);
+	return s->fd;
 }

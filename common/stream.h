@@ -1,4 +1,4 @@
-/* A byte stream on a connected socket: a bufferevent with deadlines and a cap that holds. TLS comes in place: everything below
+/* A byte stream on a connected socket: buffers with deadlines and a cap that holds. TLS comes in place: everything below
  * then speaks of what is inside. One owner; no callback runs after stream_close(). */
 #ifndef MINUTEMAIL_STREAM_H
 #define MINUTEMAIL_STREAM_H
