@@ -237,6 +237,10 @@ static void store_message(struct conn *c) {
 		refuse_message(c, policy);
 		return;
 	}
+	bool forged = false;
+	const char *authentication = conn_auth_text(&c->auth, &forged);
+	if (forged)
+		message_warn(c->message, "forged_authentication_results");
 	const struct store_request request = {
 		.recipients = c->recipients,
 		.recipient_count = tx->recipient_count,
@@ -246,6 +250,7 @@ static void store_message(struct conn *c) {
 		.tls = c->tls,
 		.trace = c->trace.data,
 		.message = c->message,
+		.authentication = authentication,
 		.spool = c->spool,
 	};
 	c->commit = store_start(c->server->store, &request, on_stored, c);

@@ -75,21 +75,28 @@ static bool refuses(const struct smtpd_config *config, const struct mail_auth_re
 	return config->dmarc_reject && r->dmarc.verdict == DMARC_FAIL && r->dmarc.policy == DMARC_POLICY_REJECT;
 }
 
+/* NULL: overload; unchecked mail is taken, as where there is no policy. */
+static struct mail_auth_op *start_before_commit(struct conn_auth *a, const struct session *session, struct spool **spool) {
+	bool is_short = mail_auth_is_short(*spool);
+	struct mail_auth_op *op = start(a, session, *spool, a->server->auth.before_commit ? on_checked : NULL);
+	if (op && !is_short)
+		*spool = NULL;
+	return op;
+}
+
 enum conn_auth_answer conn_auth_message(struct conn_auth *a, const struct session *session, struct spool **spool,
                                         enum session_policy *ret_policy) {
-	if (!a->server->auth.checks || !a->server->auth.before_commit)
+	const struct server_auth *auth = &a->server->auth;
+	if (!auth->checks || (!auth->before_commit && !mail_auth_is_short(*spool)))
 		return CONN_AUTH_GO;
 	if (!a->check) {
-		bool kept = mail_auth_is_short(*spool);
-		a->check = start(a, session, *spool, on_checked);
-		if (!a->check)
-			return CONN_AUTH_GO; /* overload: unchecked mail is taken, as where there is no policy */
-		if (!kept)
-			*spool = NULL;
-		a->check_awaited = !mail_auth_concluded(a->check);
+		a->check = start_before_commit(a, session, spool);
+		a->check_awaited = a->check && auth->before_commit && !mail_auth_concluded(a->check);
 		if (a->check_awaited)
 			return CONN_AUTH_WAIT;
 	}
+	if (!a->check || !auth->before_commit)
+		return CONN_AUTH_GO;
 	if (!*spool)
 		*spool = mail_auth_take_spool(a->check);
 	if (!refuses(a->server->config, mail_auth_get(a->check), ret_policy))
@@ -98,14 +105,17 @@ enum conn_auth_answer conn_auth_message(struct conn_auth *a, const struct sessio
 	return CONN_AUTH_REFUSE;
 }
 
+const char *conn_auth_text(struct conn_auth *a, bool *ret_forged) {
+	return a->check ? mail_auth_text(a->check, ret_forged) : NULL;
+}
+
 void conn_auth_stored(struct conn_auth *a, const struct session *session, struct spool **spool, const struct store_recipient *recipients,
                       unsigned n) {
 	if (!a->server->auth.checks)
 		return;
-	if (!a->check && !a->server->auth.before_commit) {
-		bool kept = mail_auth_is_short(*spool);
+	if (!a->check && !a->server->auth.before_commit && !mail_auth_is_short(*spool)) {
 		a->check = start(a, session, *spool, NULL);
-		if (a->check && !kept)
+		if (a->check)
 			*spool = NULL;
 	}
 	if (!a->check)

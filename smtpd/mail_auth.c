@@ -47,6 +47,8 @@ struct mail_auth_op {
 	int64_t started_us;
 	bool scanned, spf_known, dkim_known, iprev_known, concluded;
 	struct mail_auth_result result;
+	struct buf text;               /* of the results, once they are asked for */
+	bool stored;                   /* ... with the message */
 	bool kept;
 	struct id *messages;
 	unsigned message_count;
@@ -130,6 +132,7 @@ static void op_free(struct mail_auth_op *op) {
 	timer_fini(&op->deadline);
 	mail_auth_scan_fini(&op->scan);
 	dns_facts_fini(&op->facts);
+	buf_fini(&op->text);
 	list_unlink(&op->link);
 	free(op->helo);
 	free(op->mail_from);
@@ -287,13 +290,19 @@ static bool evaluate(struct mail_auth_op *op) {
 	return op->spf_known && op->iprev_known && null_mx_known && op->dkim_known && check_dmarc(op);
 }
 
+/* False: too long. */
+static bool write_text(struct mail_auth_op *op) {
+	if (op->text.len == 0)
+		mail_auth_result_write(&op->result, &op->text);
+	return !op->text.overflow;
+}
+
 static void write_rows(struct mail_auth_op *op) {
-	struct buf json;
-	buf_init(&json, RESULTS_MAX);
-	mail_auth_result_write(&op->result, &json);
-	for (unsigned i = 0; op->owner->store && !json.overflow && i < op->message_count; i++)
-		mail_auth_store_add(op->owner->store, &op->messages[i], json.data, json.len, op->scan.forged);
-	buf_fini(&json);
+	struct mail_auth_store *store = op->owner->store;
+	if (!store || op->stored || !write_text(op))
+		return;
+	for (unsigned i = 0; i < op->message_count; i++)
+		mail_auth_store_add(store, &op->messages[i], op->text.data, op->text.len, op->scan.forged);
 }
 
 static void log_result(const struct mail_auth_op *op) {
@@ -377,6 +386,7 @@ static struct mail_auth_op *op_new(struct mail_auth *a, const struct mail_auth_r
 	op->started_us = clock_mono_us();
 	copy_request(op, request);
 	list_init(&op->questions);
+	buf_init(&op->text, RESULTS_MAX);
 	list_append(&a->ops, &op->link);
 	a->count++;
 	a->checking++;
@@ -449,6 +459,14 @@ struct spool *mail_auth_take_spool(struct mail_auth_op *op) {
 	op->owner->octets -= op->octets;
 	op->octets = 0;
 	return take_ptr(op->spool);
+}
+
+const char *mail_auth_text(struct mail_auth_op *op, bool *ret_forged) {
+	if (!op->concluded || !write_text(op))
+		return NULL;
+	op->stored = true;
+	*ret_forged = op->scan.forged;
+	return op->text.data;
 }
 
 void mail_auth_keep(struct mail_auth_op *op, const struct id *messages, unsigned n) {

@@ -3,7 +3,8 @@
  *   start -> SPF on the loop, the message scanned -> keys and policies from the DNS -> concluded
  *   concluded -> done(arg), if somebody waits;  kept and concluded -> its rows are written
  *
- * Without a policy that can refuse, conn starts a check after the commit and forgets it. With one it starts the check before, waits,
+ * Without a policy that can refuse, conn starts the check of a short message before the commit, does not wait, and stores the results
+ * with the message if they are known; that of a long one after it. With a policy it starts the check before, waits,
  * and keeps it after the commit. A short message is scanned at once, which takes less time than handing it to a helper thread; a longer
  * one has the helper, so that no session waits for it. Where the DNS has answered before, too, a check is concluded when it starts.
  * How many are under way, and how many octets of sources they hold, is bounded: what comes
@@ -59,7 +60,11 @@ bool mail_auth_concluded(const struct mail_auth_op *);
 /* Once it is concluded. */
 const struct mail_auth_result *mail_auth_get(const struct mail_auth_op *);
 struct spool *mail_auth_take_spool(struct mail_auth_op *);   /* back from it, once it is concluded; NULL: it had none */
-/* The message was committed as these rows: the results are written for each when they are known. The pointer is dead. */
+/* The results as JSON, to be stored with the message: mail_auth_keep() will not write them again. NULL: not concluded, or too long.
+ * *ret_forged: a field of the message claims results of ours. Lives until the keep or the cancel. */
+const char *mail_auth_text(struct mail_auth_op *, bool *ret_forged);
+/* The message was committed as these rows: the results are written for each when they are known, if they are not stored with it. The
+ * pointer is dead. */
 void mail_auth_keep(struct mail_auth_op *, const struct id *messages, unsigned n);
 /* NULL is fine; returns NULL. */
 struct mail_auth_op *mail_auth_cancel(struct mail_auth_op *);

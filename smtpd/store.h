@@ -41,6 +41,7 @@ struct store_request {           /* everything is borrowed until `done` runs or 
 	const char *tls;             /* "TLSv1.3 TLS_AES_256_GCM_SHA384 sni=mx.example.org", the last only if a name was asked for; NULL: clear */
 	const char *trace;           /* our Return-Path and Received fields, CRLF line ends; not part of the source */
 	const struct message *message;
+	const char *authentication;  /* results as JSON, where they are known already; NULL: not yet */
 	struct spool *spool;
 };
 

@@ -114,6 +114,10 @@ static void put_parts(struct store_batch *b, const struct store_row *row, size_t
 	pg_elem_bytea(&b->messages, scratch->data, scratch->len);
 }
 
+static void put_authentication(struct store_batch *b, const struct store_row *row, size_t offset) {
+	put_text(b, row->source_only ? NULL : row->op->request.authentication);
+}
+
 static const struct {
 	enum pg_elem type;
 	put_column *put;
@@ -141,6 +145,7 @@ static const struct {
 	{PG_BYTEA, put_digest, 0},
 	{PG_BYTEA, put_parts, 0},
 	{PG_TEXT, put_warnings, 0},
+	{PG_TEXT, put_authentication, 0},
 };
 
 static void build_messages(struct store_batch *b) {

@@ -159,7 +159,7 @@ select address, tag, domain_id from gone
 -- name: mail_get reads
 select b.expires_at, m.id, m.received_at, m.mail_from, m.rcpt_to, m.helo, m.tls, m.from_address, m.from_name, m.to_list, m.cc_list,
 	m.reply_to_list, m.subject, case when $7 then m.body_text end, case when $7 then m.body_html end, m.size, m.parts, m.warnings,
-	a.results, a.forged
+	coalesce(m.authentication, a.results), a.forged
 from mailboxes b, messages m left join message_authentication a on a.bucket = $1 and a.id = m.id
 where b.bucket = $1 and b.id = $2 and (b.expires_at is null or b.expires_at > $3) and b.user_id = $4
 	and b.domain_id = any($5::uuid[]) and m.bucket = $1 and m.id = $6 and m.mailbox_id = b.id
@@ -169,7 +169,7 @@ where b.bucket = $1 and b.id = $2 and (b.expires_at is null or b.expires_at > $3
 -- name: mail_list reads
 select b.expires_at, m.id, m.received_at, m.mail_from, m.rcpt_to, m.helo, m.tls, m.from_address, m.from_name, m.to_list, m.cc_list,
 	m.reply_to_list, m.subject, case when $7 then m.body_text end, case when $7 then m.body_html end, m.size, m.parts, m.warnings,
-	a.results, a.forged, m.more
+	coalesce(m.authentication, a.results), a.forged, m.more
 from mailboxes b left join lateral (
 	select l.*, lead(l.id) over w is not null as more, row_number() over w as place,
 		sum(case when $7 then coalesce(octet_length(l.body_text), 0) + coalesce(octet_length(l.body_html), 0) else 0 end
@@ -203,7 +203,7 @@ select id from found
 
 -- What a source's readers need. $6 mail.
 -- name: mail_source reads
-select b.expires_at, m.received_at, m.trace, m.size, m.parts, m.injected, m.digest, a.results
+select b.expires_at, m.received_at, m.trace, m.size, m.parts, m.injected, m.digest, coalesce(m.authentication, a.results)
 from mailboxes b, messages m left join message_authentication a on a.bucket = $1 and a.id = m.id
 where b.bucket = $1 and b.id = $2 and (b.expires_at is null or b.expires_at > $3) and b.user_id = $4
 	and b.domain_id = any($5::uuid[]) and m.bucket = $1 and m.id = $6 and m.mailbox_id = b.id

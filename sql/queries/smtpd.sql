@@ -22,21 +22,21 @@ select name from domains where account_id is null and status = 'verified' order 
 -- One row a recipient. The arrays are of equal length.
 -- name: messages_insert
 insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, tls, trace, from_address,
-	from_name, to_list, cc_list, reply_to_list, subject, body_text, body_html, size, digest, parts, warnings, injected)
+	from_name, to_list, cc_list, reply_to_list, subject, body_text, body_html, size, digest, parts, warnings, authentication, injected)
 select *, false
 from unnest($1::smallint[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[],
 	$10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
-	$19::bigint[], $20::bytea[], $21::bytea[], $22::text[])
+	$19::bigint[], $20::bytea[], $21::bytea[], $22::text[], $23::text[])
 
 -- The same rows again after a COMMIT whose outcome is unknown. It must write WAL even if the rows are there, so that its own
 -- COMMIT waits for the standbys: DO NOTHING would acknowledge mail that only a lost primary has.
 -- name: messages_insert_again
 insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, tls, trace, from_address,
-	from_name, to_list, cc_list, reply_to_list, subject, body_text, body_html, size, digest, parts, warnings, injected)
+	from_name, to_list, cc_list, reply_to_list, subject, body_text, body_html, size, digest, parts, warnings, authentication, injected)
 select *, false
 from unnest($1::smallint[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[],
 	$10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
-	$19::bigint[], $20::bytea[], $21::bytea[], $22::text[])
+	$19::bigint[], $20::bytea[], $21::bytea[], $22::text[], $23::text[])
 on conflict (bucket, id) do update set id = excluded.id
 
 -- The octets come first because the daemon knows the codec of a chunk only after it has tried to compress it.
@@ -61,7 +61,7 @@ select $1::bytea, r.bucket, r.id, $2::int, r.expiry_hour, $3::smallint, $4::int
 from unnest($5::smallint[], $6::uuid[], $7::int[]) as r (bucket, id, expiry_hour)
 on conflict (bucket, id, chunk, expiry_hour) do update set id = excluded.id
 
--- What authentication found out about messages that are there already; one that is gone meanwhile refuses the statement (23503).
+-- What authentication found out about messages only when they were there already; one that is gone meanwhile refuses the statement (23503).
 -- name: message_authentication_insert
 insert into message_authentication (bucket, id, results, forged)
 select * from unnest($1::smallint[], $2::uuid[], $3::text[], $4::boolean[])

@@ -159,13 +159,15 @@ def test_raw_and_headers_show_the_results(system, checked, api):
     assert [item["name"] for item in api.get(path).json["items"]][:3] == ["Return-Path", "Authentication-Results", "Received"]
 
 
+# Where the DNS has the answers at once, results are stored with the message; else, and for long ones, in a row of their own.
+@pytest.mark.parametrize("mail_from", ["a@good.example", "a@failing.example"])
 @pytest.mark.parametrize("claim, forged", [
     ("mx.test.example; spf=pass", True), ("(c) \"MX.test.example\" 1; spf=pass", True), ("other.example; spf=pass", False),
     ("mx.test.example.org; spf=pass", False),
 ])
-def test_forged_results_are_told(checked, api, claim, forged):
+def test_forged_results_are_told(checked, api, claim, forged, mail_from):
     octets = message(extra=f"Authentication-Results: {claim}\r\n")
-    mail = take(checked, api, octets)
+    mail = take(checked, api, octets, mail_from)
     assert ("forged_authentication_results" in mail["warnings"]) == forged
     assert api.source(mail) == octets
 
@@ -177,10 +179,14 @@ def test_listed_client_is_annotated(checked, api):
     assert "block list does not work" in checked.log() and "it lists 127.0.0.1" in checked.log()
 
 
-def test_results_go_with_the_mail(system, checked, api):
-    mail = take(checked, api, message())
+@pytest.mark.parametrize("mail_from, body, rows", [
+    ("a@good.example", "Hello.\r\n", 0), ("a@failing.example", "Hello.\r\n", 1), ("a@good.example", "Hello.\r\n" * 10000, 1)])
+def test_results_go_with_the_mail(system, checked, api, mail_from, body, rows):
+    mail = take(checked, api, message(body=body), mail_from)
     count = "select count(*) from message_authentication where id = %s"
-    assert system.sql(count, mail["id"]) == [(1,)]
+    assert mail["authentication"]["spf"]["result"] == ("temperror" if "failing" in mail_from else "pass")
+    assert system.sql("select authentication is null from messages where id = %s", mail["id"]) == [(rows == 1,)]
+    assert system.sql(count, mail["id"]) == [(rows,)]
     assert api.delete(f"/v1/mailboxes/{mail['mailboxId']}/mails/{mail['id']}").status == 204
     assert system.sql(count, mail["id"]) == [(0,)]
 
@@ -188,7 +194,7 @@ def test_results_go_with_the_mail(system, checked, api):
 @pytest.mark.contract("6 envelope")
 def test_no_address_is_stored(system, checked, api):
     mail = take(checked, api, message(), "a@bad.example")
-    (results,), = system.sql("select results from message_authentication where id = %s", mail["id"])
+    (results,), = system.sql("select authentication from messages where id = %s", mail["id"])
     assert "127.0.0.1" not in results
 
 

@@ -182,6 +182,9 @@ static void test_at_once(void **state) {
 	assert_int_equal(mail_auth_get(op)->spf.verdict, SPF_PASS);
 	assert_string_equal(mail_auth_get(op)->author_domain, "example.org");
 	assert_null(mail_auth_take_spool(op));
+	bool forged = true;
+	assert_non_null(strstr(mail_auth_text(op, &forged), "\"spf\":{\"result\":\"pass\""));
+	assert_false(forged);
 	struct mail_auth_request other = request("a@example.org", message(LONG));
 	struct mail_auth_op *second = mail_auth_start(f->auth, &other, on_done, f);
 	while (!f->done)
@@ -201,6 +204,8 @@ static void test_silence(void **state) {
 		struct mail_auth_request q = request("a@silent.example", message(sizes[i]));
 		struct mail_auth_op *op = mail_auth_start(f->auth, &q, on_done, f);
 		assert_false(mail_auth_concluded(op));
+		bool forged;
+		assert_null(mail_auth_text(op, &forged));
 		for (f->done = 0; !f->done;)
 			loop_turn(f->loop);
 		assert_int_equal(mail_auth_get(op)->spf.verdict, SPF_TEMPERROR);

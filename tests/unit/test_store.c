@@ -279,10 +279,12 @@ static void test_columns(void **state) {
 	open_store(10000000, 1 << 20);
 	make_mail(&m, 1000, 2);
 	m.request.tls = "TLSv1.3 X";
+	m.request.authentication = "{}";
 	start(&m);
 	await(&m);
 	assert_int_equal(m.verdict, STORE_COMMITTED);
 	const struct store_recipient *r = &m.recipients[1];
+	assert_string_equal(column(r, "authentication"), "{}");
 	assert_string_equal(column(r, "subject"), "Caf\xc3\xa9");
 	assert_string_equal(column(r, "to_list"), "[\"\\\"q\\\"@example.org\",\"b@example.org\"]");
 	assert_string_equal(column(r, "cc_list || reply_to_list || warnings"), "[][][\"bad_base64\"]");
