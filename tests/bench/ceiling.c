@@ -4,8 +4,8 @@
  * ids into the same tables, by INSERT ... SELECT FROM unnest(arrays) in batches of 64, and divided into transactions as smtpd divides
  * them:
  *   - messages and message_source: BEGIN, both and COMMIT in one pipelined round trip, flushed to disk;
- *   - message_authentication, where smtpd had the results too late for that: a statement of its own after the commit, without waiting for the disk, on a second connection,
- *     while the next batch is under way.
+ *   - message_authentication, where smtpd had the results too late for that: a statement of its own after the commit, without waiting
+ *     for the disk, on a second connection, while the next batch is under way.
  * Two writers by default. No SMTP, no parsing, no look-ups: nothing but the rows. It knows nothing of the columns: names and types
  * come from the catalogue, values travel in binary form as they were read. */
 #include <arpa/inet.h>
