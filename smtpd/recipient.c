@@ -4,7 +4,7 @@
  *  DIRECT -no mailbox, but postmaster or abuse of a domain of ours-> DOMAIN -none-> PLATFORM_NAME -> PLATFORM -> verdict
  *  <Postmaster> starts at PLATFORM_NAME.
  *
- * A statement costs PostgreSQL several times what one more address in it does, so look-ups travel in batches: two of these are under way
+ * A statement costs PostgreSQL several times what one more address in it does, so look-ups travel in batches: eight of these are under way
  * at the most, what comes meanwhile waits for the next. If the server refuses a batch, each of its addresses is asked alone, so that
  * none fails for another.
  *
@@ -22,7 +22,7 @@
 #include <stdio.h>
 
 #define BATCH_MAX 64
-#define BATCHES_MAX 2              /* under way */
+#define BATCHES_MAX 8              /* under way */
 
 enum stage { STAGE_DIRECT, STAGE_DOMAIN, STAGE_PLATFORM_NAME, STAGE_PLATFORM };
 
