@@ -110,7 +110,8 @@ def bucket_of(address):
 
 def id_in_bucket(generator, seconds, bucket):
     bits = generator.getrandbits(64)
-    return (int(seconds * 1000) << 80 | 0x7000 << 64 | (bits >> 52) << 64 | 2 << 62 | bucket << 52 | bits & (1 << 52) - 1).to_bytes(16, "big")
+    high = int(seconds * 1000) << 16 | 0x7000 | bits >> 52
+    return (high << 64 | 2 << 62 | bucket << 52 | bits & (1 << 52) - 1).to_bytes(16, "big")
 
 
 class Plan:
@@ -174,7 +175,8 @@ class Loader:
                            "'owner' || substr(name, 7) || '@people.example.org', 'owner', 'active', now() from accounts "
                            "where name like 'scale %'")
             cursor.execute("insert into domains (id, account_id, name, status, created_at, check_at) select gen_random_uuid(), "
-                           "(select id from accounts where name = 'scale ' || n - 1 - %s), name, 'verified', now(), now() + interval '1 day' "
+                           "(select id from accounts where name = 'scale ' || n - 1 - %s), name, 'verified', now(), "
+                           "now() + interval '1 day' "
                            "from unnest(%s) with ordinality as d (name, n) on conflict do nothing", (PLATFORM_DOMAINS, plan.domains))
 
     def read_people(self):
@@ -190,14 +192,14 @@ class Loader:
         for n in range(TEMPLATES):
             assert deliver(self.system.smtp, small_message(n), box["address"])[0] == 250
         mine = f"bucket = {bucket_of(box['address'])} and mailbox_id = '{box['id']}'"
-        in_mine = f"(bucket, id) in (select bucket, id from messages where {mine}) order by id"
-        wait_until(lambda: self.system.sql(f"select count(*) from message_authentication where {in_mine.split(' order')[0]}")[0][0] == TEMPLATES)
+        in_mine = f"(bucket, id) in (select bucket, id from messages where {mine})"
+        wait_until(lambda: self.system.sql(f"select count(*) from message_authentication where {in_mine}")[0][0] == TEMPLATES)
         with self.transaction() as cursor:
             self.mailbox, = templates(cursor, "mailboxes", MAILBOX, f"id = '{box['id']}'")
             self.owned, = templates(cursor, "account_mailboxes", OWNED, f"mailbox_id = '{box['id']}'")
             self.messages = templates(cursor, "messages", MESSAGE, mine + " order by id")
-            self.sources = templates(cursor, "message_source", SOURCE, in_mine)
-            self.results = templates(cursor, "message_authentication", AUTHENTICATION, in_mine)
+            self.sources = templates(cursor, "message_source", SOURCE, in_mine + " order by id")
+            self.results = templates(cursor, "message_authentication", AUTHENTICATION, in_mine + " order by id")
         assert len(self.messages) == len(self.sources) == len(self.results) == TEMPLATES
         assert self.system.api.delete(f"/v1/mailboxes/{box['id']}").status == 204
 
@@ -251,8 +253,8 @@ class Loader:
             in_bucket, hour = boxes[22 * n + 16:22 * n + 18], boxes[22 * n + 18:22 * n + 22]
             mail = id_in_bucket(generator, received, in_bucket[0] << 8 | in_bucket[1])
             p, q, r = (some[i % TEMPLATES].parts for some in (self.messages, self.sources, self.results))
-            rows += (p[0], in_bucket, p[1], mail, p[2], boxes[22 * n:22 * n + 16], p[3], struct.pack(">q", time_value(received)), p[4], hour,
-                     p[5], varying_text(plan.address(self.first + n)), p[6])
+            rows += (p[0], in_bucket, p[1], mail, p[2], boxes[22 * n:22 * n + 16], p[3], struct.pack(">q", time_value(received)), p[4],
+                     hour, p[5], varying_text(plan.address(self.first + n)), p[6])
             sources += (q[0], in_bucket, q[1], mail, q[2], hour, q[3])
             results += (r[0], in_bucket, r[1], mail, r[2])
         with self.transaction() as cursor:
@@ -266,7 +268,7 @@ class Loader:
     def in_bulk(self):
         """For a load into empty tables: their indexes are made at its end, and only then is anything made to last."""
         ours = f"indrelid in (select relid from ({RELATIONS}) r)"
-        settings = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off", "max_wal_size": "'4GB'", "maintenance_work_mem": "'1GB'"}
+        settings = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off", "maintenance_work_mem": "'1GB'"}
         for name, value in settings.items():
             self.system.sql(f"alter system set {name} = {value}")
         self.system.sql("select pg_reload_conf()")
@@ -293,6 +295,7 @@ def octets(text):
 def small_message(n):
     """1,000 octets, or a few more."""
     head = (f"From: \"Accounts team {n}\" <noreply{n}@service{n % 7}.example.org>\r\nTo: someone@example.com\r\n"
-            f"Subject: Your code for order number {100000 + 7919 * n}\r\nMessage-ID: <{n}.{n * 2654435761 % 2**32:08x}@service{n % 7}.example.org>\r\n"
+            f"Subject: Your code for order number {100000 + 7919 * n}\r\n"
+            f"Message-ID: <{n}.{n * 2654435761 % 2**32:08x}@service{n % 7}.example.org>\r\n"
             "Date: Tue, 24 Nov 2026 12:00:00 +0000\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n")
     return (head + prose(random.Random(n), 1000 - len(head))).encode()
