@@ -91,10 +91,11 @@ update account_mailboxes set recoverable = $3, expires_at = $4 where account_id 
 -- A mailbox that lives longer takes its mails along to a later partition. $3: the hour.
 -- name: mailbox_move_mails
 with mail as (
-	update messages set expiry_hour = $3 where bucket = $1 and mailbox_id = $2 and expiry_hour < $3
-	returning id
+	select id, expiry_hour from messages where bucket = $1 and mailbox_id = $2 and expiry_hour < $3 for update
+), moved as (
+	update messages m set expiry_hour = $3 from mail where m.bucket = $1 and m.id = mail.id
 )
-update message_source s set expiry_hour = $3 from mail m where s.bucket = $1 and s.id = m.id and s.expiry_hour < $3
+update message_source s set expiry_hour = $3 from mail m where s.bucket = $1 and s.id = m.id and s.expiry_hour = m.expiry_hour
 
 -- Deleting: a recoverable one becomes archived at this instant, another goes; its mails go either way.
 -- name: mailbox_delete
@@ -184,20 +185,22 @@ where b.bucket = $1 and b.id = $2 and (b.expires_at is null or b.expires_at > $3
 	and b.domain_id = any($5::uuid[])
 order by m.id desc
 
--- All of $6 or none; what was found comes back. $7: how many they are.
+-- All of $6 or none; what was found comes back. $7: how many they are. Each is looked up by itself, in one order for all who delete:
+-- left to itself the planner goes through the whole mailbox. The limit lets it expect few, so that it keeps its plan.
 -- name: mail_delete
 with box as (
 	select id from mailboxes
 	where bucket = $1 and id = $2 and (expires_at is null or expires_at > $3) and user_id = $4 and domain_id = any($5::uuid[])
 ), found as (
-	select m.id, m.expiry_hour from messages m, box b where m.bucket = $1 and m.mailbox_id = b.id and m.id = any($6::uuid[])
-	order by m.id for update of m
+	select m.id, m.expiry_hour from box b cross join (select distinct id from unnest($6::uuid[]) w (id) order by id limit $7) w
+	cross join lateral (
+		select id, expiry_hour from messages where bucket = $1 and id = w.id and mailbox_id = b.id for update
+	) m
 ), gone as (
 	delete from messages m using found f where m.bucket = $1 and m.id = f.id and (select count(*) from found) = $7
-	returning m.id
+	returning m.id, m.expiry_hour
 ), source as (
-	delete from message_source s using found f, gone g
-	where s.bucket = $1 and s.id = f.id and g.id = f.id and s.expiry_hour = f.expiry_hour
+	delete from message_source s using gone g where s.bucket = $1 and s.id = g.id and s.expiry_hour = g.expiry_hour
 )
 select id from found
 
