@@ -33,13 +33,16 @@ TABLES = ("mailboxes", "account_mailboxes", "messages", "message_source", "messa
 RELATIONS = ("select t.name, coalesce(p.relid, t.name::regclass) as relid from unnest('{%s}'::text[]) t (name) "
              "left join lateral pg_partition_tree(t.name::regclass) p on true" % ",".join(TABLES))
 
-# What is in place of the template's: column -> octets, None where they differ.
+# What is in place of the template's: column -> octets, None where they differ; a user_id where a table has one, and then last.
 MAILBOX = {"bucket": 2, "id": 16, "account_id": 16, "user_id": 16, "domain_id": 16, "address": None, "recoverable": 1, "tag": None,
            "created_at": 8, "expires_at": None}
 OWNED = {"account_id": 16, "mailbox_id": 16, "user_id": 16, "bucket": 2, "domain_id": 16, "recoverable": 1, "expires_at": None}
 MESSAGE = {"bucket": 2, "id": 16, "mailbox_id": 16, "received_at": 8, "expiry_hour": 4, "rcpt_to": None}
 SOURCE = {"bucket": 2, "id": 16, "expiry_hour": 4}
 AUTHENTICATION = {"bucket": 2, "id": 16}
+
+
+BOX = struct.Struct(">16sh16si")  # id, bucket, user, hour: what messages need to know of a mailbox
 
 
 class Template:
@@ -91,6 +94,8 @@ def templates(cursor, table, varying, where):
     cursor.execute("select attname, atttypid::regtype::text from pg_attribute where attrelid = %s::regclass and attnum > 0 "
                    "and not attisdropped order by attnum", (table,))
     columns = cursor.fetchall()
+    if ("user_id", "uuid") in columns and "user_id" not in varying:
+        varying = varying | {"user_id": 16}
     unknown = [name for name, kind in columns if kind == "uuid" and name not in varying]
     assert not unknown, f"{table} has columns that this program does not know: {unknown}"
     out = io.BytesIO()
@@ -207,7 +212,7 @@ class Loader:
         """Numbers first to first + count. Keeps their ids, buckets and hours for load_messages(). ended_hour: all end in that one."""
         plan = self.plan
         owners, domains = self.read_people()
-        self.first, self.boxes = first, bytearray(22 * count)
+        self.first, self.boxes = first, bytearray(BOX.size * count)
         with self.transaction() as cursor:
             for at in range(first, first + count, CHUNK):
                 mailboxes, owned = [], []
@@ -226,7 +231,7 @@ class Loader:
                                   p[6], flag, p[7], tag, p[8], struct.pack(">q", time_value(created)), p[9], expires, p[10])
                     owned += (q[0], account, q[1], box, q[2], user, q[3], in_bucket, q[4], domains[domain], q[5], flag, q[6], expires, q[7])
                     hour = NEVER if kept is None else int(kept // 3600)
-                    self.boxes[22 * (i - first):22 * (i - first) + 22] = box + in_bucket + struct.pack(">i", hour)
+                    BOX.pack_into(self.boxes, BOX.size * (i - first), box, bucket, user, hour)
                 copy(cursor, "mailboxes", mailboxes)
                 copy(cursor, "account_mailboxes", owned)
 
@@ -243,20 +248,23 @@ class Loader:
     def load_chunk(self, chunk):
         start, end, count = chunk
         generator, plan, boxes = random.Random(self.seed + 1 + start), self.plan, self.boxes
-        number = len(boxes) // 22
+        number = len(boxes) // BOX.size
         rows, sources, results = [], [], []
         for i in range(start, end):
             n = int(generator.random() * number)
             if plan.archived(self.first + n):
                 n -= 1
             received = plan.base - 86400 + 86400 * i / count
-            in_bucket, hour = boxes[22 * n + 16:22 * n + 18], boxes[22 * n + 18:22 * n + 22]
-            mail = id_in_bucket(generator, received, in_bucket[0] << 8 | in_bucket[1])
+            box, bucket, user, hour = BOX.unpack_from(boxes, BOX.size * n)
+            in_bucket, in_hour, mail = struct.pack(">h", bucket), struct.pack(">i", hour), id_in_bucket(generator, received, bucket)
             p, q, r = (some[i % TEMPLATES].parts for some in (self.messages, self.sources, self.results))
-            rows += (p[0], in_bucket, p[1], mail, p[2], boxes[22 * n:22 * n + 16], p[3], struct.pack(">q", time_value(received)), p[4],
-                     hour, p[5], varying_text(plan.address(self.first + n)), p[6])
-            sources += (q[0], in_bucket, q[1], mail, q[2], hour, q[3])
+            rows += (p[0], in_bucket, p[1], mail, p[2], box, p[3], struct.pack(">q", time_value(received)), p[4], in_hour,
+                     p[5], varying_text(plan.address(self.first + n)), p[6])
+            sources += (q[0], in_bucket, q[1], mail, q[2], in_hour, q[3])
             results += (r[0], in_bucket, r[1], mail, r[2])
+            for one, parts in ((rows, p[7:]), (sources, q[4:]), (results, r[3:])):
+                if parts:
+                    one += (user, parts[0])
         with self.transaction() as cursor:
             cursor.execute("set session_replication_role = replica")  # the foreign key is kept by construction
             copy(cursor, "messages", rows)
