@@ -126,7 +126,9 @@ class Cpu:
             if name == "smtpd":
                 return "smtpd" if depth <= 1 else "parser"
             if name == "postgres":
-                return "postgres sessions" if "minutemail" in names[pid].split("postgres:")[-1] and depth else "postgres other"
+                # By the role, which comes first; an autovacuum worker names the database, too.
+                ours = depth and names[pid].split("postgres:")[-1].lstrip().startswith("minutemail_")
+                return "postgres sessions" if ours else "postgres other"
             return name
         return None
 
