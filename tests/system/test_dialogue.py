@@ -319,6 +319,7 @@ def test_a_name_cannot_forge_a_trace_field(system, api, box):
     queue_id = text.split()[-1].encode()
     raw = api.raw(api.only_mail(box))
     fields = raw[:raw.index(b"\r\nFrom: ")].replace(b"\r\n\t", b" ").split(b"\r\n")
+    fields = [f for f in fields if not f.startswith(b"Authentication-Results: ")]  # there as soon as they are known
     assert fields[0] == b"Return-Path: <a@b.example>" and len(fields) == 2
     assert fields[1].startswith(b"Received: from x??by??evil?b??c?d?e by " + system.domain.encode() + b" with ESMTP id " + queue_id)
     assert b" for <" + box["address"].encode() + b">;" in fields[1]
