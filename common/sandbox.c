@@ -95,7 +95,7 @@ static int bound_to(uint64_t mask) {
 }
 
 static bool has_capability(unsigned cap) {
-	uint64_t have;
+	uint64_t have = 0;
 	return get_capabilities(&have) == 0 && (have >> cap & 1);
 }
 
@@ -104,7 +104,7 @@ int sandbox_bound_capabilities(void) {
 }
 
 int sandbox_keep_capabilities(uint64_t mask) {
-	uint64_t have;
+	uint64_t have = 0;
 	int r = get_capabilities(&have);
 	if (r == 0 && (have >> CAP_SETPCAP & 1))
 		r = bound_to(mask);
