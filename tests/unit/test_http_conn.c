@@ -797,6 +797,8 @@ static const struct {
     {"POST /key HTTP/1.1\r\n" H "Authorization: Bearer slow\r\nContent-Length: 5\r\n\r\nhello", 200, false, "hello"},
     {"GET /key HTTP/1.1\r\n" H "\r\n", 401, false, "no API key"},
     {"GET /key HTTP/1.1\r\n" H "Authorization: Bearer bad\r\n\r\n", 401, false, "Invalid API key"},
+    {"GET /key HTTP/1.1\r\n" H "Authorization: Bearer good\r\nAuthorization: Bearer bad\r\n\r\n", 400, true, "Authorization"},
+    {"GET /key HTTP/1.1\r\n" H "Authorization: Bearer good\r\nAuthorization: Bearer good\r\n\r\n", 400, true, "Authorization"},
     {"POST /key HTTP/1.1\r\n" H "Content-Length: 500000\r\n\r\n", 401, true, "no API key"},
     {"POST /key HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n", 401, true, "no API key"},
     {"GET /key HTTP/1.1\r\n" H "Authorization: Bearer down\r\n\r\n", 503, false, "database"},
