@@ -8,7 +8,7 @@
 #define HOUR_US (INT64_C(3600) * 1000000)
 /* Real mail: 2.5 times smaller at some 200 MB/s; more costs more than the disk it saves. Level 1 looks for matches of 5 octets in a
  * table of 64 KiB. Text loses 1 % in size by 6 octets and, where it is short, a table that stays in the processor's first cache
- * among all that a worker does between two messages; it is a fifth faster. */
+ * among all that a worker does between two messages; it is 8 % faster on pages of 5 KB from the Web, more on plainer text. */
 #define LEVEL 1
 #define MATCH_MIN 6
 #define SHORT_MAX (64 * 1024)
