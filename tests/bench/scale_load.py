@@ -198,14 +198,18 @@ class Loader:
             assert deliver(self.system.smtp, small_message(n), box["address"])[0] == 250
         mine = f"bucket = {bucket_of(box['address'])} and mailbox_id = '{box['id']}'"
         in_mine = f"(bucket, id) in (select bucket, id from messages where {mine})"
-        wait_until(lambda: self.system.sql(f"select count(*) from message_authentication where {in_mine}")[0][0] == TEMPLATES)
+        # Known when the message was committed: a column of it. Known later: a row of its own.
+        apart = ("select a.id is not null from messages m left join message_authentication a on a.bucket = m.bucket and a.id = m.id "
+                 f"where m.{mine.replace('and ', 'and m.')} and (m.authentication is not null or a.id is not null) order by m.id")
+        known = wait_until(lambda: rows if len(rows := self.system.sql(apart)) == TEMPLATES else None)
         with self.transaction() as cursor:
             self.mailbox, = templates(cursor, "mailboxes", MAILBOX, f"id = '{box['id']}'")
             self.owned, = templates(cursor, "account_mailboxes", OWNED, f"mailbox_id = '{box['id']}'")
             self.messages = templates(cursor, "messages", MESSAGE, mine + " order by id")
             self.sources = templates(cursor, "message_source", SOURCE, in_mine + " order by id")
-            self.results = templates(cursor, "message_authentication", AUTHENTICATION, in_mine + " order by id")
-        assert len(self.messages) == len(self.sources) == len(self.results) == TEMPLATES
+            results = iter(templates(cursor, "message_authentication", AUTHENTICATION, in_mine + " order by id"))
+        self.results = [next(results) if is_apart else None for is_apart, in known]
+        assert len(self.messages) == len(self.sources) == TEMPLATES
         assert self.system.api.delete(f"/v1/mailboxes/{box['id']}").status == 204
 
     def load_mailboxes(self, first, count, ended_hour=None):
@@ -257,12 +261,16 @@ class Loader:
             received = plan.base - 86400 + 86400 * i / count
             box, bucket, user, hour = BOX.unpack_from(boxes, BOX.size * n)
             in_bucket, in_hour, mail = struct.pack(">h", bucket), struct.pack(">i", hour), id_in_bucket(generator, received, bucket)
-            p, q, r = (some[i % TEMPLATES].parts for some in (self.messages, self.sources, self.results))
+            p, q, result = self.messages[i % TEMPLATES].parts, self.sources[i % TEMPLATES].parts, self.results[i % TEMPLATES]
             rows += (p[0], in_bucket, p[1], mail, p[2], box, p[3], struct.pack(">q", time_value(received)), p[4], in_hour,
                      p[5], varying_text(plan.address(self.first + n)), p[6])
             sources += (q[0], in_bucket, q[1], mail, q[2], in_hour, q[3])
-            results += (r[0], in_bucket, r[1], mail, r[2])
-            for one, parts in ((rows, p[7:]), (sources, q[4:]), (results, r[3:])):
+            users = [(rows, p[7:]), (sources, q[4:])]
+            if result:
+                r = result.parts
+                results += (r[0], in_bucket, r[1], mail, r[2])
+                users.append((results, r[3:]))
+            for one, parts in users:
                 if parts:
                     one += (user, parts[0])
         with self.transaction() as cursor:
