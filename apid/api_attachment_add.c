@@ -4,6 +4,7 @@
 #include "apid/handlers.h"
 
 #include "apid/api.h"
+#include "apid/principal.h"
 #include "apid/api_source.h"
 #include "apid/compose.h"
 #include "apid/mail_json.h"
@@ -188,6 +189,7 @@ void api_attachment_add(struct request *r) {
 	request_at_end(r, addition_end, a);
 	if (!addition_read(r, a))
 		return;
+	a->writer.user = request_principal(r)->user_id;
 	a->writer.committed = addition_committed;
 	a->writer.arg = a;
 	a->writer.tx = api_tx_begin(r);

@@ -78,7 +78,7 @@ struct api_auth_try {
 	char email[ADDRESS_MAX + 1];
 	struct slice password, next; /* of the body */
 	struct passwords_op *op;
-	struct id user;
+	struct id account, user;
 	int64_t set_at;
 	bool active;
 	api_auth_tried *done;
@@ -101,7 +101,7 @@ static void on_checked(void *arg, const struct passwords_result *result) {
 	t->op = NULL;
 	if (right)
 		was_right(r, person(t));
-	const struct api_auth_proof proof = {.user = t->user, .set_at = t->set_at, .made = result->made};
+	const struct api_auth_proof proof = {.account = t->account, .user = t->user, .set_at = t->set_at, .made = result->made};
 	t->done(r, t->arg, right ? &proof : NULL);
 }
 
@@ -114,6 +114,7 @@ static void on_user(struct request *r, void *arg, const struct pg_result *result
 		t->user = pg_uuid(result->rows, 0, 0);
 		t->set_at = pg_time(result->rows, 0, 2);
 		t->active = pg_bool(result->rows, 0, 3);
+		t->account = pg_uuid(result->rows, 0, 4);
 		if (text.n < sizeof hash && text.n > 0)
 			memcpy(hash, text.p, text.n);
 	}
@@ -217,6 +218,7 @@ static void open_session(struct request *r, const struct api_auth_proof *proof, 
 	struct pg_params p;
 	l->o = (struct opening){.tx = api_tx_begin(r), .user = proof->user, .changes = changes};
 	l->set_at = proof->set_at;
+	api_tx_as(l->o.tx, &proof->account, &proof->user);
 	if (proof->made)
 		snprintf(l->o.made, sizeof l->o.made, "%s", proof->made);
 	pg_params_init(&p);

@@ -21,7 +21,7 @@ void api_auth_answer_busy(struct request *);
 bool api_auth_may_try(struct request *);
 
 struct api_auth_proof { /* of who knows the password */
-	struct id user;
+	struct id account, user;
 	int64_t set_at;   /* when it was set: what it must still be */
 	const char *made; /* passwords.h */
 };

@@ -6,6 +6,7 @@
 #include "apid/handlers.h"
 
 #include "apid/api.h"
+#include "apid/principal.h"
 #include "apid/compose.h"
 #include "apid/duration.h"
 #include "apid/mail_json.h"
@@ -270,6 +271,7 @@ static void inject_row(struct request *r, struct injection *i) {
 	pg_param_bytea(&p, table.data, table.len);
 	param_slice(&p, view.warnings);
 	pg_param_bool(&p, true);
+	pg_param_uuid(&p, &i->writer.user);
 	api_tx_step(i->writer.tx, &STMT_MAIL_INSERT, &p, NULL, NULL);
 	pg_params_fini(&p);
 	buf_fini(&trace);
@@ -334,6 +336,7 @@ void api_mail_inject(struct request *r) {
 		return;
 	struct injection *i = injection_new(r);
 	i->mailbox = mailbox;
+	i->writer.user = request_principal(r)->user_id;
 	bool form = multipart_is_form_data(request_header(r, "content-type"));
 	if (!(form ? read_form(r, i) : read_json(r, i)))
 		return;
@@ -379,6 +382,9 @@ static void notice_mailbox(struct request *r, void *arg, const struct pg_result 
 		n->done(r, n->arg, false);
 		return;
 	}
+	const struct id account = pg_uuid(result->rows, 0, 3);
+	i->writer.user = pg_uuid(result->rows, 0, 4);
+	api_tx_as(i->writer.tx, &account, &i->writer.user);
 	inject_row(r, i);
 	source_writer_run(r, &i->writer);
 }

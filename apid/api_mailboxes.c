@@ -143,11 +143,12 @@ static void nothing_more(void *arg, const struct pg_result *result) {
 
 /* Off the request's path: readers of the list skip what is gone anyway. */
 static void forget_dead(struct request *r, const struct creation *c) {
+	const struct pg_principal whose = {.account = c->dead_account};
 	struct pg_params p;
 	pg_params_init(&p);
 	pg_param_uuid(&p, &c->dead_account);
 	pg_param_uuid(&p, &c->dead);
-	pg_query(request_api(r)->pg, &STMT_ACCOUNT_MAILBOX_FORGET, &p, nothing_more, NULL);
+	pg_query_as(request_api(r)->pg, &whose, &STMT_ACCOUNT_MAILBOX_FORGET, &p, nothing_more, NULL);
 	pg_params_fini(&p);
 }
 

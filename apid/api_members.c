@@ -128,7 +128,7 @@ static void write_box(struct json_out *j, const struct pg_rows *rows, const char
 	api_mailbox_write(j, &m, owner);
 }
 
-static const struct api_listing BOXES = {API_LIST_MAILBOXES, &STMT_MAILBOX_IDS, &STMT_MAILBOX_GET, write_box};
+static const struct api_listing BOXES = {API_LIST_MAILBOXES, &STMT_MAILBOX_IDS, &STMT_MEMBER_BOX_GET, write_box};
 
 static void list_boxes(struct request *r, const struct member *m) {
 	api_listing_of(r, &BOXES, &m->id, request_strndup(r, m->email.p, m->email.n));
@@ -173,6 +173,7 @@ static void carry_out(struct request *r, struct change *c) {
 	pg_param_text(&p, c->after.state.p, c->after.state.n);
 	api_tx_step(c->tx, &STMT_MEMBER_UPDATE, &p, NULL, NULL);
 	if (slice_eq(c->after.state, slice_str("suspended"))) {
+		api_tx_as(c->tx, &request_principal(r)->account_id, &c->id);
 		pg_params_reset(&p);
 		pg_param_uuid(&p, &c->id);
 		api_tx_step(c->tx, &STMT_SESSION_DELETE_ALL, &p, NULL, NULL);
@@ -289,7 +290,7 @@ struct box {
 static void box_judged(struct request *r, void *arg, const struct pg_result *result) {
 	struct box *b = arg;
 	struct change *c = b->c;
-	bool moved = result->affected > 0;
+	bool moved = pg_bool(result->rows, 0, 0);
 	struct pg_params p;
 	pg_params_init(&p);
 	if (!moved) {
@@ -318,6 +319,7 @@ static void boxes_found(struct request *r, void *arg, const struct pg_result *re
 	struct box *boxes = request_alloc(r, n * sizeof *boxes);
 	struct pg_params p;
 	c->tx = api_tx_begin(r);
+	api_tx_as(c->tx, &request_principal(r)->account_id, &c->id); /* what is destroyed is the member's */
 	pg_params_init(&p);
 	for (unsigned i = 0; i < n; i++) {
 		boxes[i] = (struct box){.c = c, .id = pg_uuid(result->rows, i, 0), .last = i + 1 == n};

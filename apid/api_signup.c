@@ -131,7 +131,6 @@ static void plan_known(struct request *r, void *arg, const struct pg_result *res
 static void insert_user(struct request *r, struct joining *n) {
 	int64_t now = clock_wall_us();
 	struct pg_params p;
-	id_make(&n->user, now);
 	pg_params_init(&p);
 	pg_param_uuid(&p, &n->account);
 	api_tx_step(n->tx, &STMT_ACCOUNT_PLAN, &p, plan_known, n);
@@ -152,6 +151,7 @@ static void insert_account(struct request *r, struct joining *n, const char *pla
 	struct pg_params p;
 	id_make(&n->account, now);
 	n->owner = true;
+	api_tx_as(n->tx, &n->account, &n->user);
 	pg_params_init(&p);
 	pg_param_uuid(&p, &n->account);
 	pg_param_cstring(&p, n->email);
@@ -183,7 +183,7 @@ static void invitation_counted(struct request *r, void *arg, const struct pg_res
 
 static void invitation_taken(struct request *r, void *arg, const struct pg_result *result) {
 	struct joining *n = arg;
-	if (result->affected == 0) {
+	if (pg_rows_count(result->rows) == 0) {
 		api_tx_rollback(n->tx);
 		answer_dead_link(r);
 		return;
@@ -203,8 +203,10 @@ static void invitation_taken(struct request *r, void *arg, const struct pg_resul
 static void accept_invitation(struct request *r, struct joining *n) {
 	struct pg_params p;
 	n->tx = api_tx_begin(r);
+	id_make(&n->user, clock_wall_us());
 	pg_params_init(&p);
 	if (n->has_account) {
+		api_tx_as(n->tx, &n->account, &n->user);
 		pg_param_uuid(&p, &n->account);
 		api_tx_step(n->tx, &STMT_ACCOUNT_LOCK, &p, limit_known, n);
 		pg_params_reset(&p);
@@ -264,6 +266,7 @@ static void signup_judged(struct request *r, void *arg, const struct pg_result *
 static void sign_up(struct request *r, struct joining *n) {
 	struct pg_params p;
 	n->tx = api_tx_begin(r);
+	id_make(&n->user, clock_wall_us());
 	pg_params_init(&p);
 	pg_param_int4(&p, SIGNUP_LOCK_CLASS);
 	pg_param_int4(&p, SIGNUP_LOCK_KEY);
@@ -347,6 +350,7 @@ static void reset_taken(struct request *r, void *arg, const struct pg_result *re
 static void reset_password(struct request *r, struct joining *n) {
 	struct pg_params p;
 	n->tx = api_tx_begin(r);
+	api_tx_as(n->tx, &n->account, &n->user);
 	pg_params_init(&p);
 	param_link(&p, n);
 	api_tx_step(n->tx, &STMT_RESET_TAKE, &p, reset_taken, n);
@@ -362,6 +366,7 @@ static void reset_found(struct request *r, void *arg, const struct pg_result *re
 	}
 	struct slice email = pg_text(result->rows, 0, 1);
 	n->user = pg_uuid(result->rows, 0, 0);
+	n->account = pg_uuid(result->rows, 0, 2);
 	snprintf(n->email, sizeof n->email, "%.*s", (int)email.n, email.p);
 	hash_password(r, n, reset_password);
 }

@@ -149,6 +149,7 @@ static struct pg *open_pg(struct server *s) {
 	    .queue = 4096,
 	    .query_deadline_us = QUERY_DEADLINE_US,
 	    .connect_deadline_us = CONNECT_DEADLINE_US,
+	    .row_security = "messages",
 	    .schema_version = SCHEMA_VERSION,
 	};
 	struct pg *pg = pg_new(s->loop, &options);

@@ -28,6 +28,7 @@ void source_writer_run(struct request *r, struct source_writer *w) {
 	pg_param_int2(&p, (int16_t)codec);
 	pg_param_int4(&p, (int32_t)n);
 	pg_param_bytea(&p, data.p, data.n);
+	pg_param_uuid(&p, &w->user);
 	api_tx_step(w->tx, &STMT_SOURCE_INSERT, &p, last ? NULL : chunk_written, w);
 	pg_params_fini(&p);
 	if (last)

@@ -8,7 +8,7 @@
 
 struct source_writer {
 	struct api_tx *tx;
-	struct id mail;
+	struct id mail, user; /* user: whose it is */
 	int32_t expiry_hour;
 	struct buf source;
 	struct mail_zstd *zstd; /* made when needed */

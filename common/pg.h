@@ -60,6 +60,8 @@ struct pg_options {
 	int64_t query_deadline_us;         /* from start to result; past it the connection is closed (a query past its deadline
 	                                      costs its connection; libpq 15 has no asynchronous cancel) */
 	int64_t connect_deadline_us;
+	const char *row_security;          /* a table whose row-level security must bind our role, or the connection is refused; NULL: not
+	                                      looked at */
 	int32_t schema_version;            /* > 0: checked after connecting; another version: connection refused, logged once */
 };
 

@@ -36,6 +36,7 @@ enum pg_op_kind {
 	PG_OP_SYNC,         /* a Sync whose commands have all been answered before it was sent */
 	PG_OP_CHECK_SERVER, /* the rest: bringing a connection up */
 	PG_OP_CHECK_SCHEMA,
+	PG_OP_CHECK_ROLE,
 	PG_OP_PREPARE,
 	PG_OP_GREETING,
 };

@@ -1,6 +1,7 @@
 /* Bringing a connection up: in one round trip it is asked which server it is, its statements are prepared and its greeting is
  * said. Refused are a standby, a server on an older timeline than one seen before (a revived primary that has lost its
- * cluster; its commits would go nowhere), one that would lose a commit in a power cut, and an unknown schema. */
+ * cluster; its commits would go nowhere), one that would lose a commit in a power cut, an unknown schema, and a role that would see
+ * everybody's rows where it is to see somebody's. */
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/pg_conn.h"
@@ -32,6 +33,11 @@ static const struct pg_stmt check_schema = {
 	.sql = "select coalesce(max(version), 0) from schema_migrations",
 };
 
+static const struct pg_stmt check_role = {
+	.name = "which role",
+	.sql = "select row_security_active($1::text), current_user",
+};
+
 static struct pg_op *setup_op(struct pg_conn *c, enum pg_op_kind kind, const struct pg_stmt *stmt) {
 	struct pg_op *op = pg_op_new(c->pg, kind, stmt, NULL, NULL);
 	op->deadline = INT64_MAX; /* the connect deadline covers it */
@@ -41,6 +47,11 @@ static struct pg_op *setup_op(struct pg_conn *c, enum pg_op_kind kind, const str
 static void send_text(struct pg_conn *c, enum pg_op_kind kind, const struct pg_stmt *stmt, const char *sql) {
 	struct pg_op *op = setup_op(c, kind, stmt);
 	pg_conn_sent(c, op, PQsendQueryParams(c->pq, sql, 0, NULL, NULL, NULL, NULL, 0));
+}
+
+static void send_check_role(struct pg_conn *c) {
+	struct pg_op *op = setup_op(c, PG_OP_CHECK_ROLE, &check_role);
+	pg_conn_sent(c, op, PQsendQueryParams(c->pq, check_role.sql, 1, NULL, &c->pg->options.row_security, NULL, NULL, 0));
 }
 
 static void send_prepare(struct pg_conn *c, const struct pg_stmt *stmt) {
@@ -54,6 +65,8 @@ void pg_setup_start(struct pg_conn *c) {
 	send_text(c, PG_OP_CHECK_SERVER, &check_server, check_server.sql);
 	if (pg->options.schema_version > 0)
 		send_text(c, PG_OP_CHECK_SCHEMA, &check_schema, check_schema.sql);
+	if (pg->options.row_security)
+		send_check_role(c);
 	send_prepare(c, &PG_BEGIN);
 	send_prepare(c, &PG_COMMIT);
 	send_prepare(c, &PG_ROLLBACK);
@@ -101,6 +114,14 @@ static bool schema_acceptable(struct pg *pg, const PGresult *res, char *reason, 
 	return false;
 }
 
+static bool role_acceptable(const PGresult *res, char *reason, size_t size) {
+	if (strcmp(PQgetvalue(res, 0, 0), "t") == 0)
+		return true;
+	snprintf(reason, size, "the role \"%s\" passes over row-level security: connect as one that does not, minutemail_apid",
+	         PQgetvalue(res, 0, 1));
+	return false;
+}
+
 static void describe_error(const struct pg_op *op, const PGresult *res, char *reason, size_t size) {
 	const char *sqlstate = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 	const char *message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
@@ -124,6 +145,8 @@ static bool acceptable(const struct pg_op *op, char *reason, size_t size) {
 		return server_acceptable(op->pg, op->res, reason, size);
 	if (op->kind == PG_OP_CHECK_SCHEMA)
 		return schema_acceptable(op->pg, op->res, reason, size);
+	if (op->kind == PG_OP_CHECK_ROLE)
+		return role_acceptable(op->res, reason, size);
 	return true;
 }
 

@@ -122,7 +122,7 @@ static bool add_domain(struct ctl *ctl, const char *key, const char *text) {
 	const char *params[] = {key, is_name ? name : text, text};
 	cleanup(ctl_clearp) PGresult *res =
 	    ctl_query(ctl,
-	              "insert into api_key_domains (key_id, domain_id) select k.id, d.id from api_keys k, domains d"
+	              "insert into api_key_domains (key_id, domain_id, account_id) select k.id, d.id, k.account_id from api_keys k, domains d"
 	              " where k.id = $1::uuid and (d.name = $2 or d.id::text = lower($3)) and d.status = 'verified'"
 	              " and (d.account_id is null or d.account_id = k.account_id)"
 	              " on conflict (key_id, domain_id) do update set key_id = excluded.key_id",
@@ -143,8 +143,8 @@ static bool add_domains(struct ctl *ctl, const char *key, char **list) {
 static bool add_default_domain(struct ctl *ctl, const char *key) {
 	cleanup(ctl_clearp) PGresult *res =
 	    ctl_query(ctl,
-	              "insert into api_key_domains (key_id, domain_id) select $1::uuid, id from domains"
-	              " where account_id is null and status = 'verified' order by id limit 1",
+	              "insert into api_key_domains (key_id, domain_id, account_id) select k.id, d.id, k.account_id from api_keys k, domains d"
+	              " where k.id = $1::uuid and d.account_id is null and d.status = 'verified' order by d.id limit 1",
 	              1, &key);
 	if (res && atoi(PQcmdTuples(res)) == 0)
 		ctl_error(ctl, "the platform has no domain yet: create one, or name one with --domain");

@@ -81,6 +81,7 @@ static void remember(struct conn *c, const struct recipient *found) {
 	for (unsigned i = 0; i < c->accepted_count; i++) {
 		if (id_equal(&c->accepted[i].mailbox, &found->mailbox)) {
 			c->accepted[i].expires_at = found->expires_at;
+			c->accepted[i].user = found->user;
 			return;
 		}
 	}
@@ -88,16 +89,16 @@ static void remember(struct conn *c, const struct recipient *found) {
 		c->accepted_cap = c->accepted_cap ? c->accepted_cap * 2 : 2;
 		c->accepted = xrealloc(c->accepted, c->accepted_cap * sizeof(*c->accepted));
 	}
-	c->accepted[c->accepted_count++] = (struct accepted){found->mailbox, found->expires_at};
+	c->accepted[c->accepted_count++] = (struct accepted){found->mailbox, found->user, found->expires_at};
 }
 
-static int64_t expiry_of(const struct conn *c, const struct id *mailbox) {
+static const struct accepted *accepted_of(const struct conn *c, const struct id *mailbox) {
 	for (unsigned i = 0; i < c->accepted_count; i++) {
 		if (id_equal(&c->accepted[i].mailbox, mailbox))
-			return c->accepted[i].expires_at;
+			return &c->accepted[i];
 	}
 	assert(!"an accepted recipient that was never looked up");
-	return INT64_MAX;
+	return NULL;
 }
 
 static enum session_recipient_verdict verdict_of(enum recipient_verdict v) {
@@ -202,7 +203,9 @@ static void make_recipients(struct conn *c, const struct session_transaction *tx
 	for (unsigned i = 0; i < tx->recipient_count; i++) {
 		struct store_recipient *r = &c->recipients[i];
 		memcpy(r->mailbox.b, tx->tags[i], sizeof(r->mailbox.b));
-		r->expires_at = expiry_of(c, &r->mailbox);
+		const struct accepted *accepted = accepted_of(c, &r->mailbox);
+		r->user = accepted->user;
+		r->expires_at = accepted->expires_at;
 		r->rcpt_to = tx->recipients[i].raw;
 		id_make_in_bucket(&r->id, c->received_at, id_bucket(&r->mailbox));
 	}

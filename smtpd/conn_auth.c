@@ -120,11 +120,11 @@ void conn_auth_stored(struct conn_auth *a, const struct session *session, struct
 	}
 	if (!a->check)
 		return;
-	struct id *ids = xcalloc(n, sizeof(*ids));
+	struct mail_auth_row *rows = xcalloc(n, sizeof(*rows));
 	for (unsigned i = 0; i < n; i++)
-		ids[i] = recipients[i].id;
-	mail_auth_keep(take_ptr(a->check), ids, n);
-	free(ids);
+		rows[i] = (struct mail_auth_row){recipients[i].id, recipients[i].user};
+	mail_auth_keep(take_ptr(a->check), rows, n);
+	free(rows);
 }
 
 void conn_auth_drop(struct conn_auth *a) {

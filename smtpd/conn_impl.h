@@ -16,7 +16,7 @@
 
 /* An accepted recipient's mailbox; the session keeps the address, we what the store needs. */
 struct accepted {
-	struct id mailbox;
+	struct id mailbox, user;
 	int64_t expires_at;
 };
 

@@ -50,7 +50,7 @@ struct mail_auth_op {
 	struct buf text;               /* of the results, once they are asked for */
 	bool stored;                   /* ... with the message */
 	bool kept;
-	struct id *messages;
+	struct mail_auth_row *messages;
 	unsigned message_count;
 };
 
@@ -310,7 +310,7 @@ static void log_result(const struct mail_auth_op *op) {
 	char id[ID_TEXT_SIZE];
 	if (!log_enabled(LOG_LEVEL_INFO) || op->message_count == 0)
 		return;
-	id_format(&op->messages[0], id);
+	id_format(&op->messages[0].message, id);
 	log_begin(&line, LOG_LEVEL_INFO, "message authenticated");
 	log_str(&line, "id", id);
 	log_str(&line, "spf", spf_verdict_name(op->result.spf.verdict));
@@ -469,7 +469,7 @@ const char *mail_auth_text(struct mail_auth_op *op, bool *ret_forged) {
 	return op->text.data;
 }
 
-void mail_auth_keep(struct mail_auth_op *op, const struct id *messages, unsigned n) {
+void mail_auth_keep(struct mail_auth_op *op, const struct mail_auth_row *messages, unsigned n) {
 	op->done = NULL;
 	op->kept = true;
 	op->messages = xmemdup(messages, n * sizeof(*messages));

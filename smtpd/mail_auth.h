@@ -63,9 +63,14 @@ struct spool *mail_auth_take_spool(struct mail_auth_op *);   /* back from it, on
 /* The results as JSON, to be stored with the message: mail_auth_keep() will not write them again. NULL: not concluded, or too long.
  * *ret_forged: a field of the message claims results of ours. Lives until the keep or the cancel. */
 const char *mail_auth_text(struct mail_auth_op *, bool *ret_forged);
+/* A row of messages, and whose it is. */
+struct mail_auth_row {
+	struct id message, user;
+};
+
 /* The message was committed as these rows: the results are written for each when they are known, if they are not stored with it. The
  * pointer is dead. */
-void mail_auth_keep(struct mail_auth_op *, const struct id *messages, unsigned n);
+void mail_auth_keep(struct mail_auth_op *, const struct mail_auth_row *messages, unsigned n);
 /* NULL is fine; returns NULL. */
 struct mail_auth_op *mail_auth_cancel(struct mail_auth_op *);
 

@@ -17,7 +17,7 @@
 
 struct row {
 	struct list link;
-	struct id message;
+	struct mail_auth_row of;
 	char *results;
 	size_t n;
 	bool forged;
@@ -167,26 +167,29 @@ static void send_batch(void *arg) {
 	pg_params_reset(p);
 	pg_param_array(p, PG_INT2, n);
 	list_for_each (l, &s->sent)
-		pg_elem_int(p, PG_INT2, (int64_t)id_bucket(&list_entry(l, struct row, link)->message));
+		pg_elem_int(p, PG_INT2, (int64_t)id_bucket(&list_entry(l, struct row, link)->of.message));
 	pg_param_array(p, PG_UUID, n);
 	list_for_each (l, &s->sent)
-		pg_elem_uuid(p, &list_entry(l, struct row, link)->message);
+		pg_elem_uuid(p, &list_entry(l, struct row, link)->of.message);
 	pg_param_array(p, PG_TEXT, n);
 	list_for_each (l, &s->sent)
 		pg_elem_text(p, list_entry(l, struct row, link)->results, list_entry(l, struct row, link)->n);
 	pg_param_array(p, PG_BOOL, n);
 	list_for_each (l, &s->sent)
 		pg_elem_int(p, PG_BOOL, list_entry(l, struct row, link)->forged);
+	pg_param_array(p, PG_UUID, n);
+	list_for_each (l, &s->sent)
+		pg_elem_uuid(p, &list_entry(l, struct row, link)->of.user);
 	s->op = pg_query(s->pg, &STMT_MESSAGE_AUTHENTICATION_INSERT, p, on_result, s);
 }
 
-void mail_auth_store_add(struct mail_auth_store *s, const struct id *message, const char *results, size_t n, bool forged) {
+void mail_auth_store_add(struct mail_auth_store *s, const struct mail_auth_row *of, const char *results, size_t n, bool forged) {
 	if (s->count >= ROWS_MAX) {
 		metrics_add(s->metrics, SMTPD_AUTH_LOST, 1);
 		return;
 	}
 	struct row *row = xcalloc(1, sizeof(*row));
-	row->message = *message;
+	row->of = *of;
 	row->results = xmemdup(results, n);
 	row->n = n;
 	row->forged = forged;

@@ -4,7 +4,7 @@
 #ifndef MINUTEMAIL_MAIL_AUTH_STORE_H
 #define MINUTEMAIL_MAIL_AUTH_STORE_H
 
-#include "common/id.h"
+#include "smtpd/mail_auth.h"
 
 struct loop;
 struct mail_auth_store;
@@ -16,6 +16,6 @@ struct mail_auth_store *mail_auth_store_new(struct loop *, struct pg *, struct m
 struct mail_auth_store *mail_auth_store_free(struct mail_auth_store *);
 bool mail_auth_store_idle(const struct mail_auth_store *);
 /* results: JSON, copied. */
-void mail_auth_store_add(struct mail_auth_store *, const struct id *message, const char *results, size_t n, bool forged);
+void mail_auth_store_add(struct mail_auth_store *, const struct mail_auth_row *, const char *results, size_t n, bool forged);
 
 #endif

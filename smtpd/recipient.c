@@ -153,7 +153,7 @@ static void on_mailbox(struct recipient_op *op, const struct pg_rows *rows, unsi
 		finish(op, pg_bool(rows, row, 4) ? RECIPIENT_DISABLED : RECIPIENT_DISABLED_NOW, NULL);
 		return;
 	}
-	const struct recipient found = {pg_uuid(rows, row, 2), pg_time(rows, row, 3)};
+	const struct recipient found = {.mailbox = pg_uuid(rows, row, 2), .user = pg_uuid(rows, row, 6), .expires_at = pg_time(rows, row, 3)};
 	finish(op, RECIPIENT_OK, &found);
 }
 

@@ -21,7 +21,7 @@ enum recipient_verdict {
 };
 
 struct recipient {
-	struct id mailbox;
+	struct id mailbox, user;   /* user: whose it is */
 	int64_t expires_at;        /* wall µs, INT64_MAX: never */
 };
 

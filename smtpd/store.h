@@ -28,6 +28,7 @@ enum store_verdict {
 
 struct store_recipient {
 	struct id mailbox;       /* its bucket is the row's bucket */
+	struct id user;          /* whose mailbox it is */
 	struct id id;            /* of the message row; made before the first attempt, never again */
 	int64_t expires_at;      /* of the mailbox, wall µs; INT64_MAX: never. Gives the expiry hour */
 	const char *rcpt_to;     /* as the client wrote it, UTF-8 */

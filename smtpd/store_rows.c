@@ -27,6 +27,10 @@ static void put_mailbox(struct store_batch *b, const struct store_row *row, size
 	pg_elem_uuid(&b->messages, &row->recipient->mailbox);
 }
 
+static void put_user(struct store_batch *b, const struct store_row *row, size_t offset) {
+	pg_elem_uuid(&b->messages, &row->recipient->user);
+}
+
 static void put_received_at(struct store_batch *b, const struct store_row *row, size_t offset) {
 	pg_elem_time(&b->messages, row->op->request.received_at);
 }
@@ -146,6 +150,7 @@ static const struct {
 	{PG_BYTEA, put_parts, 0},
 	{PG_TEXT, put_warnings, 0},
 	{PG_TEXT, put_authentication, 0},
+	{PG_UUID, put_user, 0},
 };
 
 static void build_messages(struct store_batch *b) {
@@ -254,6 +259,9 @@ int store_build_chunk(struct store_batch *b, unsigned chunk) {
 	pg_param_array(p, PG_INT4, b->count);
 	list_for_each (l, &b->rows)
 		pg_elem_int(p, PG_INT4, store_expiry_hour(row_at(l)->recipient->expires_at));
+	pg_param_array(p, PG_UUID, b->count);
+	list_for_each (l, &b->rows)
+		pg_elem_uuid(p, &row_at(l)->recipient->user);
 	return 0;
 }
 
@@ -303,6 +311,9 @@ static int build_sources(struct store_batch *b, struct store_op **ret_bad) {
 	pg_param_array(p, PG_INT4, n);
 	for (unsigned i = 0; i < n; i++)
 		pg_elem_int(p, PG_INT4, pieces[i].size);
+	pg_param_array(p, PG_UUID, n);
+	for (unsigned i = 0; i < n; i++)
+		pg_elem_uuid(p, &pieces[i].row->recipient->user);
 	return 0;
 }
 

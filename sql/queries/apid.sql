@@ -1,7 +1,8 @@
 -- What apid asks of PostgreSQL. Rules (they keep one text right on one node and on Citus):
 --   every statement on mail data has bucket = $1, taken from the id, so it goes to one shard;
 --   now is a parameter, never now(): expiry is a fact of each query, and a retry must mean the same instant;
---   owner and domains are conditions of the statement, so an object that is not the asker's is never read.
+--   owner and domains are conditions of the statement, so an object that is not the asker's is never read; behind them stands row-level
+--   security (sql/README.md), which what is asked on behalf of nobody passes by functions made for that.
 -- Live: expires_at is null or > now. Archived: recoverable and expires_at <= now (sql/migrations/0001_mail.sql).
 
 -- Mailboxes. $1 bucket, $2 id, $3 now, $4 user, $5 domains of the key.
@@ -22,12 +23,10 @@ where m.bucket = $1 and m.address = $2 and (m.expires_at is null or m.expires_at
 
 -- Asked only when a statement found nothing: is it there at all, and if so may the key see it?
 -- name: mailbox_whose reads
-select user_id = $4 and domain_id = any($5::uuid[])
-from mailboxes where bucket = $1 and id = $2 and (expires_at is null or expires_at > $3)
+select mailbox_whose($1, $2, $3, $4, $5)
 
 -- name: archived_whose reads
-select user_id = $4 and domain_id = any($5::uuid[])
-from mailboxes where bucket = $1 and id = $2 and recoverable and expires_at <= $3
+select archived_whose($1, $2, $3, $4, $5)
 
 -- The ids of an owner's mailboxes, oldest first. $1 account, $2 user, $3 domains, $4 now, $5 after this id, $6 how many.
 -- name: mailbox_ids reads
@@ -40,20 +39,10 @@ select mailbox_id from account_mailboxes
 where account_id = $1 and user_id = $2 and domain_id = any($3::uuid[]) and recoverable and expires_at <= $4 and mailbox_id > $5
 order by mailbox_id limit $6
 
--- Creating. What stands at the address and is dead, or archived by the same user, makes room, with its mails.
+-- Creating. What stands at the address and is dead, or archived by the same user, makes room, with its mails; whose it was.
 -- $1 bucket, $2 address, $3 now, $4 user.
 -- name: mailbox_make_room
-with dead as (
-	delete from mailboxes
-	where bucket = $1 and address = $2 and expires_at <= $3 and (not recoverable or user_id = $4)
-	returning id, account_id
-), mail as (
-	delete from messages m using dead d where m.bucket = $1 and m.mailbox_id = d.id
-	returning m.id, m.expiry_hour
-), source as (
-	delete from message_source s using mail m where s.bucket = $1 and s.id = m.id and s.expiry_hour = m.expiry_hour
-)
-select id, account_id from dead
+select dead, dead_account from mailbox_make_room($1, $2, $3, $4)
 
 -- name: mailbox_insert
 insert into mailboxes (bucket, id, account_id, user_id, domain_id, address, recoverable, tag, created_at, expires_at)
@@ -226,17 +215,15 @@ for share
 
 -- For a mail of the server's own, whoever's mailbox it is. $1 bucket, $2 address, $3 now.
 -- name: mailbox_share_anybodys
-select id, address, expires_at from mailboxes
-where bucket = $1 and address = $2 and (expires_at is null or expires_at > $3)
-for share
+select mailbox, box_address, ends_at, account, owner from mailbox_share_anybodys($1, $2, $3)
 
 -- name: mail_insert
 insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, tls, trace, from_address, from_name,
-	to_list, cc_list, reply_to_list, subject, body_text, body_html, size, digest, parts, warnings, injected)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)
+	to_list, cc_list, reply_to_list, subject, body_text, body_html, size, digest, parts, warnings, injected, user_id)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)
 
 -- name: source_insert
-insert into message_source (bucket, id, chunk, expiry_hour, codec, size, data) values ($1, $2, $3, $4, $5, $6, $7)
+insert into message_source (bucket, id, chunk, expiry_hour, codec, size, data, user_id) values ($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- Attachments.
 

@@ -4,35 +4,12 @@
 -- $7 their last 8, $8 methods, $9 routes, $10 statuses, $11 request ids. Arrays of what counts of these: $12 accounts, $13 keys,
 -- $14 days, $15 users, $16 calls.
 -- name: audit_write
-with counted as (
-	insert into api_key_usage as u (account_id, key_id, day, user_id, calls)
-	select account_id, key_id, day, user_id, sum(calls)
-	from unnest($12::uuid[], $13::uuid[], $14::int4[], $15::uuid[], $16::int8[]) as c (account_id, key_id, day, user_id, calls)
-	group by account_id, day, key_id, user_id
-	order by account_id, day, key_id
-	on conflict (account_id, day, key_id) do update set calls = u.calls + excluded.calls
-)
-insert into api_audit (account_id, id, at, user_id, key_id, key_name, key_last8, method, route, status, request_id)
-select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[],
-	$9::text[], $10::int2[], $11::text[])
+select audit_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 
 -- The same batch once more, since nobody knows: what is there already is neither written nor counted twice, which the database has to
 -- find out for each. $1 to $11 as above.
 -- name: audit_write_again
-with written as (
-	insert into api_audit (account_id, id, at, user_id, key_id, key_name, key_last8, method, route, status, request_id)
-	select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[],
-		$9::text[], $10::int2[], $11::text[])
-	on conflict do nothing
-	returning account_id, at, user_id, key_id, status
-)
-insert into api_key_usage as u (account_id, key_id, day, user_id, calls)
-select account_id, key_id, floor(extract(epoch from at) / 86400)::int as day, user_id, count(*)
-from written
-where key_id is not null and status <> 429 and status < 500
-group by account_id, day, key_id, user_id
-order by account_id, day, key_id
-on conflict (account_id, day, key_id) do update set calls = u.calls + excluded.calls
+select audit_write_again($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- Newest first; last, whether it was the operator, who is nobody's user (deploy/ctl_domains.c). $1 account, $2 user or null, $3 and $4 time, $5 below this id, $6 key or null, $7 status or null, $8 how many.
 -- name: audit_list

@@ -4,32 +4,12 @@
 -- Everything about a key in one row, or none. Domains: the platform's first, then by age; only those the key may still
 -- use. $1 hash of the key.
 -- name: auth_key reads
-select k.id, k.account_id, k.user_id, k.name, k.last8, k.expires_at, k.revoked_at is not null,
-	a.state = 'active' and u.state = 'active', k.scopes, u.email, p.name, p.calls_per_day, p.requests_per_minute,
-	p.active_mailboxes, p.archived_mailboxes, d.ids, d.names, u.role = 'owner', p.custom_domains, p.members
-from api_keys k
-join users u on u.id = k.user_id
-join accounts a on a.id = k.account_id
-join plans p on p.name = a.plan
-cross join lateral (
-	select array_agg(d.id order by d.account_id is not null, d.id) as ids,
-		array_agg(d.name order by d.account_id is not null, d.id) as names
-	from api_key_domains kd join domains d on d.id = kd.domain_id
-	where kd.key_id = k.id and d.status = 'verified' and (d.account_id is null or d.account_id = k.account_id)
-) d
-where k.hash = $1
+select * from auth_key($1)
 
 -- When keys were last used, a batch at a time. A row that somebody else holds is skipped, so that two
 -- workers never wait for each other; the next use writes it. $1 keys, $2 times.
 -- name: auth_keys_used
-update api_keys k set last_used_at = x.at
-from (
-	select h.id, u.at
-	from unnest($1::uuid[], $2::timestamptz[]) as u (id, at) join api_keys h on h.id = u.id
-	where h.last_used_at is null or h.last_used_at < u.at
-	for no key update of h skip locked
-) x
-where k.id = x.id
+select auth_keys_used($1, $2)
 
 -- The same when a worker ends: others may be writing the same keys at this moment, and nobody waits behind this statement.
 -- name: auth_keys_used_last
@@ -54,31 +34,11 @@ select pg_notify('minutemail_keys_ack', pg_backend_pid() || ' ' || $1::text)
 -- A console session like a key, in the same columns: every domain of the platform and every verified one of the account. Dead
 -- ones are not found. $1 hash, $2 now, $3 how many microseconds it may go unused.
 -- name: auth_session reads
-select s.id, u.account_id, s.user_id, ''::text, ''::text, least(s.ends_at, s.used_at + $3::int8 * interval '1 microsecond'), false,
-	a.state = 'active' and u.state = 'active', '{}'::text[], u.email, p.name, p.calls_per_day, p.requests_per_minute,
-	p.active_mailboxes, p.archived_mailboxes, d.ids, d.names, u.role = 'owner', p.custom_domains, p.members
-from sessions s
-join users u on u.id = s.user_id
-join accounts a on a.id = u.account_id
-join plans p on p.name = a.plan
-cross join lateral (
-	select array_agg(d.id order by d.account_id is not null, d.id) as ids,
-		array_agg(d.name order by d.account_id is not null, d.id) as names
-	from domains d
-	where d.status = 'verified' and (d.account_id is null or d.account_id = u.account_id)
-) d
-where s.hash = $1 and s.ends_at > $2 and s.used_at > $2 - $3::int8 * interval '1 microsecond'
+select * from auth_session($1, $2, $3)
 
 -- The same for sessions as auth_keys_used.
 -- name: auth_sessions_used
-update sessions s set used_at = x.at
-from (
-	select h.id, u.at
-	from unnest($1::uuid[], $2::timestamptz[]) as u (id, at) join sessions h on h.id = u.id
-	where h.used_at < u.at
-	for no key update of h skip locked
-) x
-where s.id = x.id
+select auth_sessions_used($1, $2)
 
 -- name: auth_sessions_used_last
 update sessions s set used_at = x.at

@@ -73,19 +73,11 @@ select domain_purge($1, $2, $3, $4)
 -- Looking again (domain_check). Whoever takes a domain has it to itself until $2; one that another has now is passed over.
 -- $1 now, $2 when the next look is due.
 -- name: domain_check_take
-update domains d set check_at = $2
-from (
-	select id from domains
-	where status = 'verified' and account_id is not null and (check_at is null or check_at <= $1)
-	order by check_at nulls first limit 1 for no key update skip locked
-) due
-where d.id = due.id
-returning d.account_id, d.id, d.name, d.txt_token, d.mx_lost_since
+select account, domain, domain_name, token, lost_since from domain_check_take($1, $2)
 
 -- Leftovers by age of the domain; one of the platform's has one for each account. After $1 domain, $2 account.
 -- name: domain_leftover
-select account_id, domain_id, deleted_at from domain_leftovers where (domain_id, account_id) > ($1, $2)
-order by domain_id, account_id limit 1
+select account, domain, deleted_at from domain_leftover($1, $2)
 
 -- name: domain_leftover_done
 delete from domain_leftovers where domain_id = $1 and account_id = $2

@@ -49,8 +49,8 @@ delete from api_key_domains where key_id = $1
 
 -- $2 ids, $3 account.
 -- name: key_domains_set
-insert into api_key_domains (key_id, domain_id)
-select $1, id from domains
+insert into api_key_domains (key_id, domain_id, account_id)
+select $1, id, $3 from domains
 where id = any ($2::uuid[]) and status = 'verified' and (account_id is null or account_id = $3)
 
 -- Null leaves it. $1 id, $2 name, $3 whether the expiry is given, $4 expiry, $5 scopes.

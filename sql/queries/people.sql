@@ -1,8 +1,8 @@
 -- Signing in, and the people of an account: small tables, no bucket. now is a parameter here too.
 
 -- $1 e-mail address.
--- name: user_password
-select user_id, hash, set_at, active from user_password($1)
+-- name: user_password reads
+select user_id, hash, set_at, active, account_id from user_password($1)
 
 -- Whoever opens a session has just proved a password: the user must still be there, able, and have that one. The lock makes it
 -- wait for a change of the password and the change for it. $1 user, $2 when the password was set.
@@ -63,9 +63,16 @@ delete from users where account_id = $1 and id = $2
 -- name: member_boxes
 select mailbox_id from account_mailboxes where account_id = $1 and user_id = $2 order by mailbox_id limit $3
 
+-- A member's mailbox, live, for an owner: as mailbox_get, but how many mails it has is told by who may count them. $1 bucket, $2 id,
+-- $3 now, $4 member, $5 domains.
+-- name: member_box_get reads
+select m.id, m.address, m.recoverable, m.tag, m.created_at, m.expires_at, mailbox_message_count($1, $2)
+from mailboxes m
+where m.bucket = $1 and m.id = $2 and (m.expires_at is null or m.expires_at > $3) and m.user_id = $4 and m.domain_id = any($5::uuid[])
+
 -- A domain's postmaster outlives the member it belonged to (RFC 5321 4.5.1). $1 bucket, $2 mailbox, $3 member, $4 heir.
 -- name: member_postmaster
-update mailboxes set user_id = $4 where bucket = $1 and id = $2 and user_id = $3 and address like 'postmaster@%'
+select mailbox_hand_over($1, $2, $3, $4)
 
 -- $1 account, $2 mailbox, $3 heir.
 -- name: member_postmaster_list
@@ -94,7 +101,7 @@ delete from invitations where account_id = $1 and (email = $2 or expires_at <= $
 -- How many there are or may come; whether the address is somebody's already. $2 address.
 -- name: invitation_room
 select (select count(*) from users where account_id = $1) + (select count(*) from invitations where account_id = $1),
-	exists (select from users where email = $2)
+	user_exists($2)
 
 -- $2 id, $3 address, $4 role, $5 hash, $6 now, $7 end.
 -- name: invitation_insert
@@ -106,14 +113,14 @@ delete from invitations where account_id = $1 and id = $2
 
 -- Links. $1 hash, $2 now.
 
--- name: invitation_find
-select account_id, email, role = 'owner' from invitations where hash = $1 and expires_at > $2
+-- name: invitation_find reads
+select account, address, owner from invitation_find($1, $2)
 
 -- name: invitation_take
-delete from invitations where hash = $1 and expires_at > $2 returning account_id
+select invitation_take($1, $2)
 
--- name: reset_find
-select r.user_id, u.email from password_resets r join users u on u.id = r.user_id where r.hash = $1 and r.expires_at > $2
+-- name: reset_find reads
+select owner, address, account from reset_find($1, $2)
 
 -- name: reset_take
 delete from password_resets where hash = $1 and expires_at > $2 returning user_id
@@ -132,8 +139,8 @@ select count(*) from users where account_id = $1
 -- name: signup_lock
 select pg_advisory_xact_lock($1::int4, $2::int4)
 
--- name: people_any
-select exists (select from users)
+-- name: people_any reads
+select people_any()
 
 -- $1 id, $2 name, $3 plan, $4 now.
 -- name: account_insert

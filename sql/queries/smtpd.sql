@@ -7,7 +7,8 @@
 -- name: recipients_find reads
 select q.place, exists (select from domains where name = q.domain and status = 'verified'), m.id, m.expires_at,
 	coalesce((select a.state = 'suspended' from accounts a where a.id = m.account_id), false),
-	coalesce((select u.state = 'suspended' from users u where u.id = m.user_id), false)
+	coalesce((select u.state = 'suspended' from users u where u.id = m.user_id), false),
+	m.user_id
 from unnest($1::text[], $2::smallint[], $3::text[]) with ordinality q (domain, bucket, address, place)
 left join lateral (
 	select b.id, b.expires_at, b.account_id, b.user_id from mailboxes b
@@ -22,47 +23,47 @@ select name from domains where account_id is null and status = 'verified' order 
 -- One row a recipient. The arrays are of equal length.
 -- name: messages_insert
 insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, tls, trace, from_address,
-	from_name, to_list, cc_list, reply_to_list, subject, body_text, body_html, size, digest, parts, warnings, authentication, injected)
+	from_name, to_list, cc_list, reply_to_list, subject, body_text, body_html, size, digest, parts, warnings, authentication, user_id, injected)
 select *, false
 from unnest($1::smallint[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[],
 	$10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
-	$19::bigint[], $20::bytea[], $21::bytea[], $22::text[], $23::text[])
+	$19::bigint[], $20::bytea[], $21::bytea[], $22::text[], $23::text[], $24::uuid[])
 
 -- The same rows again after a COMMIT whose outcome is unknown. It must write WAL even if the rows are there, so that its own
 -- COMMIT waits for the standbys: DO NOTHING would acknowledge mail that only a lost primary has.
 -- name: messages_insert_again
 insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, tls, trace, from_address,
-	from_name, to_list, cc_list, reply_to_list, subject, body_text, body_html, size, digest, parts, warnings, authentication, injected)
+	from_name, to_list, cc_list, reply_to_list, subject, body_text, body_html, size, digest, parts, warnings, authentication, user_id, injected)
 select *, false
 from unnest($1::smallint[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[],
 	$10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
-	$19::bigint[], $20::bytea[], $21::bytea[], $22::text[], $23::text[])
+	$19::bigint[], $20::bytea[], $21::bytea[], $22::text[], $23::text[], $24::uuid[])
 on conflict (bucket, id) do update set id = excluded.id
 
 -- The octets come first because the daemon knows the codec of a chunk only after it has tried to compress it.
 -- name: message_source_insert
-insert into message_source (data, bucket, id, chunk, expiry_hour, codec, size)
-select * from unnest($1::bytea[], $2::smallint[], $3::uuid[], $4::int[], $5::int[], $6::smallint[], $7::int[])
+insert into message_source (data, bucket, id, chunk, expiry_hour, codec, size, user_id)
+select * from unnest($1::bytea[], $2::smallint[], $3::uuid[], $4::int[], $5::int[], $6::smallint[], $7::int[], $8::uuid[])
 
 -- name: message_source_insert_again
-insert into message_source (data, bucket, id, chunk, expiry_hour, codec, size)
-select * from unnest($1::bytea[], $2::smallint[], $3::uuid[], $4::int[], $5::int[], $6::smallint[], $7::int[])
+insert into message_source (data, bucket, id, chunk, expiry_hour, codec, size, user_id)
+select * from unnest($1::bytea[], $2::smallint[], $3::uuid[], $4::int[], $5::int[], $6::smallint[], $7::int[], $8::uuid[])
 on conflict (bucket, id, chunk, expiry_hour) do update set id = excluded.id
 
 -- One chunk of a large source, its octets said once for all the recipients of the message.
 -- name: message_source_chunk_insert
-insert into message_source (data, bucket, id, chunk, expiry_hour, codec, size)
-select $1::bytea, r.bucket, r.id, $2::int, r.expiry_hour, $3::smallint, $4::int
-from unnest($5::smallint[], $6::uuid[], $7::int[]) as r (bucket, id, expiry_hour)
+insert into message_source (data, bucket, id, chunk, expiry_hour, codec, size, user_id)
+select $1::bytea, r.bucket, r.id, $2::int, r.expiry_hour, $3::smallint, $4::int, r.user_id
+from unnest($5::smallint[], $6::uuid[], $7::int[], $8::uuid[]) as r (bucket, id, expiry_hour, user_id)
 
 -- name: message_source_chunk_insert_again
-insert into message_source (data, bucket, id, chunk, expiry_hour, codec, size)
-select $1::bytea, r.bucket, r.id, $2::int, r.expiry_hour, $3::smallint, $4::int
-from unnest($5::smallint[], $6::uuid[], $7::int[]) as r (bucket, id, expiry_hour)
+insert into message_source (data, bucket, id, chunk, expiry_hour, codec, size, user_id)
+select $1::bytea, r.bucket, r.id, $2::int, r.expiry_hour, $3::smallint, $4::int, r.user_id
+from unnest($5::smallint[], $6::uuid[], $7::int[], $8::uuid[]) as r (bucket, id, expiry_hour, user_id)
 on conflict (bucket, id, chunk, expiry_hour) do update set id = excluded.id
 
 -- What authentication found out about messages only when they were there already; one that is gone meanwhile refuses the statement (23503).
 -- name: message_authentication_insert
-insert into message_authentication (bucket, id, results, forged)
-select * from unnest($1::smallint[], $2::uuid[], $3::text[], $4::boolean[])
+insert into message_authentication (bucket, id, results, forged, user_id)
+select * from unnest($1::smallint[], $2::uuid[], $3::text[], $4::boolean[], $5::uuid[])
 on conflict do nothing

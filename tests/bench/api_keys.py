@@ -56,8 +56,9 @@ class Keys:
                         "select id, account, person, 'bench', hash, last8, 'live', '{}', now() "
                         "from unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s, %s) as x (id, account, person, hash, last8)",
                         ids[2], ids[0], ids[1], hashes, [text[-8:] for text in texts])
-        self.system.sql("insert into api_key_domains (key_id, domain_id) select k, d.id from unnest(%s::uuid[]) as k, domains d "
-                        "where d.account_id is null and d.name = %s", ids[2], self.system.domain)
+        self.system.sql("insert into api_key_domains (key_id, domain_id, account_id) select k, d.id, a "
+                        "from unnest(%s::uuid[], %s::uuid[]) as x (k, a), domains d where d.account_id is null and d.name = %s",
+                        ids[2], ids[0], self.system.domain)
         return texts
 
 

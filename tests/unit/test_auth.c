@@ -167,10 +167,9 @@ static void make_key(struct key *k, const char *name) {
 	    " ('%s', '" ACCOUNT "', '" USER "', '%s', '\\x%s', '%s', 'live', '{team}', now())",
 	    k->id, name, hex, last);
 	pg_fixture_exec(db,
-	                "insert into api_key_domains values ('%s', '" CUSTOM "'), ('%s', '" PLATFORM_2
-	                "'), ('%s', '" PLATFORM_1 "'),"
-	                " ('%s', '" PENDING "')",
-	                k->id, k->id, k->id, k->id);
+	                "insert into api_key_domains select '%s', d, '" ACCOUNT "' from unnest('{" CUSTOM "," PLATFORM_2 "," PLATFORM_1
+	                "," PENDING "}'::uuid[]) d",
+	                k->id);
 }
 
 /* ---- the changer, beside the loop ---- */

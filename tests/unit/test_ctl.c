@@ -436,8 +436,8 @@ static void test_platform_domain_delete(void **state) {
 	pg_fixture_exec(db, "insert into account_mailboxes select account_id, id, user_id, bucket, domain_id, false, null from mailboxes"
 	                    " where address ~ '^[0-9]+@platform.example'");
 	pg_fixture_exec(db, "insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, trace, to_list, cc_list,"
-	                    " reply_to_list, size, digest, parts, warnings, injected) select bucket, gen_random_uuid(), id, now(), 2147483647,"
-	                    " '', '', '', '', '[]', '[]', '[]', 1, '', '', '[]', false from mailboxes where address = '7@platform.example'");
+	                    " reply_to_list, size, digest, parts, warnings, injected, user_id) select bucket, gen_random_uuid(), id, now(), 2147483647,"
+	                    " '', '', '', '', '[]', '[]', '[]', 1, '', '', '[]', false, user_id from mailboxes where address = '7@platform.example'");
 	pg_fixture_exec(db, "delete from domain_leftovers");
 	ok("domain delete platform.example");
 	assert_int_equal(count("mailboxes where address like '%%@platform.example'"), 0);

@@ -55,10 +55,10 @@ static void mailbox(int n, int b) {
 	                id, n, b, b, n);
 	pg_fixture_exec(db,
 	                "insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, trace,"
-	                " to_list, cc_list, reply_to_list, size, digest, parts, warnings, injected) values (%d, '%s%02d%02d',"
-	                " '%s%02d%02d', now(), 2147483647, '', '', '', '', '[]', '[]', '[]', 20, '', '', '[]', false)",
+	                " to_list, cc_list, reply_to_list, size, digest, parts, warnings, injected, user_id) values (%d, '%s%02d%02d',"
+	                " '%s%02d%02d', now(), 2147483647, '', '', '', '', '[]', '[]', '[]', 20, '', '', '[]', false, '" ACCOUNT "')",
 	                b, id, n, b, id, n, b);
-	pg_fixture_exec(db, "insert into message_source values (%d, '%s%02d%02d', 0, 2147483647, 0, 1, 'x')", b, id, n, b);
+	pg_fixture_exec(db, "insert into message_source values (%d, '%s%02d%02d', 0, 2147483647, 0, 1, 'x', '" ACCOUNT "')", b, id, n, b);
 }
 
 static int64_t rows_of(const char *table) {

@@ -74,13 +74,13 @@ static void mail(int n, int b, int bucket, int hour) {
 	pg_fixture_exec(db,
 	                "insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, "
 	                "trace, to_list,"
-	                " cc_list, reply_to_list, size, digest, parts, warnings, injected) values (%d, '%s', '%s', now(), "
+	                " cc_list, reply_to_list, size, digest, parts, warnings, injected, user_id) values (%d, '%s', '%s', now(), "
 	                "%d, '', '', '',"
-	                " '', '[]', '[]', '[]', 20, '', '', '[]', false)",
+	                " '', '[]', '[]', '[]', 20, '', '', '[]', false, '" ACCOUNT "')",
 	                bucket, id_of('m', n), id_of('b', b), hour);
 	pg_fixture_exec(
 	    db,
-	    "insert into message_source select %d, '%s', c, %d, 0, 10, convert_to('chunk ' || c || ' of %d', 'UTF8')"
+	    "insert into message_source select %d, '%s', c, %d, 0, 10, convert_to('chunk ' || c || ' of %d', 'UTF8'), '" ACCOUNT "'"
 	    " from generate_series(0, 1) c",
 	    bucket, id_of('m', n), hour, n);
 }
@@ -334,12 +334,12 @@ static void test_smtpd_grants(void **state) {
 #define ONE_MESSAGE                                                                                                    \
 	"insert into messages (bucket, id, mailbox_id, received_at, expiry_hour, mail_from, rcpt_to, helo, trace, "        \
 	"to_list, cc_list,"                                                                                                \
-	" reply_to_list, size, digest, parts, warnings, injected)"                                                         \
-	" select *, now(), 500001, '', '', '', '', '[]', '[]', '[]', 1, '', '', '[]', false"                               \
+	" reply_to_list, size, digest, parts, warnings, injected, user_id)"                                                \
+	" select *, now(), 500001, '', '', '', '', '[]', '[]', '[]', 1, '', '', '[]', false, '" ACCOUNT "'::uuid"                \
 	" from unnest('{5}'::smallint[], '{" ACCOUNT "}'::uuid[], '{" ACCOUNT "}'::uuid[])"
 #define ONE_SOURCE                                                                                                     \
-	"insert into message_source (bucket, id, chunk, expiry_hour, codec, size, data)"                                   \
-	" select * from unnest('{5}'::smallint[], '{" ACCOUNT                                                              \
+	"insert into message_source (bucket, id, chunk, expiry_hour, codec, size, data, user_id)"                          \
+	" select *, '" ACCOUNT "'::uuid from unnest('{5}'::smallint[], '{" ACCOUNT                                                              \
 	"}'::uuid[], '{0}'::int[], '{500001}'::int[], '{0}'::smallint[],"                                                  \
 	" '{1}'::int[], '{x}'::bytea[])"
 	static const struct {
@@ -363,6 +363,8 @@ static void test_smtpd_grants(void **state) {
 	    {"select account_id from users", false},
 	    {"select plan from accounts", false},
 	    {"update users set state = 'active'", false},
+	    {"select user_id from messages", false},
+	    {"select user_id from message_source", false},
 	    {"select hash from api_keys", false},
 	    {"select email from users", false},
 	    {"update messages set subject = ''", false},
@@ -396,7 +398,8 @@ static void test_apid_grants(void **state) {
 	     "api_key_domains",
 	     true},
 	    {"select id, account_id, email, role, state, created_at from users", true},
-	    {"update api_keys set last_used_at = now()", true},
+	    {"update api_keys set last_used_at = now()", false},
+	    {"update api_keys set name = name", true},
 	    {"delete from message_source", true},
 	    {"select password_hash from users", false},
 	    {"update api_keys set user_id = null", false},

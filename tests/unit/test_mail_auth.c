@@ -217,10 +217,10 @@ static void test_silence(void **state) {
 
 static void test_kept(void **state) {
 	struct fixture *f = *state;
-	struct id id = {{1}};
+	const struct mail_auth_row row = {.message = {{1}}};
 	struct mail_auth_request q = request("a@example.org", message(LONG));
 	mail_auth_on_idle(f->auth, on_done, f);
-	mail_auth_keep(mail_auth_start(f->auth, &q, NULL, NULL), &id, 1);
+	mail_auth_keep(mail_auth_start(f->auth, &q, NULL, NULL), &row, 1);
 	while (!mail_auth_idle(f->auth))
 		loop_turn(f->loop);
 	assert_int_equal(f->done, 1);
