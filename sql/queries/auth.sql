@@ -13,15 +13,7 @@ select auth_keys_used($1, $2)
 
 -- The same when a worker ends: others may be writing the same keys at this moment, and nobody waits behind this statement.
 -- name: auth_keys_used_last
-update api_keys k set last_used_at = x.at
-from (
-	select h.id, u.at
-	from unnest($1::uuid[], $2::timestamptz[]) as u (id, at) join api_keys h on h.id = u.id
-	where h.last_used_at is null or h.last_used_at < u.at
-	order by h.id
-	for no key update of h
-) x
-where k.id = x.id
+select auth_keys_used_last($1, $2)
 
 -- On the listening connection. A round trip, for the lease.
 -- name: auth_heartbeat
@@ -41,15 +33,7 @@ select * from auth_session($1, $2, $3)
 select auth_sessions_used($1, $2)
 
 -- name: auth_sessions_used_last
-update sessions s set used_at = x.at
-from (
-	select h.id, u.at
-	from unnest($1::uuid[], $2::timestamptz[]) as u (id, at) join sessions h on h.id = u.id
-	where h.used_at < u.at
-	order by h.id
-	for no key update of h
-) x
-where s.id = x.id
+select auth_sessions_used_last($1, $2)
 
 -- The changer's side (common/keys_sync.h). In the transaction that makes the change: $1 nonce, $2 whose, or *.
 -- name: auth_publish
