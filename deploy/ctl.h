@@ -21,7 +21,7 @@
 
 struct ctl_settings {
 	char *database, *environment, *key_secret, *migrations;
-	char *hostname, *mx_hosts, *dns_servers, *dns_zone_file; /* for domain verify */
+	char *hostname, *mx_hosts, *dns_servers, *dns_zone_file; /* for domain verify and domain dns */
 };
 
 struct ctl_option {
@@ -100,6 +100,15 @@ int ctl_print_one(struct ctl *, const struct ctl_column *, unsigned columns, con
 /* {"id":…,"NAME":true}, or the sentence. */
 int ctl_print_done(struct ctl *, const char *id, const char *name, const char *fmt, ...) printf_like(4, 5);
 
+/* ctl_dns.c */
+#define CTL_DNS_WITHIN_US 10000000LL /* how long a question to the DNS may take */
+struct dns;
+struct loop;
+/* The names that MX records must have: canonical, NULL-terminated, at least one, one allocation to free(). NULL: said. */
+char **ctl_mx_hosts(struct ctl *);
+/* As apid is configured. To dns_free(). NULL: said. */
+struct dns *ctl_dns_open(struct ctl *, struct loop *);
+
 /* The commands. */
 int ctl_migrate(struct ctl *);
 int ctl_status(struct ctl *);
@@ -124,6 +133,7 @@ int ctl_domain_create(struct ctl *);
 int ctl_domain_list(struct ctl *);
 int ctl_domain_edit(struct ctl *);
 int ctl_domain_verify(struct ctl *);
+int ctl_domain_dns(struct ctl *);
 int ctl_domain_delete(struct ctl *);
 int ctl_key_create(struct ctl *);
 int ctl_key_list(struct ctl *);

@@ -61,6 +61,10 @@ const struct ctl_command CTL_COMMANDS[] = {
      "looks at an account's domain in the DNS as apid does: its TXT record has the token, its MX records name mx_hosts alone;"
      " with --by-word it is verified without a look",
      false, ctl_domain_verify},
+    {"domain", "dns", 1, "certificate=", "DOMAIN [--certificate FILE]…",
+     "what the domain's owner publishes in the DNS, and what of it is there: MX, addresses and token, which mail needs; MTA-STS, TLSRPT"
+     " and, for certificates in PEM, DANE",
+     false, ctl_domain_dns},
     {"domain", "delete", 1, "", "DOMAIN", "a domain with its mailboxes, mails and keys' rights", false, ctl_domain_delete},
     {"key", "create", 0, "name= user= domain= expires= scopes= if-missing",
      "--name NAME --user USER [--domain DOMAIN]… [--expires 90d|TIME|never] [--scopes A,B] [--if-missing]",

@@ -2,12 +2,9 @@
 #include "deploy/ctl.h"
 
 #include "common/address.h"
-#include "common/daemon.h"
 #include "common/dns.h"
 #include "common/domain_proof.h"
 #include "common/loop.h"
-
-#define LOOK_WITHIN_US 10000000LL
 
 struct claim {
 	char id[ID_TEXT_SIZE], name[ADDRESS_DOMAIN_MAX + 1], token[DOMAIN_PROOF_TOKEN_SIZE];
@@ -38,33 +35,6 @@ static bool read_claim(struct ctl *ctl, struct claim *c) {
 
 /* ---- the look ---- */
 
-/* The pieces between commas and blanks; one allocation to free(), NULL-terminated. */
-static char **split(const char *text) {
-	size_t n = strlen(text), pieces = 0;
-	char **list = xmalloc((n / 2 + 2) * sizeof(char *) + n + 1), *copy = (char *)(list + n / 2 + 2), *rest = NULL;
-	memcpy(copy, text, n + 1);
-	for (char *p = strtok_r(copy, ", ", &rest); p; p = strtok_r(NULL, ", ", &rest))
-		list[pieces++] = p;
-	list[pieces] = NULL;
-	return list;
-}
-
-/* The names that MX records must have, canonical and in place of what was said. */
-static char **our_hosts(struct ctl *ctl, char room[256]) {
-	const struct ctl_settings *s = &ctl->settings;
-	char **hosts = split(*s->mx_hosts ? s->mx_hosts : daemon_hostname(s->hostname, room)), canonical[DNS_NAME_SIZE];
-	for (char **h = hosts; *h; h++) {
-		if (dns_name_canonical(*h, strlen(*h), canonical) == 0 && strlen(canonical) <= strlen(*h)) {
-			strcpy(*h, canonical);
-			continue;
-		}
-		ctl_error(ctl, "mx_hosts, or hostname in its place: \"%s\" is not a name", *h);
-		free(hosts);
-		return NULL;
-	}
-	return hosts;
-}
-
 struct look {
 	struct loop *loop;
 	struct domain_proof proof;
@@ -77,21 +47,16 @@ static void on_look(void *arg, const struct domain_proof *proof) {
 }
 
 static bool look(struct ctl *ctl, const struct claim *c, char *const *hosts, struct domain_proof *ret) {
-	char **servers = split(ctl->settings.dns_servers), fault[DNS_FAULT_SIZE];
-	const struct dns_options options = {.servers = servers, .zone_file = ctl->settings.dns_zone_file};
 	struct look l = {.loop = loop_new()};
-	struct dns *dns = NULL;
-	bool ok = dns_new(l.loop, &options, &dns, fault) == 0;
-	if (ok) {
-		domain_proof_start(dns, c->name, c->token, hosts, LOOK_WITHIN_US, on_look, &l);
+	struct dns *dns = ctl_dns_open(ctl, l.loop);
+	if (dns) {
+		domain_proof_start(dns, c->name, c->token, hosts, CTL_DNS_WITHIN_US, on_look, &l);
 		loop_run(l.loop);
 		*ret = l.proof;
-	} else {
-		ctl_error(ctl, "cannot ask the DNS: %s", fault);
 	}
+	bool ok = dns != NULL;
 	dns_free(dns);
 	loop_free(l.loop);
-	free(servers);
 	return ok;
 }
 
@@ -114,13 +79,13 @@ static bool note_found(struct ctl *ctl, const struct claim *c, const struct doma
 }
 
 static int prove(struct ctl *ctl, struct claim *c) {
-	char room[256], problem[DOMAIN_PROOF_TEXT_SIZE];
+	char problem[DOMAIN_PROOF_TEXT_SIZE];
 	struct domain_proof proof;
 	if (c->platform) {
 		ctl_error(ctl, "%s is the platform's own: the DNS has nothing to prove; --by-word verifies it", c->name);
 		return CTL_FAILED;
 	}
-	char **hosts = our_hosts(ctl, room);
+	char **hosts = ctl_mx_hosts(ctl);
 	if (!hosts)
 		return CTL_FAILED;
 	bool ok = look(ctl, c, hosts, &proof) && note_found(ctl, c, &proof);

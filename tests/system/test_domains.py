@@ -1,7 +1,9 @@
 """Domains of accounts: claimed, proved by the DNS, used, given up. A name server on loopback stands in for the world's, and four apid
 workers ask it."""
 
+import hashlib
 import json
+import subprocess
 import time
 
 import pytest
@@ -315,6 +317,28 @@ def test_operator_verifies_by_the_dns_and_by_word(many, owner, dns):
     log = [e for e in items(owner.console().get("/v1/audit?limit=1000")) if e["actor"] == "operator"]
     assert [(e["method"], e["route"], e["keyId"]) for e in log[:2]] == [
         ("CTL", "domain verify --by-word", None), ("CTL", "domain verify", None)]
+
+
+def test_operator_sees_what_to_publish(many, owner, dns, tmp_path):
+    """What each record is worth is in the unit test; here the DNS is asked for it, and DANE's digest is what openssl says."""
+    claimed = owner.claim(owner.name())
+    name, certificate, key = claimed["name"], str(tmp_path / "chain.pem"), str(tmp_path / "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=" + OURS[0],
+                    "-keyout", key, "-out", certificate], check=True, stderr=subprocess.DEVNULL)
+    public = subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-outform", "der"], check=True, stdout=subprocess.PIPE).stdout
+    before = many.ctl("domain", "dns", name, check=False)
+    assert before.returncode == 1 and "mail needs" in before.stderr
+    dns.set(name, mx=OURS, txt=[claimed["txtToken"]])
+    dns.set("_mta-sts." + name, txt=["v=STSv1; id=20260101000000;"])
+    dns.broken.add("_smtp._tls." + name)
+    seen = json.loads(many.ctl("domain", "dns", name, "--certificate", certificate, check=False).stdout)["items"]
+    states = {(row["name"], row["type"]): row["state"] for row in seen}
+    assert states[name, "MX"] == states[name, "TXT"] == states["_mta-sts." + name, "TXT"] == "found"
+    assert states["_smtp._tls." + name, "TXT"] == "unknown"
+    for host in OURS:
+        assert [row["value"] for row in seen if (row["name"], row["type"]) == ("_25._tcp." + host, "TLSA")] == [
+            "3 1 1 " + hashlib.sha256(public).hexdigest()]
+    dns.broken.discard("_smtp._tls." + name)
 
 
 def test_operator_table_says_what_is_proved(many, owner):

@@ -405,6 +405,66 @@ static void test_domain_verify(void **state) {
 	unsetenv("MINUTEMAIL_DNS_ZONE_FILE");
 }
 
+/* The state of the first record of this kind at that name. */
+static const char *record_state(const char *name, const char *type) {
+	static char state[32];
+	char head[256];
+	snprintf(head, sizeof(head), "{\"name\":\"%s\",\"type\":\"%s\"", name, type);
+	const char *at = strstr(output, head), *p = at ? strstr(at, "\"state\":\"") : NULL;
+	if (!p)
+		fail_msg("no %s in %s", head, output);
+	snprintf(state, sizeof(state), "%.*s", (int)strcspn(p + 9, "\""), p + 9);
+	return state;
+}
+
+static void test_domain_dns(void **state) {
+	static const struct {
+		const char *records, *mx, *address, *token, *sts, *reports;
+		int status;
+	} rows[] = {
+	    {"", "missing", "missing", "missing", "missing", "missing", CTL_FAILED},
+	    {"d.example. 60 IN MX 10 mx.ours.example.\nmx.ours.example. 60 IN AAAA 2001:db8::1\n"
+	     "d.example. 60 IN TXT \"minutemail-abcdefghijklmnop\"\n",
+	     "found", "found", "found", "missing", "missing", CTL_OK},
+	    {"d.example. 60 IN MX 10 mx.ours.example.\nd.example. 60 IN MX 10 other.example.\nmx.ours.example. 60 IN A 192.0.2.1\n"
+	     "d.example. 60 IN TXT \"v=spf1 -all\"\n_mta-sts.d.example. 60 IN TXT \"v=STSv1; id=a-b\"\n"
+	     "_smtp._tls.d.example. 60 IN TXT \"v=TLSRPTv1; rua=ftp://d.example\"\n",
+	     "wrong", "found", "wrong", "wrong", "wrong", CTL_FAILED},
+	    {"d.example. 60 IN MX 0 .\n_mta-sts.d.example. 60 IN TXT \"v=STSv1; id=1;\"\n_mta-sts.d.example. 60 IN TXT \"v=STSv1; id=2;\"\n"
+	     "_smtp._tls.d.example. 60 IN TXT \"v=TLSRPTv1;rua=https://d.example/\"\n",
+	     "wrong", "missing", "missing", "wrong", "found", CTL_FAILED},
+	    {"d.example. 60 IN MX 5 mx.ours.example.\nmx.ours.example. 60 IN A 192.0.2.1\nd.example. 60 IN TXT \"minutemail-abcdefghijklmnop\"\n"
+	     "_mta-sts.d.example. 60 IN TXT \"v=STSv1; id=20260101a;\"\n_mta-sts.d.example. 60 IN TXT \"other\"\n"
+	     "_smtp._tls.d.example. 60 IN TXT \"v=TLSRPTv1; rua=mailto:a@d.example\"\n",
+	     "found", "found", "found", "found", "found", CTL_OK},
+	};
+	setenv("MINUTEMAIL_DNS_ZONE_FILE", zone_path, 1); /* the name is made by now */
+	setenv("MINUTEMAIL_MX_HOSTS", "mx.ours.example", 1);
+	pg_fixture_exec(db, "insert into domains (id, account_id, name, status, txt_token, created_at) select"
+	                    " '00000000-0000-7000-8000-0000000000d2', id, 'd.example', 'pending', 'minutemail-abcdefghijklmnop', now()"
+	                    " from accounts where name = 'Home'");
+	for (size_t i = 0; i < array_len(rows); i++) {
+		zone(rows[i].records);
+		assert_int_equal(run("domain dns d.example --json"), rows[i].status);
+		assert_string_equal(record_state("d.example", "MX"), rows[i].mx);
+		assert_string_equal(record_state("mx.ours.example", "A or AAAA"), rows[i].address);
+		assert_string_equal(record_state("d.example", "TXT"), rows[i].token);
+		assert_string_equal(record_state("_mta-sts.d.example", "TXT"), rows[i].sts);
+		assert_string_equal(record_state("_smtp._tls.d.example", "TXT"), rows[i].reports);
+	}
+	/* of several hosts one will do */
+	zone("d.example. 60 IN MX 5 mx.ours.example.\nmx.ours.example. 60 IN A 192.0.2.1\nmx0.ours.example. 60 IN A 192.0.2.2\n"
+	     "d.example. 60 IN TXT \"minutemail-abcdefghijklmnop\"\n");
+	ok("domain dns d.example --json --mx-hosts mx0.ours.example,mx.ours.example");
+	assert_string_equal(record_state("d.example", "MX"), "missing"); /* mx0 */
+	refused("domain dns d.example --certificate /dev/null", CTL_FAILED, "no certificate");
+	refused("domain dns d.example --certificate /nowhere/at/all", CTL_FAILED, "cannot read /nowhere/at/all");
+	refused("domain dns nowhere.example", CTL_FAILED, "no domain");
+	unlink(zone_path);
+	unsetenv("MINUTEMAIL_DNS_ZONE_FILE");
+	pg_fixture_exec(db, "delete from domains where name = 'd.example'");
+}
+
 static void test_domain_by_word(void **state) {
 	pg_fixture_exec(db, "insert into domains (id, account_id, name, status, created_at) select"
 	                    " ('00000000-0000-7000-8000-0000000000e' || case name when 'Home' then '1' else '2' end)::uuid, id, 'word.example',"
@@ -585,6 +645,7 @@ int main(void) {
 	    cmocka_unit_test(test_ambiguous_name),
 	    cmocka_unit_test(test_notice),
 	    cmocka_unit_test(test_domain_verify),
+	    cmocka_unit_test(test_domain_dns),
 	    cmocka_unit_test(test_domain_by_word),
 	    cmocka_unit_test(test_platform_domain_delete),
 	    cmocka_unit_test(test_deletions),
