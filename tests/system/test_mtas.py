@@ -12,6 +12,7 @@ import subprocess
 import pytest
 
 import mtas
+import packages
 from client import dot_stuffed, wait_until
 from messages import plain, with_attachments
 
@@ -141,7 +142,7 @@ def by_nodemailer(server, given, directory):
     with open(server.ca) as f:
         task = {"host": server.host, "port": server.port, "name": HELO, "ca": f.read(), "messages": [
             {"from": message.sender, "to": message.to, "source": base64.b64encode(message.source).decode()} for message in given]}
-    done = run(["node", str(mtas.ROOT / "tests/support/nodemailer.js")], json.dumps(task).encode(), NODE_PATH="/usr/share/nodejs")
+    done = run(["node", str(packages.ROOT / "tests/support/nodemailer.js")], json.dumps(task).encode(), NODE_PATH="/usr/share/nodejs")
     assert int(done.stdout) == len(given)
 
 

@@ -165,6 +165,7 @@ def test_descriptors(processes):
             kinds = [target for target in descriptors(pid).values() if "signalfd" in target]
             assert len(kinds) == 1, "the master's signals are not a worker's"
             files = [target for target in descriptors(pid).values() if target.startswith("/")]
+            files.remove("/memfd:minutemail-clients (deleted)")  # the table that an upgrade hands over
             assert all(target == "/dev/null" or target.endswith(".log") for target in files), files
 
 
