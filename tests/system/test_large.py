@@ -1,6 +1,7 @@
 """A message of 100 MB: through smtpd, and out of apid, in pieces. A system of its own, with limits that let it in."""
 
 import hashlib
+import os
 import pathlib
 import random
 import re
@@ -58,7 +59,9 @@ def peak(pid):
 
 
 def forget_peak(pid):
-    pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")
+    """What it has now, if root asks: others may not touch a process that cannot be dumped, and get the peak until now."""
+    if os.geteuid() == 0:
+        pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")
     return peak(pid)
 
 
