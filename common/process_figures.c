@@ -48,7 +48,7 @@ struct process_figures *process_figures_free(struct process_figures *f) {
 
 /* A file of a process's directory as a string, "" if it cannot be read. */
 static const char *read_proc(pid_t pid, const char *file, char *text, size_t size) {
-	char path[64];
+	char path[96];
 	snprintf(path, sizeof(path), "/proc/%ld/%s", (long)pid, file);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
