@@ -164,6 +164,7 @@ def test_100_continue(proxy, api):
         assert read_answer(s).status == 201
 
 
+@pytest.mark.plain_only
 @pytest.mark.parametrize("version", ["--http1.1", "--http2"])
 def test_large_bodies_stream_both_ways(proxy, api, box, tmp_path, version):
     proxy.forbid_files()
@@ -179,7 +180,7 @@ def test_large_bodies_stream_both_ways(proxy, api, box, tmp_path, version):
     for _ in range(4):  # a proxy that hangs up while curl is still sending may take its own answer along (Go waits half a second)
         body, summary = curl(proxy, api, mails, version, "-F", "body=x", "-F", f"files=@{file}", "-F", f"files=@{file}", "-F",
                              f"files=@{file}")
-        if summary.startswith("413 "):
+        if summary.startswith("413 ") and body:
             break
     assert summary.startswith("413 ") and "problem+json" in summary and json.loads(body)["error"] == "payload_too_large", (summary, body[:300])
 
