@@ -4,10 +4,10 @@
 #include "apid/handlers.h"
 
 #include "apid/api.h"
-#include "apid/principal.h"
 #include "apid/api_source.h"
 #include "apid/compose.h"
 #include "apid/mail_json.h"
+#include "apid/principal.h"
 #include "apid/source_write.h"
 #include "apid_stmts.h"
 #include "common/log.h"

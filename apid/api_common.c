@@ -3,11 +3,10 @@
  * connections. */
 #include "apid/api_common.h"
 
-#include "common/address_display.h"
-
 #include "apid/api.h"
 #include "apid/principal.h"
 #include "apid_stmts.h"
+#include "common/address_display.h"
 #include "common/clock.h"
 #include "common/log.h"
 

@@ -2,8 +2,8 @@
 -- up; it cannot read a message back, so every statement here keeps to key columns (sql/migrations/0002).
 
 -- Both halves of each RCPT in one round trip: is the domain ours, and the mailbox that is live at $4, with what holds its mail back. One
--- row for each element, with its place in the arrays. OFFSET 0, and sub-selects for
--- the states, keep each look-up a probe of an index, whatever the planner thinks of the arrays' length.
+-- row for each element, with its place in the arrays. OFFSET 0, and sub-selects for the states, keep each look-up a probe of an index,
+-- whatever the planner thinks of the arrays' length.
 -- name: recipients_find reads
 select q.place, exists (select from domains where name = q.domain and status = 'verified'), m.id, m.expires_at,
 	coalesce((select a.state = 'suspended' from accounts a where a.id = m.account_id), false),
