@@ -194,25 +194,17 @@ static bool refuse(const char *text) {
 	return false;
 }
 
-/* The entries of apid_listen, for all workers, and their addresses alone; the addresses are borrowed from the entries. */
-static void parse_listeners(struct config_check *c, struct apid *d) {
-	char fault[LISTEN_FAULT_SIZE];
-	unsigned n = 0;
-	while (d->config.listen[n])
-		n++;
-	d->config.listeners = xcalloc(n, sizeof(*d->config.listeners));
-	d->addresses = xcalloc(n + 1, sizeof(*d->addresses));
-	for (unsigned i = 0; i < n; i++) {
-		if (http_listen_parse(d->config.listen[i], &d->config.listeners[d->listener_count], fault) < 0) {
-			config_check_fault(c, "apid_listen", "%s: %s", d->config.listen[i], fault);
-			continue;
-		}
-		config_check_address(c, "apid_listen", d->config.listeners[d->listener_count].address);
-		d->addresses[d->listener_count] = d->config.listeners[d->listener_count].address;
-		d->listener_count++;
-	}
-	if (n == 0)
-		config_check_fault(c, "apid_listen", "is empty");
+static int read_listener(const char *text, void *element, char **ret_address, char ret_fault[LISTEN_FAULT_SIZE]) {
+	struct http_listen *s = element;
+	int r = http_listen_parse(text, s, ret_fault);
+	*ret_address = s->address;
+	return r;
+}
+
+static void check_listeners(struct config_check *c, struct apid *d) {
+	void *elements;
+	d->addresses = config_check_listeners(c, "apid_listen", d->config.listen, sizeof(*d->config.listeners), read_listener, &elements, &d->listener_count);
+	d->config.listeners = elements;
 }
 
 static void check_names(struct config_check *c, const struct apid_config *config) {
@@ -239,12 +231,13 @@ static void check_people(struct config_check *c, struct apid_config *config) {
 }
 
 /* What a row of the table cannot say. `only`: nothing will be run. */
-static bool check(struct apid *d, bool only) {
+static bool check(void *arg, bool only) {
+	struct apid *d = arg;
 	static const char *const levels[] = {"debug", "info", "warning", "error", NULL};
 	struct config_check c = {.program = "apid"};
 	struct apid_config *config = &d->config;
 	config_check_word(&c, "log_level", config->log_level, levels);
-	parse_listeners(&c, d);
+	check_listeners(&c, d);
 	config_check_networks(&c, "client_exempt", config->client_exempt, &config->exempt);
 	config_check_database(&c, "apid_database", config->database);
 	config_check_user(&c, "user", config->user);
@@ -341,27 +334,20 @@ static int run(struct apid *d, char **argv) {
 
 int main(int argc, char **argv) {
 	struct apid d = {0};
-	int status = 2;
+	const struct daemon_configuration configuration = {
+		.keys = KEYS,
+		.config = &d.config,
+		.log_level = &d.config.log_level,
+		.about = "apid: answers MinuteMail's HTTP API from PostgreSQL",
+		.check = check,
+		.arg = &d,
+	};
 	log_init("apid", LOG_LEVEL_INFO);
 	if (sodium_init() < 0)
 		return 1;
-	switch (config_load(KEYS, &d.config, argc, argv, "apid: answers MinuteMail's HTTP API from PostgreSQL", NULL)) {
-	case CONFIG_OK:
-		if (check(&d, false) && daemon_set_log_level(d.config.log_level))
-			status = run(&d, argv);
-		break;
-	case CONFIG_CHECK:
-		if (!check(&d, true))
-			break;
-		config_print(KEYS, &d.config);
-		status = 0;
-		break;
-	case CONFIG_EXIT_OK:
-		status = 0;
-		break;
-	case CONFIG_BAD:
-		break;
-	}
+	int status = daemon_configure(&configuration, argc, argv);
+	if (status < 0)
+		status = run(&d, argv);
 	tls_keys_free(d.tls_keys);
 	daemon_sockets_close(&d.sockets);
 	metrics_free(d.metrics);

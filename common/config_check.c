@@ -39,6 +39,27 @@ void config_check_address(struct config_check *c, const char *key, const char *a
 		config_check_fault(c, key, "'%s' is not an address to listen on (want 127.0.0.1:25, [::1]:25, *:25 or unix:/path)", address);
 }
 
+char **config_check_listeners(struct config_check *c, const char *key, char *const *list, size_t size, config_check_entry *read,
+                              void **ret_elements, unsigned *ret_count) {
+	char fault[LISTEN_FAULT_SIZE];
+	unsigned n = 0, count = 0;
+	while (list[n])
+		n++;
+	if (n == 0)
+		config_check_fault(c, key, "is empty");
+	char *elements = xcalloc(n, size), **addresses = xcalloc(n + 1, sizeof(*addresses));
+	for (unsigned i = 0; i < n; i++) {
+		if (read(list[i], elements + count * size, &addresses[count], fault) < 0)
+			config_check_fault(c, key, "%s: %s", list[i], fault);
+		else
+			config_check_address(c, key, addresses[count++]);
+	}
+	addresses[count] = NULL;
+	*ret_elements = elements;
+	*ret_count = count;
+	return addresses;
+}
+
 void config_check_networks(struct config_check *c, const char *key, char *const *list, struct netaddr_nets *nets) {
 	for (; *list; list++) {
 		int r = netaddr_nets_add(nets, *list, strlen(*list));

@@ -12,6 +12,23 @@
 
 #define SOCKETS_MAX 1024 /* taken at one address */
 
+int daemon_configure(const struct daemon_configuration *d, int argc, char **argv) {
+	switch (config_load(d->keys, d->config, argc, argv, d->about, NULL)) {
+	case CONFIG_OK:
+		return d->check(d->arg, false) && daemon_set_log_level(*d->log_level) ? -1 : 2;
+	case CONFIG_CHECK:
+		if (!d->check(d->arg, true))
+			return 2;
+		config_print(d->keys, d->config);
+		return 0;
+	case CONFIG_EXIT_OK:
+		return 0;
+	case CONFIG_BAD:
+		return 2;
+	}
+	abort();
+}
+
 static void add(struct daemon_sockets *s, unsigned address, const int *fds, unsigned n) {
 	s->v = xrealloc(s->v, (s->count + n) * sizeof(*s->v));
 	for (unsigned i = 0; i < n; i++)

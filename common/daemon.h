@@ -1,4 +1,5 @@
-/* What the daemons' main.c have in common besides the master (process.h): the listening sockets of all workers, and our name. */
+/* What the daemons' main.c have in common besides the master (process.h): how configuration becomes an exit status or a daemon, the
+ * listening sockets of all workers, and our name. */
 #ifndef MINUTEMAIL_DAEMON_H
 #define MINUTEMAIL_DAEMON_H
 
@@ -6,6 +7,20 @@
 
 struct config_key;
 struct sandbox;
+
+struct daemon_configuration {
+	const struct config_key *keys;
+	void *config;           /* the daemon's struct, zeroed */
+	char *const *log_level; /* its member */
+	const char *about;      /* the first line of --help */
+	/* What a row of the table cannot say (config_check.h). `only`: nothing will be run. False: faults were told. */
+	bool (*check)(void *arg, bool only);
+	void *arg;
+};
+
+/* Reads and judges the configuration, and does what --help, --version and --check-config ask for. -1: run, with the log at its level. Else
+ * the exit status: 0, or 2 for a fault. The caller calls config_fini() in any case. */
+int daemon_configure(const struct daemon_configuration *, int argc, char **argv);
 
 struct daemon_socket {
 	int fd;
