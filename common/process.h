@@ -1,6 +1,6 @@
 /* Master and workers. The master forks `workers` children, restarts one that dies (back-off 100 ms doubling to 5 s), relays
- * SIGTERM (drain) and SIGHUP (reload), and kills one whose loop stands still; a worker runs one loop. With `metrics_listen` one more child serves the metrics of all,
- * until the last worker has ended. A worker whose master dies drains and ends (PR_SET_PDEATHSIG).
+ * SIGTERM (drain) and SIGHUP (reload), and kills one whose loop stands still; a worker runs one loop. With `metrics_listen` one more
+ * child serves the metrics of all, until the last worker has ended. A worker whose master dies drains and ends (PR_SET_PDEATHSIG).
  *
  * At SIGUSR2 the master starts a new one from the program on disk, with its own words and environment, and hands its listening
  * sockets over: the very same ones, so nothing that waits in them is lost. When all workers of the new one are ready the old

@@ -1,8 +1,9 @@
-/* Identity, service manager, pid file. Blocking calls, made at start-up and at the end only. */
+/* Identity, processors, service manager, pid file. Blocking calls, made at start-up and at the end only. */
 #include "common/process_sys.h"
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/process.h"
 #include "common/sandbox.h"
 
 #include <fcntl.h>
@@ -11,6 +12,7 @@
 #include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <pwd.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/fsuid.h>
@@ -123,7 +125,8 @@ static int write_pid(const char *path) {
 	return r;
 }
 
-long process_stale_pid(const char *path) {
+/* 0: no such file, or the process that it names lives. */
+static long stale_pid(const char *path) {
 	long pid = 0;
 	FILE *f = fopen(path, "re");
 	if (!f)
@@ -132,6 +135,17 @@ long process_stale_pid(const char *path) {
 		pid = 0;
 	fclose(f);
 	return pid;
+}
+
+void process_report_stale_pid(const char *path) {
+	struct log_line line;
+	long pid = stale_pid(path);
+	if (pid == 0)
+		return;
+	log_begin(&line, LOG_LEVEL_WARNING, "the master before us did not end by itself");
+	log_int(&line, "pid", pid);
+	log_str(&line, "reason", "killed, or the machine went down: what its workers had not written yet may be lost");
+	log_end(&line);
 }
 
 static int remove_pid(const char *path) {
@@ -158,10 +172,28 @@ static int as_owner(const char *path, int (*fn)(const char *path)) {
 	return r;
 }
 
-int process_write_pid(const char *path) {
-	return as_owner(path, write_pid);
+bool process_write_pid(const char *path) {
+	struct log_line line;
+	int r = as_owner(path, write_pid);
+	if (r == 0)
+		return true;
+	log_begin(&line, LOG_LEVEL_WARNING, "pid file not written");
+	log_str(&line, "path", path);
+	log_errno(&line, r);
+	log_end(&line);
+	return false;
 }
 
 void process_remove_pid(const char *path) {
 	as_owner(path, remove_pid);
+}
+
+unsigned process_default_workers(void) {
+	cpu_set_t set;
+	long n;
+	if (sched_getaffinity(0, sizeof(set), &set) == 0)
+		n = CPU_COUNT(&set);
+	else
+		n = sysconf(_SC_NPROCESSORS_ONLN); /* more processors than the set holds */
+	return n > 0 ? (unsigned)n : 1;
 }

@@ -1,4 +1,5 @@
-/* What master and workers ask of the system once: identity, the service manager, the pid file. Private to process.c. */
+/* What master and workers ask of the system once: identity, the service manager, the pid file. Private to process.c and to the keeper of TLS
+ * keys (tls_keys.c). */
 #ifndef MINUTEMAIL_PROCESS_SYS_H
 #define MINUTEMAIL_PROCESS_SYS_H
 
@@ -15,10 +16,10 @@ int process_confine_master(bool successor);
 void process_notify(const char *state);
 /* RELOADING=1 with the time that it wants with it; READY=1 ends it. */
 void process_notify_reloading(void);
-/* Our pid, by rename, so that a reader sees all of it or nothing. */
-int process_write_pid(const char *path);
+/* Our pid, by rename, so that a reader sees all of it or nothing. False: not written, logged. */
+bool process_write_pid(const char *path);
 void process_remove_pid(const char *path);
-/* The process that the file names, if there is none of that number any more: it has not removed the file. 0: no such file, or it lives. */
-long process_stale_pid(const char *path);
+/* Logs a process that the file still names although there is none of that number any more: it has not removed the file. */
+void process_report_stale_pid(const char *path);
 
 #endif

@@ -175,10 +175,45 @@ static int told(const char *name) {
 	return fd;
 }
 
-int upgrade_predecessor(void) {
+bool predecessor_init(struct predecessor *p) {
 	struct stat st;
 	int fd = told(CHANNEL);
-	return fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) ? fd : -1;
+	bool there = fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+	*p = (struct predecessor){.fd = there ? fd : -1};
+	return there;
+}
+
+void predecessor_fini(struct predecessor *p) {
+	if (p->ev)
+		event_free(p->ev);
+	p->ev = NULL;
+	if (p->fd >= 0)
+		close(p->fd);
+	p->fd = -1;
+}
+
+static void on_predecessor(evutil_socket_t fd, short what, void *arg) {
+	struct predecessor *p = arg;
+	(void)fd;
+	(void)what;
+	predecessor_fini(p);
+	p->on_gone(p->arg);
+}
+
+void predecessor_tell(struct predecessor *p, struct loop *loop, void (*on_gone)(void *arg), void *arg) {
+	if (p->fd < 0) {
+		on_gone(arg);
+		return;
+	}
+	if (p->ev)
+		return;
+	p->on_gone = on_gone;
+	p->arg = arg;
+	p->ev = event_new(loop_base(loop), p->fd, EV_READ, on_predecessor, p);
+	if (!p->ev || event_add(p->ev, NULL) < 0)
+		abort();
+	ssize_t n = write(p->fd, "r", 1);
+	(void)n;
 }
 
 int process_heirloom(void) {

@@ -42,7 +42,20 @@ void upgrade_abandon(struct upgrade *);
 /* It may call itself the master. */
 void upgrade_release(struct upgrade *);
 
-/* The successor's side, once: the channel to the master that started us, close-on-exec; -1: nobody did. */
-int upgrade_predecessor(void);
+/* The successor's side: the master that started us. */
+struct predecessor {
+	int fd; /* the channel to it; -1: nobody has started us, or it has let us go */
+	struct event *ev;
+	void (*on_gone)(void *arg);
+	void *arg;
+};
+
+/* Once, at start-up. True: there is one. */
+bool predecessor_init(struct predecessor *);
+/* Also in a forked child. */
+void predecessor_fini(struct predecessor *);
+/* Our workers are ready: on_gone is called when it lets us go on alone, or is dead; from in here if there is none. A second call while it
+ * has not does nothing. */
+void predecessor_tell(struct predecessor *, struct loop *, void (*on_gone)(void *arg), void *arg);
 
 #endif
