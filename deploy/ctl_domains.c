@@ -69,13 +69,11 @@ static bool insert_postmaster(struct ctl *ctl, const char *domain_id, const char
 	                5, line);
 }
 
-/* What stands at the address and has expired makes room; what is live stays. False: said. */
-static bool address_free(struct ctl *ctl, const char *bucket, const char *address, bool *ret_free) {
+/* What stands at the address and has expired, or is of a domain that is gone, makes room; what is live stays. False: said. */
+static bool address_free(struct ctl *ctl, const char *bucket, const char *address, const char *user, bool *ret_free) {
 	char now[32];
-	const char *params[] = {bucket, address, ctl_now(ctl, now)};
-	if (!ctl_exec(
-	        ctl, "delete from mailboxes where bucket = $1::smallint and address = $2 and expires_at <= $3::timestamptz",
-	        3, params))
+	const char *params[] = {bucket, address, ctl_now(ctl, now), user};
+	if (!ctl_exec(ctl, "select mailbox_make_room($1::smallint, $2, $3::timestamptz, $4::uuid)", 4, params))
 		return false;
 	cleanup(ctl_clearp) PGresult *res =
 	    ctl_query(ctl, "select from mailboxes where bucket = $1::smallint and address = $2", 2, params);
@@ -89,7 +87,7 @@ static bool one_postmaster(struct ctl *ctl, const char *domain_id, const char *n
 	char *address = xasprintf("postmaster@%s", name), bucket[8];
 	bool is_free = false;
 	snprintf(bucket, sizeof(bucket), "%u", id_bucket_of_address(address, strlen(address)));
-	bool ok = address_free(ctl, bucket, address, &is_free);
+	bool ok = address_free(ctl, bucket, address, user, &is_free);
 	if (ok && is_free && user)
 		ok = insert_postmaster(ctl, domain_id, address, bucket, user, account);
 	else if (ok && is_free)

@@ -39,7 +39,8 @@ select mailbox_id from account_mailboxes
 where account_id = $1 and user_id = $2 and domain_id = any($3::uuid[]) and recoverable and expires_at <= $4 and mailbox_id > $5
 order by mailbox_id limit $6
 
--- Creating. What stands at the address and is dead, or archived by the same user, makes room, with its mails; whose it was.
+-- Creating. What stands at the address and is dead, archived by the same user, or of a domain that is gone, makes room, with its mails;
+-- whose it was.
 -- $1 bucket, $2 address, $3 now, $4 user.
 -- name: mailbox_make_room
 select dead, dead_account from mailbox_make_room($1, $2, $3, $4)

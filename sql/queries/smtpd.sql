@@ -1,18 +1,22 @@
 -- What smtpd asks: who a recipient is, and rows of finished messages. The role behind it can insert messages and look mailboxes
 -- up; it cannot read a message back, so every statement here keeps to key columns (sql/migrations/0002).
 
--- Both halves of each RCPT in one round trip: is the domain ours, and the mailbox that is live at $4, with what holds its mail back. One
--- row for each element, with its place in the arrays. OFFSET 0, and sub-selects for the states, keep each look-up a probe of an index,
--- whatever the planner thinks of the arrays' length.
+-- Both halves of each RCPT in one round trip: is the domain ours, and the mailbox of it that is live at $4, with what holds its mail back.
+-- One row for each element, with its place in the arrays. OFFSET 0, and sub-selects for the states, keep each look-up a probe of an index,
+-- whatever the planner thinks of the arrays' length. A mailbox of another domain of that name is of one that was given up.
 -- name: recipients_find reads
-select q.place, exists (select from domains where name = q.domain and status = 'verified'), m.id, m.expires_at,
+select q.place, d.id is not null, m.id, m.expires_at,
 	coalesce((select a.state = 'suspended' from accounts a where a.id = m.account_id), false),
 	coalesce((select u.state = 'suspended' from users u where u.id = m.user_id), false),
 	m.user_id
 from unnest($1::text[], $2::smallint[], $3::text[]) with ordinality q (domain, bucket, address, place)
 left join lateral (
+	select id from domains where name = q.domain and status = 'verified' offset 0
+) d on true
+left join lateral (
 	select b.id, b.expires_at, b.account_id, b.user_id from mailboxes b
 	where b.bucket = q.bucket and b.address = q.address and (b.expires_at is null or b.expires_at > $4::timestamptz)
+		and b.domain_id = d.id
 	offset 0
 ) m on true
 

@@ -246,6 +246,29 @@ def test_one_account_has_it_until_it_gives_it_up(many, owner, dns):
     assert items(other.console().get(f"/v1/mailboxes?address=postmaster@{name}"))[0]["owner"] == other.email
 
 
+def test_what_the_former_owner_left_behind_is_in_nobodys_way(many, owner, dns):
+    """Given up, proved by another account, and its mailboxes not yet taken away: as if apid had ended in between."""
+    other, domain = Owner(many), owner.verified(dns)
+    name = domain["name"]
+    old = owner.console().mailbox(domain=name, alias="info", noExpiration=True)
+    postmaster = items(owner.console().get(f"/v1/mailboxes?address=postmaster@{name}"))[0]
+    many.sql("with gone as (delete from domains where id = %s returning id, account_id) "
+             "insert into domain_leftovers select id, account_id, now() from gone", domain["id"])
+    time.sleep(1.2)  # the lease of what workers know of the domain
+    theirs = other.claim(name)
+    dns.set(name, mx=OURS, txt=[theirs["txtToken"]])
+    assert other.key.post(f"/v1/domains/{theirs['id']}/verify").json["status"] == "verified"
+    console = other.console()
+    own = items(console.get(f"/v1/mailboxes?address=postmaster@{name}"))[0]
+    assert own["owner"] == other.email and own["id"] != postmaster["id"]
+    assert rcpt(many, old["address"]) == 550  # taken, it would be lost with the mailbox
+    new = console.mailbox(domain=name, alias="info")
+    wait_until(lambda: rcpt(many, new["address"]) == 250)
+    assert deliver(many.smtp, messages.plain(), [new["address"], own["address"]])[0] == 250
+    assert [len(console.mails(box)) for box in (new, own)] == [1, 1]
+    assert owner.console().get(f"/v1/mailboxes/{old['id']}/mails").status == 404
+
+
 # ---- using and giving up ----
 
 def test_session_covers_it_at_once_and_a_key_when_it_is_given(owner, dns):

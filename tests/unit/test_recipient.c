@@ -105,8 +105,8 @@ static void add_mailbox(unsigned n, const char *address, const char *expires_at)
 	struct id id = mailbox_id(n, address);
 	char text[ID_TEXT_SIZE];
 	id_format(&id, text);
-	pg_fixture_exec(db, "insert into mailboxes select %u, '%s', id, id, id, '%s', false, null, now(), %s from accounts",
-	                id_bucket(&id), text, address, expires_at);
+	pg_fixture_exec(db, "insert into mailboxes select %u, '%s', a.id, a.id, d.id, '%s', false, null, now(), %s from accounts a, domains d"
+	                " where d.name = '%s'", id_bucket(&id), text, address, expires_at, strchr(address, '@') + 1);
 }
 
 static void add_domain(unsigned n, const char *name, bool platform, const char *status) {
@@ -131,6 +131,9 @@ static void fill(void) {
 	add_mailbox(7, "abuse@second.example", "null");
 	add_mailbox(8, "caf\xc3\xa9@customer.example", "null");
 	add_mailbox(9, "a b@customer.example", "null");
+	/* of a domain of that name that was given up, and is another account's now */
+	add_mailbox(10, "left@customer.example", "null");
+	pg_fixture_exec(db, "update mailboxes set domain_id = gen_random_uuid() where address = 'left@customer.example'");
 }
 
 static void open_recipients(unsigned queue) {
@@ -209,6 +212,7 @@ static const struct {
 	{"postmaster@elsewhere.example", RECIPIENT_FOREIGN_DOMAIN, 0},
 	{"postmaster@pending.example", RECIPIENT_FOREIGN_DOMAIN, 0},
 	{"hostmaster@customer.example", RECIPIENT_UNKNOWN, 0},
+	{"left@customer.example", RECIPIENT_UNKNOWN, 0},
 };
 
 static void check(unsigned i, const struct answer *a) {
