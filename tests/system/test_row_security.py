@@ -296,15 +296,10 @@ def test_no_row_is_added_to_another_account(world):
 
 
 def test_no_row_is_given_away(world):
-    """Nor taken: a row of one's own cannot become another's."""
-    tried = 0
+    """Nor taken: whose a row is, is no column that apid may change."""
     for table in walled(world):
-        own, value = world.owned_by(table, world.b)
-        with Turn(world, world.a.id, world.a.user) as turn:
-            if own in world.columns(table, "update"):
-                tried += 1
-                assert turn.rows(SQL("update {} set {} = %s").format(Identifier(table), Identifier(own)), value) is None, table
-    assert tried >= 4
+        own, _ = world.owned_by(table, world.b)
+        assert own not in world.columns(table, "update"), table
 
 
 def test_nothing_on_behalf_of_nobody(world):
