@@ -72,6 +72,21 @@ def test_daemons_use_their_roles(system, api, box):
     assert "postgres" not in seen
 
 
+@pytest.mark.parametrize("statement", [
+    "select id from users where account_id = '{id}' and id > '{id}' order by id limit 10",
+    "select count(*) from users where account_id = '{id}'",
+    "select k.id from api_keys k where k.account_id = '{id}' order by k.id",
+    "select count(*) from api_keys where user_id = '{id}'",
+    "delete from sessions where user_id = '{id}'",
+    "select id from invitations where account_id = '{id}'",
+    "select id from domains where account_id = '{id}'",
+])
+def test_what_is_asked_by_account_or_user_has_an_index(system, statement):
+    statement = statement.format(id="00000000-0000-7000-8000-000000000000")
+    plan = system.sql(f"set enable_seqscan = off; explain {statement}")
+    assert not any("Seq Scan" in line for line, in plan), plan
+
+
 def test_durability_settings(system):
     for setting, value in (("fsync", "on"), ("full_page_writes", "on"), ("synchronous_commit", "on"), ("data_checksums", "on"),
                            ("listen_addresses", "")):
