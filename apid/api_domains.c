@@ -132,10 +132,24 @@ struct claim {
 	int64_t limit; /* -1: none */
 };
 
+/* Names that are no part of the public DNS (RFC 6761, 6762, 7686; ICANN's .internal), and reverse zones: what a resolver says of them is
+ * about the operator's own network, and no matter of whoever asks for a look. */
+static bool is_special(const char *name) {
+	static const char *const top[] = {".arpa", ".internal", ".invalid", ".local", ".localhost", ".onion"};
+	const char *last = strrchr(name, '.');
+	for (size_t i = 0; i < array_len(top); i++) {
+		if (strcmp(last, top[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Names that nobody can have mail under, or that are ours. NULL: fine. */
 static const char *refusal_of(const struct request *r, const char *name) {
 	if (!strchr(name, '.'))
 		return "is a name without a dot";
+	if (is_special(name))
+		return "is no name of the public DNS";
 	if (psl_is_public_suffix2(psl_builtin(), name, PSL_TYPE_ANY | PSL_TYPE_NO_STAR_RULE))
 		return "is a public suffix, below which others have their domains";
 	for (char *const *host = request_api(r)->config->mx_hosts; *host; host++) {

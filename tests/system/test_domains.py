@@ -132,7 +132,8 @@ def test_international_name(owner):
     ("a b.example.net", "not a domain name"), ("", "not a domain name"), ("xn--99999999.example.net", "not a domain name"),
     ("x" * 64 + ".example.net", "not a domain name"), ("localhost", "without a dot"), ("com", "without a dot"),
     ("co.uk", "public suffix"), ("github.io", "public suffix"), ("minutemail.cc", "this platform's own"),
-    ("sub.of.minutemail.cc", "this platform's own"), ("mx2.platform.example", "own hosts"), (None, "missing"), (7, "must be a string")])
+    ("sub.of.minutemail.cc", "this platform's own"), ("mx2.platform.example", "own hosts"), ("corp.internal", "public DNS"),
+    ("printer.LOCAL.", "public DNS"), ("1.0.0.10.in-addr.arpa", "public DNS"), ("a.localhost", "public DNS"), (None, "missing"), (7, "must be a string")])
 def test_names_that_are_refused(owner, name, why):
     assert why in check_problem(owner.key.post("/v1/domains", {"name": name}), 400, "bad_request")["message"]
 
