@@ -7,7 +7,6 @@
 #include "audit_stmts.h"
 #include "common/clock.h"
 
-#include <time.h>
 
 #define DAY_US INT64_C(86400000000)
 #define KEPT_DAYS 30
@@ -33,30 +32,10 @@ struct audit_query {
 	int status; /* 0: any */
 };
 
-/* RFC 3339, UTC, to the second or finer. */
-static bool parse_time(struct slice text, int64_t *ret) {
-	char copy[32];
-	struct tm tm = {0};
-	if (text.n >= sizeof(copy))
-		return false;
-	memcpy(copy, text.p, text.n);
-	copy[text.n] = '\0';
-	const char *p = strptime(copy, "%Y-%m-%dT%H:%M:%S", &tm);
-	if (!p)
-		return false;
-	int64_t us = (int64_t)timegm(&tm) * 1000000, unit = 100000;
-	if (*p == '.') {
-		for (p++; *p >= '0' && *p <= '9'; p++, unit /= 10)
-			us += (*p - '0') * unit;
-	}
-	*ret = us;
-	return strcmp(p, "Z") == 0;
-}
-
 /* False: answered. Absent: as it is. */
 static bool read_time(struct request *r, const char *name, int64_t *ret) {
 	struct slice text = request_query(r, name);
-	if (!text.p || parse_time(text, ret))
+	if (!text.p || clock_parse_rfc3339(text.p, text.n, ret))
 		return true;
 	respond_problem(r, PROBLEM_BAD_REQUEST, "%s must be a time like 2026-11-24T15:00:00Z", name);
 	return false;

@@ -15,7 +15,6 @@
 
 #include <sodium.h>
 #include <stdio.h>
-#include <time.h>
 
 #define NAME_MAX_OCTETS 200
 #define KEYS_OF_USER_MAX 1000
@@ -245,18 +244,6 @@ static bool read_name(struct request *r, const json_t *body, struct change *c) {
 	return true;
 }
 
-/* RFC 3339 5.6 in UTC, to the second: 2030-01-31T00:00:00Z, with or without a fraction. */
-static bool parse_instant(struct request *r, struct slice text, int64_t *ret) {
-	struct tm tm = {0};
-	const char *rest = text.n < 40 ? strptime(request_strndup(r, text.p, text.n), "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
-	if (rest && *rest == '.' && rest[1] != 'Z')
-		rest += 1 + strspn(rest + 1, "0123456789");
-	if (!rest || strcmp(rest, "Z") != 0 || tm.tm_year < 100 || tm.tm_year > 8000)
-		return false;
-	*ret = (int64_t)timegm(&tm) * 1000000;
-	return true;
-}
-
 static bool read_expiry(struct request *r, const json_t *body, struct change *c) {
 	struct json_in_error error;
 	struct slice text;
@@ -267,7 +254,7 @@ static bool read_expiry(struct request *r, const json_t *body, struct change *c)
 	c->expiry_given = given > 0 || json_in_is_null(body, "expiresAt");
 	if (given == 0)
 		return true;
-	if (!parse_instant(r, text, &c->expires_at))
+	if (!clock_parse_rfc3339(text.p, text.n, &c->expires_at))
 		return bad(r, "member \"expiresAt\" must be null or an instant like 2030-01-31T00:00:00Z");
 	if (c->expires_at <= clock_wall_us())
 		return bad(r, "member \"expiresAt\" is past");

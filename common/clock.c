@@ -141,6 +141,42 @@ size_t clock_format_rfc3339(int64_t wall_us, char ret[CLOCK_RFC3339_SIZE]) {
 	return (size_t)(p - ret);
 }
 
+static int two_digits(const char *p) {
+	return (p[0] - '0') * 10 + p[1] - '0';
+}
+
+bool clock_parse_rfc3339(const char *p, size_t n, int64_t *ret_wall_us) {
+	static const char form[] = "0000-00-00T00:00:00"; /* 0: a digit */
+	if (n <= sizeof(form) - 1 || p[n - 1] != 'Z')
+		return false;
+	for (size_t i = 0; i < sizeof(form) - 1; i++) {
+		if (form[i] == '0' ? p[i] < '0' || p[i] > '9' : p[i] != form[i])
+			return false;
+	}
+	int year = two_digits(p) * 100 + two_digits(p + 2), month = two_digits(p + 5), day = two_digits(p + 8);
+	struct tm tm = {
+	    .tm_year = year - 1900,
+	    .tm_mon = month - 1,
+	    .tm_mday = day,
+	    .tm_hour = two_digits(p + 11),
+	    .tm_min = two_digits(p + 14),
+	    .tm_sec = two_digits(p + 17),
+	};
+	if (year == 0 || month < 1 || month > 12 || day < 1 || tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 59)
+		return false;
+	int64_t us = 0, unit = 100000;
+	size_t i = sizeof(form) - 1;
+	if (p[i] == '.') {
+		for (i++; p[i] >= '0' && p[i] <= '9'; i++, unit /= 10)
+			us += (p[i] - '0') * unit;
+	}
+	if (i != n - 1 || p[i - 1] == '.')
+		return false;
+	us += (int64_t)timegm(&tm) * 1000000; /* and makes 1 March of 30 February */
+	*ret_wall_us = us;
+	return tm.tm_mday == day;
+}
+
 /* RFC 5322 3.3: two digits of day, always UTC. */
 size_t clock_format_rfc5322(int64_t wall_us, char ret[CLOCK_RFC5322_SIZE]) {
 	static const char weekdays[] = "SunMonTueWedThuFriSat";

@@ -15,6 +15,8 @@ void clock_advance(int64_t us);   /* tests: moves both */
 #define CLOCK_RFC3339_SIZE 28     /* "2026-11-24T15:15:14.123456Z" with its NUL */
 /* Milliseconds are printed ("…14.123Z"). Returns the length. */
 size_t clock_format_rfc3339(int64_t wall_us, char ret[CLOCK_RFC3339_SIZE]);
+/* RFC 3339 5.6 in UTC, as above, to the second or finer, in capitals; a day that its month has not is none. False: not that. */
+bool clock_parse_rfc3339(const char *p, size_t n, int64_t *ret_wall_us);
 #define CLOCK_RFC5322_SIZE 40     /* "Tue, 24 Nov 2026 15:15:14 +0000" with its NUL */
 size_t clock_format_rfc5322(int64_t wall_us, char ret[CLOCK_RFC5322_SIZE]);
 

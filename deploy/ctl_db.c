@@ -6,7 +6,6 @@
 #include "common/schema.h"
 
 #include <ctype.h>
-#include <time.h>
 
 /* libpq's message without its line end. */
 static void database_error(struct ctl *ctl, const char *message) {
@@ -159,37 +158,24 @@ const char *ctl_now(const struct ctl *ctl, char ret[32]) {
 	return ret;
 }
 
-/* RFC 3339 5.6: date, "T", time, fraction, offset. */
+/* RFC 3339 5.6, in any offset and in small letters too. */
 static bool parse_rfc3339(const char *text, int64_t *ret) {
-	struct tm t = {0};
-	int n = 0, hours, minutes;
-	if (strlen(text) > 40 ||
-	    sscanf(text, "%4d-%2d-%2d%*1[Tt]%2d:%2d:%2d%n", &t.tm_year, &t.tm_mon, &t.tm_mday, &t.tm_hour, &t.tm_min,
-	           &t.tm_sec, &n) != 6 ||
-	    n != 19)
+	char utc[48];
+	int n = 0, hours = 0, minutes = 0;
+	size_t len = strlen(text);
+	if (len < 6 || len >= sizeof(utc) - 1)
 		return false;
-	int64_t us = 0;
-	const char *p = text + n;
-	if (*p == '.') {
-		int64_t unit = 100000;
-		for (p++; isdigit((unsigned char)*p); p++, unit /= 10)
-			us += (*p - '0') * unit;
+	for (size_t i = 0; i <= len; i++)
+		utc[i] = (char)toupper((unsigned char)text[i]);
+	char *offset = utc + len - 6, sign = *offset;
+	if (sign == '+' || sign == '-') {
+		if (sscanf(offset + 1, "%2d:%2d%n", &hours, &minutes, &n) != 2 || n != 5)
+			return false;
+		strcpy(offset, "Z");
 	}
-	if (t.tm_mon < 1 || t.tm_mon > 12 || t.tm_mday < 1 || t.tm_mday > 31 || t.tm_hour > 23 || t.tm_min > 59 ||
-	    t.tm_sec > 60)
+	if (!clock_parse_rfc3339(utc, strlen(utc), ret))
 		return false;
-	int offset = 0;
-	if ((*p == '+' || *p == '-') && strlen(p) == 6 && sscanf(p + 1, "%2d:%2d%n", &hours, &minutes, &n) == 2 && n == 5)
-		offset = (*p == '-' ? -1 : 1) * (hours * 60 + minutes) * 60;
-	else if (strcasecmp(p, "Z") != 0)
-		return false;
-	int day = t.tm_mday;
-	t.tm_year -= 1900;
-	t.tm_mon -= 1;
-	time_t seconds = timegm(&t);
-	if (t.tm_mday != day && t.tm_sec < 60)
-		return false; /* the 31st of a short month */
-	*ret = ((int64_t)seconds - offset) * 1000000 + us;
+	*ret -= (sign == '-' ? -1 : 1) * (hours * 3600 + minutes * 60) * INT64_C(1000000);
 	return true;
 }
 

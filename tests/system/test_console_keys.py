@@ -84,7 +84,7 @@ def test_all_that_can_be_said(team):
     ({"name": None}, 400, "name"), ({"name": ""}, 400, "name"), ({"name": "x" * 201}, 400, "name"), ({"name": 7}, 400, "name"),
     ({"domains": []}, 400, "domains"), ({"domains": "minutemail.cc"}, 400, "domains"), ({"domains": ["elsewhere.example"]}, 403, "domains"),
     ({"scopes": ["root"]}, 400, "scopes"), ({"expiresAt": "tomorrow"}, 400, "expiresAt"), ({"expiresAt": "2001-01-01T00:00:00Z"}, 400, "past"),
-    ({"expiresAt": 5}, 400, "expiresAt")])
+    ({"expiresAt": "2030-02-30T00:00:00Z"}, 400, "expiresAt"), ({"expiresAt": 5}, 400, "expiresAt")])
 def test_refused(team, members, status, word):
     problem = check_problem(team.owner.post("/v1/keys", {"name": "ci", **members}), status, "bad_request" if status == 400 else "forbidden")
     assert word in problem["message"]

@@ -37,6 +37,46 @@ static void test_rows(void **state) {
 	}
 }
 
+static void test_read(void **state) {
+	static const struct {
+		const char *text;
+		int64_t us; /* -1: refused */
+	} read[] = {
+	    {"1970-01-01T00:00:00Z", 0},
+	    {"2026-11-24T15:15:14.123456Z", 1795533314123456},
+	    {"2026-11-24T15:15:14.1234567891Z", 1795533314123456},
+	    {"2000-02-29T00:00:00.0Z", 951782400000000},
+	    {"9999-12-31T23:59:59Z", INT64_C(253402300799000000)},
+	    {"2026-02-29T00:00:00Z", -1},
+	    {"2030-02-30T00:00:00Z", -1},
+	    {"2030-04-31T00:00:00Z", -1},
+	    {"2030-13-01T00:00:00Z", -1},
+	    {"2030-00-01T00:00:00Z", -1},
+	    {"2030-01-00T00:00:00Z", -1},
+	    {"0000-01-01T00:00:00Z", -1},
+	    {"2030-01-01T24:00:00Z", -1},
+	    {"2030-01-01T00:60:00Z", -1},
+	    {"2030-01-01T00:00:60Z", -1},
+	    {"2030-1-1T0:0:0Z", -1},
+	    {" 2030-01-01T00:00:00Z", -1},
+	    {"2030-01-01 00:00:00Z", -1},
+	    {"2030-01-01T00:00:00", -1},
+	    {"2030-01-01T00:00:00.Z", -1},
+	    {"2030-01-01T00:00:00.5ZZ", -1},
+	    {"2030-01-01T00:00:00+01:00", -1},
+	    {"2030-01-01", -1},
+	    {"Z", -1},
+	    {"", -1},
+	};
+	for (size_t i = 0; i < array_len(read); i++) {
+		int64_t us = -1;
+		if (!clock_parse_rfc3339(read[i].text, strlen(read[i].text), &us))
+			us = -1;
+		if (us != read[i].us)
+			fail_msg("%s: %lld", read[i].text, (long long)us);
+	}
+}
+
 static void test_every_day(void **state) {
 	for (int64_t day = -50000; day < 150000; day += 1) {
 		char ours[CLOCK_RFC5322_SIZE], theirs[CLOCK_RFC5322_SIZE];
@@ -79,7 +119,8 @@ static void test_frozen(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_rows), cmocka_unit_test(test_every_day), cmocka_unit_test(test_lazy),
+	    cmocka_unit_test(test_rows), cmocka_unit_test(test_read),
+	    cmocka_unit_test(test_read), cmocka_unit_test(test_every_day), cmocka_unit_test(test_lazy),
 	    cmocka_unit_test(test_frozen), /* last: it cannot be undone */
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
