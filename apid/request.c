@@ -3,6 +3,7 @@
 
 #include "apid/json_in.h"
 #include "apid/session.h"
+#include "common/apikey.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/pg.h"
@@ -48,7 +49,7 @@ struct request *request_new(struct http_conn *c) {
 /* The client's, when it is one that can stand in a log and a header. */
 void request_set_id(struct request *req) {
 	struct slice id = http_head_field(req->head, "x-request-id");
-	if (id.n == 0 || id.n > REQUEST_ID_MAX)
+	if (id.n == 0 || id.n > REQUEST_ID_MAX || apikey_cut(id).n < id.n)
 		return;
 	for (size_t i = 0; i < id.n; i++) {
 		char c = id.p[i];
@@ -108,7 +109,7 @@ static const char *method_name(enum request_method method) {
 /* The one line of a request. The query is left out: it holds addresses. */
 static void log_request(const struct request *req, int64_t us, bool aborted) {
 	struct log_line line;
-	const struct slice path = req->head->path;
+	const struct slice path = apikey_cut(req->head->path); /* a client's slip */
 	static struct log_limit limit = {.what = "request", .per_second = 100};
 	if (!log_enabled(LOG_LEVEL_INFO))
 		return;
@@ -328,6 +329,7 @@ bool request_param_id(struct request *req, unsigned i, struct id *ret) {
 	struct slice text = request_param(req, i);
 	if (id_parse(text.p, text.n, ret))
 		return true;
+	text = apikey_cut(text);
 	respond_problem(req, PROBLEM_NOT_FOUND, "%.*s is not an id", (int)min_of(text.n, (size_t)80), text.p);
 	return false;
 }

@@ -89,6 +89,12 @@ void apikey_last(const char key[APIKEY_LEN], char ret[APIKEY_LAST_LEN + 1]) {
 	ret[APIKEY_LAST_LEN] = '\0';
 }
 
+struct slice apikey_cut(struct slice text) {
+	static const char start[] = "mm_sk_";
+	const char *at = text.n ? memmem(text.p, text.n, start, sizeof(start) - 1) : NULL;
+	return at ? slice_of(text.p, (size_t)(at - text.p) + sizeof(start) - 1) : text;
+}
+
 int apikey_secret_parse(const char *hex, uint8_t ret[32]) {
 	uint8_t octets[32];
 	size_t n = 0;

@@ -25,6 +25,9 @@ enum apikey_result apikey_check(const char *s, size_t n, enum apikey_env);
 void apikey_hash(const char key[APIKEY_LEN], const void *secret, size_t secret_len, uint8_t ret[APIKEY_HASH_LEN]);
 void apikey_last(const char key[APIKEY_LEN], char ret[APIKEY_LAST_LEN + 1]);
 
+/* The text up to where something in it may be a key, which is then no matter of a log's or an answer's; all of it if nothing is. */
+struct slice apikey_cut(struct slice text);
+
 /* The key secret as configured: 64 hex digits (made by `openssl rand -hex 32`). -EINVAL otherwise. */
 int apikey_secret_parse(const char *hex, uint8_t ret[32]);
 

@@ -76,6 +76,20 @@ def test_request_id(api):
     assert api.get("/health").headers["X-Request-Id"] != api.get("/health").headers["X-Request-Id"]
 
 
+def test_a_key_where_none_belongs_is_not_repeated(system, api, stranger):
+    """That it is not in the log is looked at where the system ends (launched.py); nor is it in an answer or in the audit log."""
+    key = stranger.key
+    for method, path in (("GET", f"/v1/mailboxes/{key}"), ("DELETE", f"/v1/{key}"), ("GET", f"/{key}/mails"), ("GET", f"/health?x={key}")):
+        for asker in (api.key, None):
+            assert key.encode() not in api.request(method, path, key=asker).body
+    answer = api.get("/v1/mailboxes", headers={"X-Request-Id": key})
+    assert answer.status == 200 and answer.headers["X-Request-Id"] != key
+    with Wire(system.info["http"].removeprefix("http://")) as wire:
+        wire.send(f"GET /v1/mailboxes HTTP/1.1\r\nHost: x\r\nX-Request-Id: {key}\r\n\r\n".encode())
+        assert wire.http_response().headers["X-Request-Id"] != key
+    assert not [line for line in system.log("apid").splitlines() if key in line]
+
+
 def test_answers_carry_safe_headers(api, box):
     answer = api.get(f"/v1/mailboxes/{box['id']}")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"

@@ -81,6 +81,19 @@ static void test_generate(void **state) {
 	assert_string_equal(last, key + 56);
 }
 
+static void test_cut(void **state) {
+	static const char *const cuts[][2] = {
+	    {"/v1/mailboxes", "/v1/mailboxes"},
+	    {"/v1/mm_sk_live_abc/mails", "/v1/mm_sk_"},
+	    {"mm_sk_", "mm_sk_"},
+	    {"mm_s", "mm_s"},
+	    {"", ""},
+	};
+	for (size_t i = 0; i < array_len(cuts); i++)
+		assert_true(slice_eq(apikey_cut(slice_str(cuts[i][0])), slice_str(cuts[i][1])));
+	assert_int_equal(apikey_cut(slice_of(NULL, 0)).n, 0);
+}
+
 static void test_hash(void **state) {
 	static const uint8_t want[APIKEY_HASH_LEN] = {
 	    0xd4, 0x4b, 0xb8, 0x8a, 0x8c, 0x05, 0xe8, 0x4a, 0xc2, 0x2c, 0x19, 0x4f, 0xd1, 0x5d, 0x28, 0x6e,
@@ -122,7 +135,7 @@ static void test_secret(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_check), cmocka_unit_test(test_every_octet), cmocka_unit_test(test_generate),
-	    cmocka_unit_test(test_hash),  cmocka_unit_test(test_secret),
+	    cmocka_unit_test(test_cut), cmocka_unit_test(test_hash),  cmocka_unit_test(test_secret),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
