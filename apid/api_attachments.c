@@ -109,8 +109,7 @@ static bool wants_octets(struct request *r) {
 	struct slice accept = request_header(r, "accept"), download = request_query(r, "download");
 	if (download.p)
 		return !(download.n == 1 && download.p[0] == '0');
-	/* Only who asks for this very type gets it: a browser's or a library's wildcard means JSON. */
-	return accept.n > 0 && memmem(accept.p, accept.n, "application/octet-stream", 24);
+	return api_accepts_octets(accept);
 }
 
 static struct source_plan part_plan(const struct asking *a, const struct part *part) {

@@ -51,6 +51,9 @@ bool api_page(struct request *, enum api_list, unsigned limit_default, struct ap
 void api_cursor_encode(enum api_list, const struct id *last, char ret[API_CURSOR_SIZE]);
 bool api_cursor_decode(enum api_list, struct slice text, struct id *ret);
 
+/* Whether an Accept header asks for application/octet-stream, and for nothing that answers in JSON more than for that. Only who names this very
+ * type does: a browser's or a library's wildcard means JSON. */
+bool api_accepts_octets(struct slice accept);
 /* A Range header against so many octets (RFC 9110 14.1.2, 14.2). 1: *ret_first and *ret_n; 0: to be ignored,
  * because it is absent, malformed, of another unit or names several ranges; -ERANGE: none of it is there. */
 int api_range_parse(struct slice header, uint64_t size, uint64_t *ret_first, uint64_t *ret_n);

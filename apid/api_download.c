@@ -1,5 +1,51 @@
-/* The headers of a download: which range, under which name, as what type. Pure. */
+/* The headers of a download: whether it is one, which range, under which name, as what type. Pure. */
 #include "apid/api_common.h"
+
+#include <strings.h>
+
+/* ---- Accept ---- */
+
+static struct slice up_to(struct slice *rest, char c) {
+	const char *at = rest->n ? memchr(rest->p, c, rest->n) : NULL;
+	size_t n = at ? (size_t)(at - rest->p) : rest->n, skipped = n + (at != NULL);
+	struct slice s = slice_of(rest->p, n);
+	*rest = slice_of(rest->p + skipped, rest->n - skipped);
+	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
+		s = slice_of(s.p + 1, s.n - 1);
+	while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+		s.n--;
+	return s;
+}
+
+static bool is(struct slice s, const char *word) {
+	return s.n == strlen(word) && strncasecmp(s.p, word, s.n) == 0;
+}
+
+/* RFC 9110 12.4.2, in thousandths. */
+static unsigned weight(struct slice params) {
+	while (params.n > 0) {
+		struct slice param = up_to(&params, ';'), name = up_to(&param, '=');
+		if (!is(name, "q") || param.n == 0)
+			continue;
+		unsigned q = param.p[0] == '1' ? 1000 : 0, unit = 100;
+		for (size_t i = 2; param.p[0] == '0' && i < param.n && param.p[i] >= '0' && param.p[i] <= '9'; i++, unit /= 10)
+			q += (unsigned)(param.p[i] - '0') * unit;
+		return q;
+	}
+	return 1000;
+}
+
+bool api_accepts_octets(struct slice accept) {
+	unsigned octets = 0, json = 0;
+	while (accept.n > 0) {
+		struct slice range = up_to(&accept, ','), type = up_to(&range, ';');
+		if (is(type, "application/octet-stream"))
+			octets = weight(range);
+		else if (is(type, "application/json"))
+			json = weight(range);
+	}
+	return octets > 0 && octets >= json;
+}
 
 /* ---- Range ---- */
 

@@ -43,6 +43,36 @@ static void test_cursor_refused(void **state) {
 	assert_false(api_cursor_decode(API_LIST_MAILS, slice_of(NULL, 0), &back));
 }
 
+static void test_accept(void **state) { /* RFC 9110 12.5.1 */
+	static const struct {
+		const char *accept;
+		bool octets;
+	} rows[] = {
+	    {"application/octet-stream", true},
+	    {"Application/Octet-Stream", true},
+	    {"application/octet-stream, */*;q=0.1", true},
+	    {"application/json, application/octet-stream", true},
+	    {" text/html ,\tapplication/octet-stream ; q=0.001 ", true},
+	    {"application/octet-stream;x=y;Q=1.000, application/json;q=0.999", true},
+	    {"application/octet-stream;q=0.5, application/json", false},
+	    {"application/octet-stream;q=0.5, application/json;q=0.50", true},
+	    {"application/octet-stream;q=0", false},
+	    {"application/octet-stream;q=0.000", false},
+	    {"application/octet-stream2", false},
+	    {"x-application/octet-stream", false},
+	    {"application/json;x=application/octet-stream", false},
+	    {"application/json", false},
+	    {"*/*", false},
+	    {"application/*", false},
+	    {";,=,;q", false},
+	    {"", false},
+	};
+	for (size_t i = 0; i < array_len(rows); i++) {
+		if (api_accepts_octets(slice_str(rows[i].accept)) != rows[i].octets)
+			fail_msg("%s", rows[i].accept);
+	}
+}
+
 static void test_range(void **state) { /* RFC 9110 14.1.2 */
 	static const struct {
 		const char *header;
@@ -277,6 +307,7 @@ static void test_mail(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_accept),
 	    cmocka_unit_test(test_cursor),      cmocka_unit_test(test_cursor_refused), cmocka_unit_test(test_range),
 	    cmocka_unit_test(test_disposition), cmocka_unit_test(test_safe_type),      cmocka_unit_test(test_etag),
 	    cmocka_unit_test(test_fields),      cmocka_unit_test(test_address),        cmocka_unit_test(test_mailbox),
