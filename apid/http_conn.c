@@ -154,10 +154,27 @@ static void conn_arm(struct http_conn *c) {
 
 /* ---- from head to handler ---- */
 
+/* What is promised to the bodies of this one's account. */
+static size_t account_body_memory(const struct request *req) {
+	size_t sum = 0;
+	list_for_each (l, &req->conn->server->conns) {
+		const struct request *other = list_entry(l, struct http_conn, link)->req;
+		if (other && other->principal && req->principal && id_equal(&other->principal->account_id, &req->principal->account_id))
+			sum += other->body_counted;
+	}
+	return sum;
+}
+
+static bool has_room(size_t most, size_t taken, size_t n) {
+	return taken <= most && n <= most - taken;
+}
+
 /* Body memory is promised before it is taken: what a Content-Length says, or for chunks what the route allows. */
 static bool conn_claim_body(struct request *req, size_t n) {
 	struct http_server *server = req->conn->server;
-	if (n > server->limits.body_memory - min_of(server->body_memory, server->limits.body_memory))
+	const struct http_limits *limits = &server->limits;
+	if (n > limits->body_small &&
+	    (!has_room(limits->body_memory, server->body_memory, n) || !has_room(limits->body_memory / 2, account_body_memory(req), n)))
 		return false;
 	server->body_memory += n;
 	req->body_counted = n;

@@ -30,7 +30,8 @@ struct http_limits {
 	int64_t linger_us;              /* after the last answer, for the client to take it */
 	int64_t farewell_us;            /* draining: for one more request of an idle client */
 	int64_t body_rate, write_rate;  /* octets a second */
-	size_t body_memory;             /* octets of all bodies together; over it: 503 */
+	size_t body_memory;             /* octets of all bodies together, half of it for one account; over it: 503 */
+	size_t body_small;              /* but a body of so few is always let in: nobody can shut out the others */
 	size_t output_low, output_high; /* pending output: below low more is made, above high nothing new is begun */
 };
 extern const struct http_limits HTTP_LIMITS; /* what apid starts from */

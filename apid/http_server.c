@@ -27,6 +27,7 @@ const struct http_limits HTTP_LIMITS = {
     .body_rate = 16 * 1024,
     .write_rate = 4 * 1024,
     .body_memory = 256 << 20,
+    .body_small = 16 * 1024,
     .output_low = 64 * 1024,
     .output_high = 256 * 1024,
 };

@@ -64,6 +64,10 @@ struct auth_op *auth_start(struct auth *auth, struct slice header, struct slice 
 	if (slice_eq(header, slice_str("Bearer good"))) {
 		*ret_verdict = AUTH_OK;
 		*ret_principal = make_principal();
+	} else if (slice_eq(header, slice_str("Bearer other")) || slice_eq(header, slice_str("Bearer third"))) { /* of other accounts */
+		*ret_verdict = AUTH_OK;
+		*ret_principal = make_principal();
+		(*ret_principal)->account_id.b[0] = (uint8_t)header.p[7];
 	} else if (slice_eq(header, slice_str("Bearer fickle"))) { /* good once */
 		*ret_verdict = fickle_asked++ == 0 ? AUTH_OK : AUTH_REVOKED;
 		*ret_principal = *ret_verdict == AUTH_OK ? make_principal() : NULL;
@@ -1132,28 +1136,53 @@ static void test_connection_limits(void **state) {
 	stop();
 }
 
+static void body_of(struct caller *c, const char *key, unsigned n) {
+	char head[200];
+	client_open(c);
+	snprintf(head, sizeof(head), "POST /key HTTP/1.1\r\n" H "Authorization: Bearer %s\r\nContent-Length: %u\r\n\r\n", key, n);
+	say(c, head);
+	settle(c, 4);
+}
+
 static void test_body_memory(void **state) {
+	static const struct {
+		const char *key;
+		unsigned n;
+		bool fits;
+	} rows[] = {
+	    {"good", 600, true},
+	    {"good", 401, false}, /* half is for others */
+	    {"good", 400, true},
+	    {"other", 1001, false},
+	    {"other", 950, true},
+	    {"other", 50, true},
+	    {"third", 11, false}, /* all is promised */
+	    {"third", 10, true},  /* a small one is never in anybody's hand */
+	    {"good", 10, true},
+	};
 	struct http_limits limits = HTTP_LIMITS;
-	struct caller c[2];
-	size_t at = 0;
-	limits.body_memory = 1000;
+	struct caller c[array_len(rows)];
+	limits.body_memory = 2000;
+	limits.body_small = 10;
 	start(&limits);
-	client_open(&c[0]);
-	client_open(&c[1]);
-	say(&c[0], "POST /key HTTP/1.1\r\n" H "Authorization: Bearer good\r\nContent-Length: 600\r\n\r\n");
-	say(&c[1], "POST /key HTTP/1.1\r\n" H "Authorization: Bearer good\r\nContent-Length: 600\r\n\r\n");
-	settle(&c[1], 4);
-	expect_answer(&c[1], &at, 503, NULL);
-	client_close(&c[1]);
-	client_close(&c[0]);
+	for (unsigned i = 0; i < array_len(rows); i++) {
+		size_t at = 0;
+		body_of(&c[i], rows[i].key, rows[i].n);
+		if (!rows[i].fits)
+			expect_answer(&c[i], &at, 503, NULL);
+		else
+			assert_int_equal(c[i].in.len, 0);
+	}
+	for (unsigned i = 0; i < array_len(rows); i++)
+		client_close(&c[i]);
 	for (unsigned i = 0; i < 5; i++)
 		turn();
 	/* what was promised is given back */
-	at = 0;
-	client_open(&c[0]);
-	say(&c[0], "POST /key HTTP/1.1\r\n" H "Authorization: Bearer good\r\nContent-Length: 3\r\n\r\nabc");
+	size_t at = 0;
+	body_of(&c[0], "good", 11);
+	say(&c[0], "hello world");
 	settle(&c[0], 4);
-	expect_answer(&c[0], &at, 200, "abc");
+	expect_answer(&c[0], &at, 200, "hello world");
 	client_close(&c[0]);
 	stop();
 }
