@@ -1,6 +1,7 @@
 /* Load for the SMTP benches and the crash bench: many sessions on one epoll loop, each message different, each 250 remembered.
  * Messages travel by DATA, or with --bdat each in one chunk (RFC 3030), and with --starttls inside TLS, a full handshake for each
- * connection and no look at the certificate.
+ * connection and no look at the certificate. With --pipeline the commands of a message travel together, as MTAs send them (RFC 2920):
+ * up to DATA, or with --bdat together with the chunk.
  *
  * It sends a template in which every "@SEQUENCE@@@" (12 octets) is replaced by the message's number, so that every message has its
  * own digest; with --log it writes a line "number queue-id recipient sha256" for each message that got 250, after the 250 and never
@@ -43,6 +44,7 @@ struct options {
 	bool retry;        /* go on after a lost connection or a refusal */
 	bool bdat;
 	bool starttls;
+	bool pipeline;
 	FILE *log;
 	char **recipients;
 	unsigned recipient_count;
@@ -70,6 +72,8 @@ struct session {
 	char *body; /* private copy of the template */
 	const char *out;
 	size_t out_size;
+	bool body_follows; /* what goes out is commands, and the body behind them without waiting */
+	bool body_out;     /* what goes out is the body */
 	char reply[REPLY_MAX];
 	size_t reply_size;
 	int64_t dot_at, wake_at;
@@ -227,6 +231,7 @@ static void session_close(struct session *s, int64_t pause_us) {
 	s->fd = -1;
 	s->step = STEP_IDLE;
 	s->out_size = s->reply_size = 0;
+	s->body_follows = s->body_out = false;
 	s->wake_at = now_us() + pause_us;
 }
 
@@ -253,7 +258,7 @@ static ssize_t tls_result(struct session *s, int r) {
 
 static ssize_t session_send(struct session *s) {
 	if (!s->ssl)
-		return send(s->fd, s->out, s->out_size, MSG_NOSIGNAL);
+		return send(s->fd, s->out, s->out_size, MSG_NOSIGNAL | (s->body_follows ? MSG_MORE : 0));
 	return tls_result(s, SSL_write(s->ssl, s->out, s->out_size > INT32_MAX ? INT32_MAX : (int)s->out_size));
 }
 
@@ -261,9 +266,17 @@ static ssize_t session_receive(struct session *s, char *p, size_t n) {
 	return s->ssl ? tls_result(s, SSL_read(s->ssl, p, (int)n)) : recv(s->fd, p, n, 0);
 }
 
+static void stage_body(struct session *s) {
+	s->body_follows = false;
+	s->body_out = true;
+	stamp(s->body, template.marks, s->number);
+	s->out = s->body;
+	s->out_size = template.size;
+}
+
 static void flush_output(struct session *s) {
 	while (s->out_size > 0) {
-		if (s->step == STEP_DOT)
+		if (s->body_out)
 			s->dot_at = now_us(); /* of the send that carries the last octet */
 		ssize_t n = session_send(s);
 		if (n < 0 && errno == EINTR)
@@ -276,6 +289,8 @@ static void flush_output(struct session *s) {
 		}
 		s->out += n;
 		s->out_size -= (size_t)n;
+		if (s->out_size == 0 && s->body_follows)
+			stage_body(s);
 	}
 	interest(s);
 }
@@ -284,9 +299,23 @@ static void session_say(struct session *s, enum step step, const char *text) {
 	s->step = step;
 	size_t n = strlen(text);
 	memcpy(s->command, text, n + 1);
+	s->body_out = false;
 	s->out = s->command;
 	s->out_size = n;
 	flush_output(s);
+}
+
+static void session_say_recipient(struct session *s) {
+	char line[400];
+	snprintf(line, sizeof(line), "RCPT TO:<%s>\r\n", s->recipient);
+	session_say(s, STEP_RCPT, line);
+}
+
+static void session_say_all(struct session *s) {
+	char lines[sizeof(s->command)];
+	snprintf(lines, sizeof(lines), "MAIL FROM:<load@example.org>\r\nRCPT TO:<%s>\r\n%s", s->recipient, options.bdat ? "" : "DATA\r\n");
+	s->body_follows = options.bdat;
+	session_say(s, STEP_MAIL, lines);
 }
 
 static void session_next(struct session *s) {
@@ -304,7 +333,10 @@ static void session_next(struct session *s) {
 	}
 	s->number = ++totals.started;
 	s->recipient = options.recipients[s->number % options.recipient_count];
-	session_say(s, STEP_MAIL, "MAIL FROM:<load@example.org>\r\n");
+	if (options.pipeline)
+		session_say_all(s);
+	else
+		session_say(s, STEP_MAIL, "MAIL FROM:<load@example.org>\r\n");
 }
 
 static void session_connect(struct session *s) {
@@ -330,9 +362,7 @@ static void session_connect(struct session *s) {
 
 static void session_body(struct session *s) {
 	s->step = STEP_DOT;
-	stamp(s->body, template.marks, s->number);
-	s->out = s->body;
-	s->out_size = template.size;
+	stage_body(s);
 	flush_output(s);
 }
 
@@ -363,7 +393,6 @@ static void session_start_tls(struct session *s) {
 
 /* One whole reply. Anything unexpected ends the connection; with --retry the load goes on with the next message. */
 static void session_reply(struct session *s, int code, const char *text) {
-	char line[400];
 	if (s->step == STEP_BANNER && code == 220) {
 		totals.connections++;
 		session_say(s, STEP_EHLO, "EHLO load.example.org\r\n");
@@ -375,10 +404,14 @@ static void session_reply(struct session *s, int code, const char *text) {
 	} else if (s->step == STEP_STARTTLS && code == 220) {
 		session_start_tls(s);
 	} else if (s->step == STEP_MAIL && code == 250) {
-		snprintf(line, sizeof(line), "RCPT TO:<%s>\r\n", s->recipient);
-		session_say(s, STEP_RCPT, line);
+		if (options.pipeline)
+			s->step = STEP_RCPT;
+		else
+			session_say_recipient(s);
 	} else if (s->step == STEP_RCPT && code == 250) {
-		if (options.bdat)
+		if (options.pipeline)
+			s->step = options.bdat ? STEP_DOT : STEP_DATA;
+		else if (options.bdat)
 			session_body(s);
 		else
 			session_say(s, STEP_DATA, "DATA\r\n");
@@ -515,7 +548,7 @@ static void report(double seconds) {
 
 static void usage(void) {
 	fputs("usage: smtp_load --port N --template FILE [--sessions N] [--per-connection N] [--messages N] [--seconds S]\n"
-	      "                 [--rate N] [--bdat] [--starttls] [--retry] [--source 127.x.x.x] [--log FILE] RECIPIENT...\n",
+	      "                 [--rate N] [--bdat] [--starttls] [--pipeline] [--retry] [--source 127.x.x.x] [--log FILE] RECIPIENT...\n",
 	      stderr);
 	exit(2);
 }
@@ -527,8 +560,8 @@ static void parse_options(int argc, char **argv) {
 		{"messages", required_argument, NULL, 'm'}, {"seconds", required_argument, NULL, 'S'},
 		{"rate", required_argument, NULL, 'r'},     {"retry", no_argument, NULL, 'R'},
 		{"log", required_argument, NULL, 'l'},      {"bdat", no_argument, NULL, 'b'},
-		{"source", required_argument, NULL, 'f'},
-		{"starttls", no_argument, NULL, 'T'},
+		{"source", required_argument, NULL, 'f'},   {"starttls", no_argument, NULL, 'T'},
+		{"pipeline", no_argument, NULL, 'P'},
 		{0},
 	};
 	options.sessions = 1;
@@ -560,6 +593,9 @@ static void parse_options(int argc, char **argv) {
 			break;
 		case 'T':
 			options.starttls = true;
+			break;
+		case 'P':
+			options.pipeline = true;
 			break;
 		case 'R':
 			options.retry = true;
