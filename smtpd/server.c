@@ -153,7 +153,16 @@ static void forget_secrets(void *arg) {
 	config_forget(NULL);
 }
 
+/* Every statement of ours has one good plan, whatever arrays it is given. The server would make one for each short array anew, since
+ * it reckons the kept one with ten elements. */
+#define KEEP_PLANS "set plan_cache_mode = force_generic_plan"
+
 struct pg *server_open_pg(struct server *s, unsigned connections, enum server_pg kind) {
+	static const char *const greetings[][3] = {
+		[SERVER_PG_LOOKUPS] = {KEEP_PLANS},
+		[SERVER_PG_TRANSACTIONS] = {KEEP_PLANS},
+		[SERVER_PG_RESULTS] = {KEEP_PLANS, "set synchronous_commit = off"}, /* results can be lost, mail cannot */
+	};
 	const struct pg_options options = {
 		.conninfo = s->config->database,
 		.application_name = "minutemail-smtpd",
@@ -166,7 +175,9 @@ struct pg *server_open_pg(struct server *s, unsigned connections, enum server_pg
 		.connect_deadline_us = CONNECT_DEADLINE_US,
 		.schema_version = SCHEMA_VERSION,
 	};
-	return pg_new(s->loop, &options);
+	struct pg *pg = pg_new(s->loop, &options);
+	pg_set_greeting(pg, greetings[kind]);
+	return pg;
 }
 
 static struct session_options session_options_for(const struct smtpd_config *config, const struct listen_settings *settings) {

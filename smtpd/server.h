@@ -110,7 +110,7 @@ void server_stop(struct server *);
 enum server_pg {
 	SERVER_PG_LOOKUPS,       /* queries that only read */
 	SERVER_PG_TRANSACTIONS,  /* no queries */
-	SERVER_PG_STATEMENTS,    /* queries that write */
+	SERVER_PG_RESULTS,       /* queries that write what may be lost */
 };
 struct pg *server_open_pg(struct server *, unsigned connections, enum server_pg);
 

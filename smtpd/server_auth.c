@@ -33,7 +33,6 @@ static int start_dnsbl(struct server *s, struct server_auth *a) {
 }
 
 static int start_checks(struct server *s, struct server_auth *a) {
-	static const char *const greeting[] = {"set synchronous_commit = off", NULL}; /* results can be lost, mail cannot */
 	const struct smtpd_config *config = s->config;
 	const struct mail_auth_options options = {
 		.hostname = config->name,
@@ -48,8 +47,7 @@ static int start_checks(struct server *s, struct server_auth *a) {
 	a->work = work_new(s->loop, 1, options.checks_max);
 	if (!a->work)
 		return refuse(-errno, "no descriptor for its helper");
-	a->pg = server_open_pg(s, 1, SERVER_PG_STATEMENTS);
-	pg_set_greeting(a->pg, greeting);
+	a->pg = server_open_pg(s, 1, SERVER_PG_RESULTS);
 	a->checks = mail_auth_new(s->loop, a->dns, a->work, a->pg, s->metrics, &options);
 	a->before_commit = config->spf_reject || config->dmarc_reject || config->null_mx_reject;
 	return 0;
