@@ -50,13 +50,6 @@ static bool bad(struct http_parse *parse, const char *text) {
 
 /* ---- request target ---- */
 
-static int hex_digit(char c) {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Percent-encoding is whole and hides no NUL; decoded, the target is UTF-8, so parameters can be used as text. */
 static bool check_encoding(struct http_parse *parse, struct slice s) {
 	char decoded[HTTP_REQUEST_LINE_MAX];
@@ -64,9 +57,9 @@ static bool check_encoding(struct http_parse *parse, struct slice s) {
 	for (size_t i = 0; i < s.n; i++) {
 		int c = (unsigned char)s.p[i];
 		if (c == '%') {
-			if (i + 2 >= s.n || hex_digit(s.p[i + 1]) < 0 || hex_digit(s.p[i + 2]) < 0)
+			if (i + 2 >= s.n || hex_value(s.p[i + 1]) < 0 || hex_value(s.p[i + 2]) < 0)
 				return bad(parse, "request target: % is not followed by two hex digits");
-			c = hex_digit(s.p[i + 1]) * 16 + hex_digit(s.p[i + 2]);
+			c = hex_value(s.p[i + 1]) * 16 + hex_value(s.p[i + 2]);
 			i += 2;
 			if (c == 0)
 				return bad(parse, "request target: %00 is not allowed");
@@ -219,7 +212,7 @@ static bool equals(struct slice s, const char *word) {
 static bool host_ok(struct slice s) {
 	size_t i = 0;
 	if (s.n > 0 && s.p[0] == '[') {
-		for (i = 1; i < s.n && (hex_digit(s.p[i]) >= 0 || s.p[i] == ':' || s.p[i] == '.'); i++)
+		for (i = 1; i < s.n && (hex_value(s.p[i]) >= 0 || s.p[i] == ':' || s.p[i] == '.'); i++)
 			;
 		if (i < 3 || i == s.n || s.p[i] != ']')
 			return false;

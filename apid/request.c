@@ -271,12 +271,6 @@ struct slice request_body(const struct request *req) {
 	return buf_slice(&req->body);
 }
 
-static int hex_value(char c) {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	return (c | 0x20) - 'a' + 10;
-}
-
 /* http_head has checked that every % is followed by two hex digits and that the outcome is UTF-8 without NUL. */
 static struct slice decode(struct request *req, struct slice s, bool plus_is_blank) {
 	if (s.n == 0 || (!memchr(s.p, '%', s.n) && !(plus_is_blank && memchr(s.p, '+', s.n))))

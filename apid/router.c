@@ -7,13 +7,6 @@
 
 static const char *const METHOD_NAMES[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"};
 
-static int hex_digit(char c) {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Not empty, no dot segment (also in its encoded forms), no encoded NUL, slash or backslash: what a proxy in front
  * could read differently from us names nothing here (RFC 3986 6.2.2.3, RFC 9110 17.1). */
 static bool segment_ok(struct slice s) {
@@ -21,9 +14,9 @@ static bool segment_ok(struct slice s) {
 	for (size_t i = 0; i < s.n; i++, octets++) {
 		char c = s.p[i];
 		if (c == '%') {
-			if (i + 2 >= s.n || hex_digit(s.p[i + 1]) < 0 || hex_digit(s.p[i + 2]) < 0)
+			if (i + 2 >= s.n || hex_value(s.p[i + 1]) < 0 || hex_value(s.p[i + 2]) < 0)
 				return false;
-			c = (char)(hex_digit(s.p[i + 1]) * 16 + hex_digit(s.p[i + 2]));
+			c = (char)(hex_value(s.p[i + 1]) * 16 + hex_value(s.p[i + 2]));
 			i += 2;
 			if (c == '/')
 				return false;

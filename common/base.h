@@ -74,6 +74,14 @@ static inline char *hexadecimal(uint64_t v, unsigned digits, char *ret) {
 	return ret + digits;
 }
 
+/* The value of a hex digit, of either case; negative: it is none. */
+static inline int hex_value(char c) {
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 static inline bool slice_eq(struct slice a, struct slice b) {
 	return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
 }

@@ -64,13 +64,6 @@ static bool parse_word(const char *p, const char *end, struct word *ret, bool *n
 	return true;
 }
 
-static int hex_value(char c) {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static void decode_q(struct buf *out, struct slice text) {
 	char *o = buf_reserve(out, text.n);
 	size_t n = 0;

@@ -117,16 +117,6 @@ void id_format(const struct id *id, char ret[ID_TEXT_SIZE]) {
 	*out = '\0';
 }
 
-static int hex_value(char c) {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 bool id_parse(const char *s, size_t n, struct id *ret) {
 	if (n != ID_TEXT_SIZE - 1)
 		return false;

@@ -116,16 +116,6 @@ static size_t base64_run(struct transfer *t, const uint8_t *in, size_t n, uint8_
 	return (size_t)(o - out);
 }
 
-static int hex_value(uint8_t c) {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return -1;
-}
-
 /* Writes what is held as it stood. */
 static uint8_t *qp_flush(struct transfer *t, uint8_t *o) {
 	memcpy(o, t->held, t->held_n);
@@ -162,13 +152,13 @@ static uint8_t *qp_blanks(struct transfer *t, uint8_t c, uint8_t *o) {
 /* After "=": two hex digits, or a soft line break, perhaps with blanks before its line end. Anything else is
  * literal. */
 static uint8_t *qp_escape(struct transfer *t, uint8_t c, uint8_t *o) {
-	if (t->state == QP_ESCAPE && hex_value(c) >= 0) {
+	if (t->state == QP_ESCAPE && hex_value((char)c) >= 0) {
 		t->held[t->held_n++] = (char)c;
 		t->state = QP_ESCAPE_HEX;
 		return o;
 	}
-	if (t->state == QP_ESCAPE_HEX && hex_value(c) >= 0) {
-		*o++ = (uint8_t)(hex_value((uint8_t)t->held[t->held_n - 1]) << 4 | hex_value(c));
+	if (t->state == QP_ESCAPE_HEX && hex_value((char)c) >= 0) {
+		*o++ = (uint8_t)(hex_value(t->held[t->held_n - 1]) << 4 | hex_value((char)c));
 		t->held_n = 0;
 		t->state = QP_TEXT;
 		return o;
