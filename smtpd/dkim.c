@@ -50,6 +50,22 @@ static bool read_canonicalisation(struct slice c, struct dkim_signature *s) {
 	return true;
 }
 
+/* dkim-quoted-printable (2.11): blanks count nowhere, "=40" is an octet. Returns the octets, at most s.n. */
+static size_t decode_quoted(struct slice s, char *ret) {
+	size_t n = 0;
+	for (size_t k = 0; k < s.n; k++) {
+		int high = s.p[k] == '=' && k + 2 < s.n ? hex_value(s.p[k + 1]) : -1;
+		int low = high >= 0 ? hex_value(s.p[k + 2]) : -1;
+		if (low >= 0) {
+			ret[n++] = (char)(high << 4 | low);
+			k += 2;
+		} else if (!strchr(" \t\r\n", s.p[k])) {
+			ret[n++] = s.p[k];
+		}
+	}
+	return n;
+}
+
 /* i= is an address, or "@" and a domain, in d= or below. */
 static bool read_identity(struct slice i, struct dkim_signature *s) {
 	char domain[DNS_NAME_SIZE];
@@ -58,6 +74,8 @@ static bool read_identity(struct slice i, struct dkim_signature *s) {
 		snprintf(s->identity, sizeof(s->identity), "@%s", s->domain);
 		return true;
 	}
+	cleanup(freep) char *text = xmalloc(i.n + 1);
+	i = slice_of(text, decode_quoted(i, text));
 	const char *at = memrchr(i.p, '@', i.n);
 	if (!at || dns_name_canonical(at + 1, i.n - (size_t)(at + 1 - i.p), domain) < 0)
 		return refuse(s, "i= is no identity");

@@ -25,7 +25,7 @@ struct dkim_signature {
 	enum dkim_algorithm algorithm;
 	char domain[DNS_NAME_SIZE];    /* d=; "" if there is none to be read */
 	char selector[DNS_NAME_SIZE];  /* s= */
-	char identity[DNS_NAME_SIZE + 64]; /* i= as given, or "@" and d=; printable ASCII, else "" */
+	char identity[DNS_NAME_SIZE + 64]; /* i= decoded, or "@" and d=; printable ASCII, else "" */
 	char tag[9];                   /* the first characters of b=, to tell signatures apart (RFC 6008) */
 	bool limited;                  /* l= leaves a part of the body unsigned */
 	uint64_t limit;                /* l= */

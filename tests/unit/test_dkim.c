@@ -296,6 +296,8 @@ static void test_own(void **state) {
 		{GOOD "; i=x@sub.example.com", "v=DKIM1; k=ed25519; p=%s", DKIM_PASS, NULL},
 		{GOOD "; i=x@sub.example.com", "v=DKIM1; k=ed25519; t=s; p=%s", DKIM_PERMERROR, "key is not for subdomains"},
 		{GOOD "; i=x@badexample.com", "v=DKIM1; k=ed25519; p=%s", DKIM_PERMERROR, "i= is not in d="},
+		{GOOD "; i=x=2By=40exa\r\n\tmple.com", "v=DKIM1; k=ed25519; t=s; p=%s", DKIM_PASS, NULL},
+		{GOOD "; i=x=40other.example", "v=DKIM1; k=ed25519; p=%s", DKIM_PERMERROR, "i= is not in d="},
 		{GOOD "; i=x", "v=DKIM1; k=ed25519; p=%s", DKIM_PERMERROR, "i= is no identity"},
 		{GOOD "; x=1599999999", "v=DKIM1; k=ed25519; p=%s", DKIM_FAIL, "signature expired"},
 		{GOOD "; t=1600086401", "v=DKIM1; k=ed25519; p=%s", DKIM_FAIL, "signed in the future"},
@@ -340,6 +342,8 @@ static void test_own(void **state) {
 		if (s->verdict != rows[i].verdict || (s->reason == NULL) != (rows[i].reason == NULL) ||
 		    (s->reason && strcmp(s->reason, rows[i].reason) != 0))
 			fail_msg("%s with %s: %s %s", rows[i].tags, record, dkim_verdict_name(s->verdict), s->reason ? s->reason : "");
+		if (strstr(rows[i].tags, "=2B"))
+			assert_string_equal(s->identity, "x+y@example.com");
 		assert_int_equal(s->testing, strstr(record, "t=y") != NULL);
 		dkim_set_fini(&set);
 		dns_zone_free(zone);
