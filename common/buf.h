@@ -41,6 +41,13 @@ int buf_vprintf(struct buf *, const char *fmt, va_list ap) printf_like(2, 0);
 char *buf_reserve(struct buf *, size_t n);
 void buf_commit(struct buf *, size_t n);
 void buf_consume(struct buf *, size_t n);                     /* drops n octets from the front; n <= len */
+/* Drops what is behind the first n octets. */
+static inline void buf_cut(struct buf *b, size_t n) {
+	if (n < b->len) {
+		b->len = n;
+		b->data[n] = '\0';
+	}
+}
 char *buf_take(struct buf *, size_t *ret_len);                /* hands the memory over; "" (allocated) if empty */
 /* Big-endian integers, as the wire and PostgreSQL have them. */
 int buf_append_u16(struct buf *, uint16_t);

@@ -322,6 +322,22 @@ static int append_hz(struct buf *out, const char *p, size_t n, bool strip_contro
 	return append_iconv(out, CS_GB18030, gb, hz_to_gb(p, n, gb), strip_controls, bad);
 }
 
+static bool has_8bit(const char *p, size_t n) {
+	while (n > 0 && !(p[n - 1] & 0x80))
+		n--;
+	return n > 0;
+}
+
+/* What the charset does not have and UTF-8 does is UTF-8 that somebody labelled wrongly. */
+static void append_declared(struct buf *out, enum charset cs, const char *p, size_t n, bool strip_controls, bool *bad) {
+	size_t before = out->len;
+	append_iconv(out, cs, (char *)(uintptr_t)p, n, strip_controls, bad);
+	if (!*bad || !has_8bit(p, n) || !text_utf8_valid(p, n))
+		return;
+	buf_cut(out, before);
+	text_append_clean(out, p, n, strip_controls);
+}
+
 bool text_append_charset_check(struct buf *out, const char *charset, const char *p, size_t n, bool strip_controls,
                                bool *ret_bad) {
 	enum charset cs = charset ? charset_find(charset, strlen(charset)) : CS_COUNT;
@@ -362,7 +378,7 @@ bool text_append_charset_check(struct buf *out, const char *charset, const char 
 		append_hz(out, p, n, strip_controls, &bad);
 		break;
 	default:
-		append_iconv(out, cs, (char *)(uintptr_t)p, n, strip_controls, &bad);
+		append_declared(out, cs, p, n, strip_controls, &bad);
 	}
 	*ret_bad = bad;
 	return known;

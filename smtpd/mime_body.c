@@ -285,8 +285,7 @@ static void append_text(struct mime_walk *w, struct mime_entity *e, struct buf *
 	if (before == part_start)
 		join_text(body, before);
 	if (body->len > w->limits->text) {
-		body->len = text_cut(body->data, body->len, w->limits->text);
-		body->data[body->len] = '\0';
+		buf_cut(body, text_cut(body->data, body->len, w->limits->text));
 		cut = true;
 	}
 	if (cut)

@@ -122,6 +122,11 @@ static const struct {
 	{"windows-1251", "\x98", FFFD, true, true},
 	{"shift_jis", "a\x82", "a" FFFD, true, true},
 	{"euc-jp", "\xa4\xb3\xff.", "こ" FFFD ".", true, true},
+	/* UTF-8 under another name, where that has no such octets */
+	{"gb2312", "你好！", "你好！", true, true},
+	{"iso-2022-jp", "Grüße", "Grüße", true, true},
+	{"windows-1253", "Ғ", "Ғ", true, true},
+	{"windows-1252", "é", "Ã©", true, false},
 	/* labels that are not ours, or no labels (smuggled iconv options) */
 	{"utf-8//IGNORE", "a\xff", "aÿ", false, true},
 	{"koi8-r//TRANSLIT", "abc", "abc", false, false},
