@@ -180,18 +180,39 @@ static void add_file(struct mime_walk *w, struct mime_entity *e, enum container 
 
 /* --- text --- */
 
+static bool may_be_base64(char c) {
+	return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || (c && strchr("+/=\r\n", c));
+}
+
+/* Where base64 text ends: behind its padding lists and scanners put plain lines, which would decode to noise. More base64 there
+ * is read on. */
+static size_t base64_text_end(const char *p, size_t n) {
+	const char *padding = n ? memchr(p, '=', n) : NULL;
+	size_t end = padding ? (size_t)(padding - p) : n;
+	while (end < n && p[end] && strchr("= \t\r\n", p[end]))
+		end++;
+	for (size_t i = end; i < n; i++)
+		if (!may_be_base64(p[i]))
+			return end;
+	return n;
+}
+
 /* The part's octets without their transfer encoding: all of them, or the first `most`. *ret_cut: there were more. */
 static struct slice decode_text(struct mime_walk *w, const struct mime_entity *e, size_t start, size_t end, size_t most,
                                 bool *ret_cut) {
 	const char *in = w->source + start;
 	size_t left = end - start;
-	steps_add(min_of(left, most));
+	steps_add(e->encoding == TRANSFER_BASE64 ? left : min_of(left, most));
 	if (e->encoding == TRANSFER_IDENTITY) {
 		*ret_cut = left > most;
 		return slice_of(in, min_of(left, most));
 	}
 	struct transfer t;
 	transfer_init(&t, e->encoding);
+	if (e->encoding == TRANSFER_BASE64) {
+		left = base64_text_end(in, left);
+		t.odd = left < end - start;
+	}
 	buf_reset(&w->raw);
 	while (left > 0 && w->raw.len <= most) {
 		size_t run = min_of(left, (size_t)RUN);
