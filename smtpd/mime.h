@@ -7,7 +7,7 @@
  *   too_many_headers header_too_long header_block_too_long too_deep too_many_parts too_many_parameters too_many_groups
  *   too_many_addresses boundary_too_long text_cut bad_base64 bad_quoted_printable unknown_encoding unknown_charset
  *   bad_charset_data bad_uuencode bad_tnef conflicting_header conflicting_parameter no_boundary missing_end_boundary
- *   no_headers uuencoded_attachment 8bit_header nul_octet bare_newline bare_cr text_from_html parse_failed
+ *   no_headers unfolded_header uuencoded_attachment 8bit_header nul_octet bare_newline bare_cr text_from_html parse_failed
  *   not_parsed (over the size that is parsed)
  */
 #ifndef MINUTEMAIL_MIME_H

@@ -13,6 +13,7 @@
 
 #define CONTENT_ID_MAX 998
 #define TYPE_MAX 127 /* of type and of subtype (RFC 6838 4.2) */
+#define STRAY_LOOK 8  /* lines and fields that are looked at behind a line that is no field */
 
 static GMimeParserOptions *parser_options;
 
@@ -68,14 +69,25 @@ static void note_field(struct mime_walk *w, const struct text_field *f, struct p
 		ret->id = f->value;
 }
 
-/* "From someone Mon Jan…", which mailbox files put before a message, is no field and no end of fields. */
+/* "From someone Mon Jan…", which mailbox files put before a message, and some deliveries into the middle of its fields:
+ * no field and no end of fields. */
+static bool is_mbox_line(const struct mime_walk *w) {
+	struct slice s = slice_of(w->source + w->at, w->n - w->at);
+	size_t i = 5;
+	if (s.n > 0 && *s.p == '>')
+		s.p++, s.n--;
+	if (s.n < i || memcmp(s.p, "From ", i) != 0)
+		return false;
+	while (i < s.n && (s.p[i] == ' ' || s.p[i] == '\t'))
+		i++;
+	return i == s.n || s.p[i] != ':';
+}
+
 static void skip_mbox_line(struct mime_walk *w) {
-	size_t n = w->n - w->at;
-	const char *p = w->source + w->at;
-	if ((n >= 5 && memcmp(p, "From ", 5) == 0) || (n >= 6 && memcmp(p, ">From ", 6) == 0)) {
-		const char *lf = memchr(p, '\n', n);
-		w->at = lf ? (size_t)(lf - w->source) + 1 : w->n;
-	}
+	if (!is_mbox_line(w))
+		return;
+	const char *lf = memchr(w->source + w->at, '\n', w->n - w->at);
+	w->at = lf ? (size_t)(lf - w->source) + 1 : w->n;
 }
 
 /* How long the empty line at `at` is; 0: none is there. */
@@ -86,22 +98,78 @@ static size_t blank_line(const struct mime_walk *w, size_t at) {
 	return w->n - at >= 2 && p[0] == '\r' && p[1] == '\n' ? 2 : 0;
 }
 
+static bool is_dashes(const struct mime_walk *w, size_t at) {
+	return w->n - at >= 2 && w->source[at] == '-' && w->source[at + 1] == '-';
+}
+
+/* No field can begin at `at`: an empty line, a delimiter or the end is there. */
+static bool fields_end(const struct mime_walk *w, size_t at) {
+	struct mime_delimiter unused;
+	if (at == w->n || blank_line(w, at))
+		return true;
+	return w->depth > 0 && is_dashes(w, at) && mime_delimiter_at(w, at, &unused);
+}
+
+static bool has_prefix(struct slice name, const char *prefix) {
+	return name.n > strlen(prefix) && strncasecmp(name.p, prefix, strlen(prefix)) == 0;
+}
+
+/* Fields that no text begins a line with. */
+static bool is_technical(struct slice name) {
+	return has_prefix(name, "content-") || has_prefix(name, "x-") || name_is(name, "mime-version") || name_is(name, "received") ||
+	       name_is(name, "message-id") || name_is(name, "return-path") || name_is(name, "delivered-to");
+}
+
+/* Behind the lines at w->at that are no fields, when the header goes on after them: soon a field comes that text would not
+ * hold. Else w->at, as before what could be a delimiter. */
+static size_t stray_end(const struct mime_walk *w) {
+	struct slice rest = slice_of(w->source + w->at, w->n - w->at);
+	size_t at = w->at, behind = at;
+	struct text_field f;
+	for (int i = 0; i < STRAY_LOOK && !fields_end(w, at) && !is_dashes(w, at) && text_next_field(&rest, &f) > 0; i++) {
+		steps_add((size_t)(rest.p - w->source) - at);
+		if (f.name.n == 0 && behind == at)
+			behind = (size_t)(rest.p - w->source);
+		else if (behind == w->at || is_technical(f.name))
+			return behind;
+		at = (size_t)(rest.p - w->source);
+	}
+	return w->at;
+}
+
+static size_t line_end_length(const char *p, size_t n) {
+	if (n == 0 || p[n - 1] != '\n')
+		return 0;
+	return n > 1 && p[n - 2] == '\r' ? 2 : 1;
+}
+
+/* A field that was folded without a blank, as by mailers that wrap at a column: its lines are taken into it. */
+static void take_strays(struct mime_walk *w, struct text_field *f) {
+	size_t behind = is_mbox_line(w) ? w->at : stray_end(w);
+	if (behind == w->at)
+		return;
+	message_warn(w->msg, "unfolded_header");
+	w->at = behind;
+	f->value.n = (size_t)(w->source + behind - f->value.p);
+	f->value.n -= line_end_length(f->value.p, f->value.n);
+}
+
 /* The next field, or false at the end of the fields: an empty line (skipped), a delimiter, the end, or a line that
  * is no field, with which the body begins (as it does for Postfix). */
 static bool next_field(struct mime_walk *w, struct text_field *ret) {
-	struct mime_delimiter unused;
-	const char *p = w->source + w->at;
+	if (is_mbox_line(w))
+		w->at = stray_end(w);
 	size_t blank = blank_line(w, w->at);
 	w->at += blank;
-	if (blank || w->at == w->n)
+	if (blank || fields_end(w, w->at))
 		return false;
-	if (w->depth > 0 && w->n - w->at >= 2 && p[0] == '-' && p[1] == '-' && mime_delimiter_at(w, w->at, &unused))
-		return false;
-	struct slice rest = slice_of(p, w->n - w->at);
+	struct slice rest = slice_of(w->source + w->at, w->n - w->at);
+	const char *p = rest.p;
 	if (text_next_field(&rest, ret) == 0 || ret->name.n == 0)
 		return false;
 	steps_add((size_t)(rest.p - p));
 	w->at = (size_t)(rest.p - w->source);
+	take_strays(w, ret);
 	return true;
 }
 
@@ -448,12 +516,12 @@ static void read_top_field(struct mime_walk *w, const struct text_field *f, stru
 }
 
 void mime_read_top_fields(struct mime_walk *w) {
-	struct slice block = slice_of(w->source + w->top_start, w->top_end - w->top_start), from = {0}, subject = {0};
+	struct slice from = {0}, subject = {0};
 	struct text_field f;
-	while (text_next_field(&block, &f) > 0) {
+	w->at = w->top_start;
+	while (w->at < w->top_end && next_field(w, &f)) {
 		f.value.n = min_of(f.value.n, w->limits->field);
-		if (f.name.n)
-			read_top_field(w, &f, &from, &subject);
+		read_top_field(w, &f, &from, &subject);
 	}
 	if (from.p)
 		read_addresses(w, from, NULL);
