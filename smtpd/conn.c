@@ -226,6 +226,10 @@ static void make_trace(struct conn *c, const struct session_transaction *tx) {
 	};
 	buf_init(&c->trace, 8192);
 	received_append(&c->trace, &r);
+	/* A message that begins with a blank would go on with our Received: its header ends before it, as with Postfix. */
+	char first = '\0';
+	if (spool_read(c->spool, 0, &first, 1) == 1 && (first == ' ' || first == '\t'))
+		buf_append_str(&c->trace, "\r\n");
 }
 
 static void store_message(struct conn *c) {

@@ -154,6 +154,17 @@ def test_trace_fields(system, api, box):
     assert "127.0.0.1" not in head  # no client address is stored
 
 
+@pytest.mark.parametrize("blank", [b" ", b"\t"])
+def test_no_message_goes_on_with_our_trace(system, api, box, blank):
+    source = blank + b"by forged.example with ESMTPSA id 1\r\nSubject: x\r\n\r\nbody\r\n"
+    deliver(system.smtp, source, box["address"])
+    mail = api.only_mail(box)
+    assert mail["warnings"] == ["no_headers"] and mail["bodyText"] == source.decode()
+    raw = api.raw(mail)
+    assert raw.endswith(b" +0000\r\n\r\n" + source), raw
+    assert email.message_from_bytes(raw).get_payload().startswith(blank.decode() + "by forged")
+
+
 def test_two_recipients_have_their_own_copies_and_no_for_clause(system, api):
     first, second = api.mailbox(), api.mailbox()
     assert deliver(system.smtp, messages.plain(), [first["address"], second["address"]])[0] == 250
