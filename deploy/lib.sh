@@ -59,10 +59,8 @@ install_packages() {
 	[ ${#missing[@]} -gt 0 ] || return 0
 	command -v apt-get >/dev/null ||
 		die "these Debian packages are missing and there is no apt-get to install them with: ${missing[*]}"
-	if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
-		die "these packages are missing: ${missing[*]}; run 'apt-get install ${missing[*]}' as root, or install sudo"
-	fi
 	say "installing with apt-get: ${missing[*]}"
+	as_root true || die "sudo does not let us install packages; as root: apt-get install --no-install-recommends ${missing[*]}"
 	apt_get update || say "apt-get update failed; going on with the package lists at hand"
 
 	local quiet_cluster=/etc/postgresql-common/createcluster.d/minutemail-install.conf policy=/usr/sbin/policy-rc.d own_policy=no
@@ -113,6 +111,7 @@ build_dir() {
 			die "meson could not configure $dir"
 		fi
 	fi
+	[ -w "$root/$dir" ] || die "$root/$dir belongs to the user '$(stat -c %U -- "$root/$dir")' (a start with sudo?): delete it, or start as that user"
 	say "building $dir"
 	if ! ninja -C "$root/$dir" >"$log" 2>&1; then
 		cat "$log" >&2

@@ -1,9 +1,11 @@
 """deploy/run itself: what it prints, what it refuses, and that the three commands it shows work as pasted."""
 
+import ctypes
 import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -12,8 +14,8 @@ import tempfile
 
 import pytest
 
-from client import Api
-from launched import RUN, System, free_ports, process_state
+from client import Api, wait_until
+from launched import RUN, System, free_ports, process_name, process_state
 
 
 def run(*words, **options):
@@ -157,6 +159,7 @@ def test_foreground_three_commands_and_interrupt():
             assert line, log.seek(0) or log.read()
             shown.append(line)
         commands = pasted("".join(shown))
+        assert f"http://127.0.0.1:{one.http_port}/docs" in "".join(shown)
         for shell in ("bash", "sh"):
             done = subprocess.run([shell, "-e"], input="\n".join(commands) + "\n", capture_output=True, text=True, timeout=60)
             assert done.returncode == 0 and not done.stderr, done
@@ -220,6 +223,82 @@ def listed_keys(one):
     return listed["items"] if isinstance(listed, dict) else listed
 
 
+def adopt_orphans(yes):
+    """Whether processes below this one that lose their parent become children of this one, which reaps nobody by itself."""
+    PR_SET_CHILD_SUBREAPER = 36
+    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0) == 0
+
+
+def reap(*names):
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit() and process_name(entry.name) in names:
+            try:
+                os.waitpid(int(entry.name), os.WNOHANG)
+            except (ChildProcessError, FileNotFoundError):
+                pass
+
+
+def test_start_after_everything_was_killed():
+    """Even where nobody reaps the dead, as in a container without an init."""
+    adopt_orphans(True)
+    one = System()
+    try:
+        box = one.start().api.mailbox()
+        for pid in one.info["pids"].values():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: process_state(one.pid("postgres")) is None, 30)
+        assert os.path.exists(f"/proc/{one.pid('postgres')}")  # a zombie
+        assert one.start().api.get(f"/v1/mailboxes/{box['id']}").status == 200
+    finally:
+        one.remove()
+        adopt_orphans(False)
+        reap("postgres", "smtpd", "apid")
+
+
+def test_failed_start_shows_its_own_log():
+    """What stands in a log file from before would only mislead."""
+    one = System()
+    try:
+        one.start().stop()
+        with open(os.path.join(one.data, "postgres", "postgresql.conf"), "a", encoding="ascii") as conf:
+            conf.write("no_such_setting = 1\n")
+        failed = one.run("--detach")
+        assert failed.returncode == 1 and "postgres did not start" in failed.stderr and "no_such_setting" in failed.stderr
+        assert "ready to accept connections" not in failed.stderr
+    finally:
+        one.remove()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
+def test_data_of_another_user(place):
+    """Refused at once, saying whose it is: PostgreSQL or a shell would say no more than Permission denied."""
+    data = place / "data"
+    (data / "postgres").mkdir(parents=True)
+    (data / ".minutemail-run").touch()
+    shutil.chown(data / "postgres", "nobody")
+    done = run("--data", str(data), "--detach")
+    assert done.returncode == 1 and "belongs to the user 'nobody'" in done.stderr and "without sudo" in done.stderr
+    data.chmod(0o700)
+    if subprocess.run(["test", "-x", str(RUN)], user="nobody").returncode == 0:
+        for words in ([], ["--stop"], ["--ctl", "status"]):
+            done = run("--data", str(data), *words, user="nobody", group="nogroup", extra_groups=[])
+            assert done.returncode == 1 and "belongs to the user 'root'" in done.stderr and "sudo" in done.stderr, done.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root hands its work to another user")
+def test_new_directories_under_a_strict_umask():
+    """The service user passes through what root makes on the way to the data."""
+    one = System()
+    one.data = os.path.join(one.directory, "a", "b", "data")
+    before = os.umask(0o077)
+    try:
+        assert one.start().info["data"] == one.data
+        assert stat.S_IMODE(os.stat(one.data).st_mode) == 0o700
+    finally:
+        os.umask(before)
+        one.remove()
+
+
 def test_long_and_odd_data_paths():
     """A Unix socket's path has 107 octets; a connection string quotes badly."""
     one = System()
@@ -234,16 +313,20 @@ def test_long_and_odd_data_paths():
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root hands its work to another user")
 def test_directory_out_of_reach_of_the_service_user(tmp_path):
-    """As in a clone under /root: the data goes elsewhere, always to the same place, and that is said."""
+    """As in a clone under /root: the data goes elsewhere, always to the same place, that is said, and a link leads there."""
     one = System()
     os.chmod(one.directory, 0o700)
     try:
         one.start()
         assert one.info["data"].startswith("/var/lib/minutemail-run-")
-        assert not os.path.exists(one.data)
+        assert pathlib.Path(one.data, "key").read_text().strip() == one.info["key"]
+        one.stop()
+        first = one.info
+        again = one.run("--detach", "--json")
+        assert again.returncode == 0 and "cannot reach" not in again.stderr, again.stderr
+        assert json.loads(again.stdout)["key"] == first["key"]
         assert one.api.get("/v1/mailboxes").status == 200
-        stopped = one.run("--stop", "--reset")
-        assert stopped.returncode == 0 and "cannot reach" in stopped.stderr
+        assert one.run("--stop", "--reset").returncode == 0
         assert not os.path.exists(one.info["data"])
     finally:
         one.remove()
