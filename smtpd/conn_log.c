@@ -49,6 +49,16 @@ void conn_log_sender(struct conn *c, const char *mail_from) {
 		snprintf(c->log_from + 2 * i, 3, "%02x", digest[i]);
 }
 
+/* Why mail did not come, for who looks for it: the code tells, and names nobody. */
+static void log_refusal(struct log_line *line, const struct conn *c) {
+	const struct reply *reply = reply_get(session_counts(c->session)->last_refusal);
+	char text[16];
+	if (reply->code < 400)
+		return;
+	snprintf(text, sizeof(text), "%u%s%s", reply->code, reply->enhanced ? " " : "", reply->enhanced ? reply->enhanced : "");
+	log_str(line, "refusal", text);
+}
+
 void conn_log_end(const struct conn *c, const char *reason) {
 	const struct session_counts *counts = session_counts(c->session);
 	static struct log_limit limit = {.what = "session ended", .per_second = 100};
@@ -65,6 +75,7 @@ void conn_log_end(const struct conn *c, const char *reason) {
 	log_int(&line, "commands", counts->commands);
 	log_int(&line, "errors", counts->errors);
 	log_int(&line, "refused", counts->recipients_refused);
+	log_refusal(&line, c);
 	log_int(&line, "messages", c->messages);
 	log_int(&line, "code", counts->last_code);
 	log_int(&line, "ms", (clock_mono_us() - c->opened_us) / 1000);

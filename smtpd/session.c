@@ -58,6 +58,8 @@ void session_resume(struct session *s) {
 
 void session_count_reply(struct session *s, enum reply_id id) {
 	s->counts.last_code = reply_get(id)->code;
+	if (s->counts.last_code >= 400)
+		s->counts.last_refusal = id;
 	if (s->on_reply)
 		s->on_reply(s->on_reply_arg, id);
 }

@@ -164,6 +164,7 @@ struct session_counts {
 	uint64_t octets;               /* of messages, refused ones too */
 	unsigned odd;                  /* commands outside the grammar that were let pass */
 	unsigned last_code;            /* of the last reply */
+	enum reply_id last_refusal;    /* the last reply of 4xx or 5xx; REPLY_GREETING: none */
 	const char *stage;             /* "RCPT", "DATA", … for "lost connection after" */
 };
 const struct session_counts *session_counts(const struct session *);

@@ -87,6 +87,24 @@ def test_a_session_without_a_message(smtpd):
     assert "bm90LWZvci10aGUtbG9n" not in smtpd.log()
 
 
+def test_why_a_mail_did_not_come(smtpd, box):
+    """The last refusal's code, and nobody's name."""
+    def talk():
+        with Smtp(smtpd.address()) as wire:
+            wire.greet()
+            wire.say(b"MAIL FROM:<a@example.org>")
+            for recipient in recipients:
+                wire.say(b"RCPT TO:<" + recipient.encode() + b">")
+            wire.say(b"QUIT")
+
+    nobody = "no-such-mailbox@" + box["domain"]
+    for recipients, refused, refusal in (([nobody, "x@foreign.example"], "2", "550 5.7.1"), ([nobody, box["address"]], "1", "550 5.1.1"),
+                                         ([box["address"]], "0", None)):
+        line = one_more(smtpd, "session ended", talk)
+        assert (line["refused"], line.get("refusal"), line["code"]) == (refused, refusal, "221")
+    assert "no-such-mailbox" not in smtpd.log() and "foreign.example" not in smtpd.log()
+
+
 def test_what_the_operator_chose(system, box):
     """No address of a client, also where it is its HELO; the sender as it is."""
     with system.another_smtpd("127.0.0.1:0", log_client="no", log_sender="yes", log_level="debug") as smtpd:
