@@ -75,6 +75,15 @@ static void answer_needed(struct request *r, struct slice address) {
 	                address.p);
 }
 
+static void refuse_domain(struct request *r, const char *name) {
+	const struct principal *who = request_principal(r);
+	char more[32] = "";
+	if (who->domain_count > 1)
+		snprintf(more, sizeof(more), " and %u more", who->domain_count - 1);
+	respond_problem(r, PROBLEM_FORBIDDEN, "domain %s is not on this key, which covers %s%s", name,
+	                who->domain_count ? who->domains[0].name : "none", more);
+}
+
 /* The domain named, which the key must cover, or the key's first. NULL: answered. */
 static const struct principal_domain *read_domain(struct request *r, const json_t *body) {
 	const struct principal *who = request_principal(r);
@@ -98,7 +107,7 @@ static const struct principal_domain *read_domain(struct request *r, const json_
 	}
 	const struct principal_domain *domain = principal_domain(who, canonical);
 	if (!domain)
-		respond_problem(r, PROBLEM_FORBIDDEN, "domain %s is not on this key", canonical);
+		refuse_domain(r, canonical);
 	return domain;
 }
 
@@ -109,6 +118,8 @@ static bool read_alias(struct request *r, const json_t *body, struct creation *c
 	c->made_up = given == 0;
 	if (given < 0)
 		api_answer_bad_member(r, &error);
+	else if (given > 0 && memchr(alias.p, '@', alias.n))
+		respond_problem(r, PROBLEM_BAD_REQUEST, "member \"alias\" is what stands before the @; the domain goes into \"domain\"");
 	else if (given > 0 && address_canonical_alias(alias.p, alias.n, c->alias) < 0)
 		respond_problem(r, PROBLEM_BAD_REQUEST,
 		                "member \"alias\" must be 1 to %d letters, digits, dots inside or any of !#$%%&'*-/=?^_`{|}~",
@@ -280,7 +291,7 @@ static void list_by_address(struct request *r, struct slice text) {
 		return;
 	}
 	if (!principal_domain(request_principal(r), a->domain)) {
-		respond_problem(r, PROBLEM_FORBIDDEN, "domain %s is not on this key", a->domain);
+		refuse_domain(r, a->domain);
 		return;
 	}
 	size_t n = strlen(a->canonical);

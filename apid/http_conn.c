@@ -247,8 +247,11 @@ static bool conn_may_use_route(struct http_conn *c) {
 }
 
 static void conn_refuse_path(struct request *req) {
+	const struct slice path = req->head->path;
 	if (req->allow[0])
 		respond_problem(req, PROBLEM_METHOD_NOT_ALLOWED, "this path takes %s", req->allow);
+	else if (path.n > 1 && path.p[path.n - 1] == '/')
+		respond_problem(req, PROBLEM_NOT_FOUND, "there is nothing at this path: none of ours ends with a slash; /docs tells what there is");
 	else
 		respond_problem(req, PROBLEM_NOT_FOUND, "there is nothing at this path; /docs tells what there is");
 }

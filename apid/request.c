@@ -324,7 +324,9 @@ bool request_param_id(struct request *req, unsigned i, struct id *ret) {
 	if (id_parse(text.p, text.n, ret))
 		return true;
 	text = apikey_cut(text);
-	respond_problem(req, PROBLEM_NOT_FOUND, "%.*s is not an id", (int)min_of(text.n, (size_t)80), text.p);
+	bool address = memchr(text.p, '@', text.n);
+	respond_problem(req, PROBLEM_NOT_FOUND, "%.*s is not an id%s", (int)min_of(text.n, (size_t)80), text.p,
+	                address ? "; /v1/mailboxes?address= finds a mailbox by its address" : "");
 	return false;
 }
 

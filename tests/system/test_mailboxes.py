@@ -108,6 +108,17 @@ def test_domain_named(system, api):
     check_problem(api.post("/v1/mailboxes", {"domain": "not-ours.example"}), 403, "forbidden")
 
 
+@pytest.mark.parametrize("method, path, body, says", [
+    ("POST", "", {"domain": "gmail.com"}, "which covers minutemail.cc and 1 more"),
+    ("GET", "?address=x@gmail.com", None, "which covers minutemail.cc and 1 more"),
+    ("POST", "", {"alias": "x@minutemail.cc"}, 'the domain goes into "domain"'),
+    ("GET", "/", None, "none of ours ends with a slash"),
+    ("GET", "/x@minutemail.cc", None, "?address="),
+])
+def test_mistakes_of_a_newcomer_say_what_to_do(api, method, path, body, says):
+    assert says in api.request(method, "/v1/mailboxes" + path, body=body).json["detail"]
+
+
 def test_same_alias_on_two_domains(api, box):
     other = api.mailbox(alias=box["alias"], domain="second.example")
     assert other["id"] != box["id"]
