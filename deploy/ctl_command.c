@@ -199,13 +199,16 @@ static void print_command(FILE *f, const struct ctl_command *c) {
 	        *c->usage ? " " : "", c->usage, c->help);
 }
 
-static void print_help(FILE *f) {
+/* All commands, or those of one object. */
+static void print_help(FILE *f, const char *object) {
 	fputs("usage: minutemailctl [options] COMMAND\n\nAccounts, users, domains and keys are named by id, or by name (or "
 	      "e-mail "
 	      "address) where that is unique.\n\nCommands:\n",
 	      f);
-	for (const struct ctl_command *c = CTL_COMMANDS; c->object; c++)
-		print_command(f, c);
+	for (const struct ctl_command *c = CTL_COMMANDS; c->object; c++) {
+		if (!object || strcmp(c->object, object) == 0)
+			print_command(f, c);
+	}
 	fputs("\nOptions:\n  --json\n        one JSON document instead of text\n", f);
 	for (size_t i = 0; i < array_len(SETTINGS); i++) {
 		const struct setting *s = &SETTINGS[i];
@@ -323,6 +326,13 @@ static const struct ctl_command *find_command(const char *object, const char *ve
 	return NULL;
 }
 
+static const struct ctl_command *first_of(const char *object) {
+	const struct ctl_command *c = CTL_COMMANDS;
+	while (c->object && strcmp(c->object, object) != 0)
+		c++;
+	return c->object ? c : NULL;
+}
+
 static bool options_fit(struct ctl *ctl) {
 	for (unsigned i = 0; i < ctl->option_count; i++) {
 		const char *name = ctl->options[i].name;
@@ -356,15 +366,13 @@ static void no_command(struct ctl *ctl, const char *const *words, unsigned n) {
 		return;
 	}
 	ctl_error(ctl, "no such command: %s%s%s", words[0], n > 1 ? " " : "", n > 1 ? words[1] : "");
-	bool known = false;
-	for (const struct ctl_command *c = CTL_COMMANDS; c->object; c++) {
-		if (strcmp(c->object, words[0]) != 0)
-			continue;
-		print_command(ctl->err, c);
-		known = true;
-	}
-	if (!known)
+	const struct ctl_command *c = first_of(words[0]);
+	if (!c)
 		fputs("--help shows them\n", ctl->err);
+	for (; c && c->object; c++) {
+		if (strcmp(c->object, words[0]) == 0)
+			print_command(ctl->err, c);
+	}
 }
 
 /* Sets the command, its words and options. */
@@ -375,6 +383,8 @@ static bool parse(struct ctl *ctl, int argc, char **argv) {
 	for (int i = 1; i < argc; i++) {
 		if (!only_words && strcmp(argv[i], "--") == 0) {
 			only_words = true;
+		} else if (!only_words && (strcmp(argv[i], "-h") == 0 || (n == 0 && strcmp(argv[i], "help") == 0))) {
+			ctl->options[ctl->option_count++] = (struct ctl_option){"help", NULL};
 		} else if (!only_words && strncmp(argv[i], "--", 2) == 0) {
 			if (!take_option(ctl, argv, &i))
 				return false;
@@ -385,8 +395,11 @@ static bool parse(struct ctl *ctl, int argc, char **argv) {
 			return false;
 		}
 	}
-	if (ctl_flag(ctl, "help") || ctl_flag(ctl, "version"))
+	if (ctl_flag(ctl, "help") || ctl_flag(ctl, "version")) {
+		const struct ctl_command *known = n ? first_of(words[0]) : NULL;
+		ctl->words[0] = known ? known->object : NULL;
 		return true;
+	}
 	ctl->command = n ? find_command(words[0], words[1]) : NULL;
 	if (!ctl->command) {
 		no_command(ctl, words, n);
@@ -407,7 +420,7 @@ static int run(struct ctl *ctl, int argc, char **argv) {
 		if (ctl_flag(ctl, "version"))
 			fputs("minutemailctl " CTL_VERSION "\n", ctl->out);
 		else
-			print_help(ctl->out);
+			print_help(ctl->out, ctl->words[0]);
 		return CTL_OK;
 	}
 	ctl->json = ctl_flag(ctl, "json");

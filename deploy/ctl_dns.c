@@ -22,6 +22,8 @@ char **ctl_mx_hosts(struct ctl *ctl) {
 	for (char **h = hosts; *h; h++) {
 		if (dns_name_canonical(*h, strlen(*h), canonical) == 0 && strlen(canonical) <= strlen(*h)) {
 			strcpy(*h, canonical);
+			if (!strchr(*h, '.'))
+				ctl_note(ctl, "\"%s\" is not a whole name: say --hostname or MINUTEMAIL_HOSTNAME, as apid has it", *h);
 			continue;
 		}
 		ctl_error(ctl, "mx_hosts, or hostname in its place: \"%s\" is not a name", *h);

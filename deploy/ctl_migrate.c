@@ -163,6 +163,15 @@ static bool apply(struct ctl *ctl, int version, const char *name) {
 	return false;
 }
 
+/* Texts of mails are UTF-8. createdb follows the cluster's template, which a machine without a locale made SQL_ASCII. */
+static bool encoding_fits(struct ctl *ctl) {
+	cleanup(ctl_clearp) PGresult *res = ctl_query(ctl, "select current_setting('server_encoding')", 0, NULL);
+	if (!res || strcmp(PQgetvalue(res, 0, 0), "UTF8") == 0)
+		return res != NULL;
+	ctl_error(ctl, "the database's encoding is %s and must be UTF8: createdb --encoding=UTF8 --template=template0", PQgetvalue(res, 0, 0));
+	return false;
+}
+
 static int apply_all(struct ctl *ctl, const struct migrations *m) {
 	static const struct ctl_column columns[] = {
 	    {"version", "VERSION", CTL_INT},
@@ -171,7 +180,7 @@ static int apply_all(struct ctl *ctl, const struct migrations *m) {
 	    {"now", "NOW", CTL_BOOL},
 	};
 	int version;
-	if (!compare(ctl, m, &version))
+	if (!compare(ctl, m, &version) || (version == 0 && !encoding_fits(ctl)))
 		return CTL_FAILED;
 	for (int v = version + 1; v <= m->last; v++) {
 		if (!apply(ctl, v, m->names[v]))

@@ -122,6 +122,15 @@ static void test_migrate(void **state) {
 	setenv("MINUTEMAIL_CTL_DATABASE", pg_fixture_conninfo(db, NULL), 1);
 }
 
+static void test_migrate_wants_utf8(void **state) {
+	char *conninfo = xasprintf("%s dbname=ascii", pg_fixture_conninfo(db, NULL));
+	pg_fixture_exec(db, "create database ascii encoding SQL_ASCII template template0");
+	setenv("MINUTEMAIL_CTL_DATABASE", conninfo, 1);
+	refused("migrate", CTL_FAILED, "SQL_ASCII and must be UTF8: createdb --encoding=UTF8 --template=template0");
+	free(conninfo);
+	setenv("MINUTEMAIL_CTL_DATABASE", pg_fixture_conninfo(db, NULL), 1);
+}
+
 static void write_file(const char *dir, const char *name, const char *text) {
 	char path[300];
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
@@ -455,7 +464,10 @@ static void test_domain_dns(void **state) {
 	/* of several hosts one will do */
 	zone("d.example. 60 IN MX 5 mx.ours.example.\nmx.ours.example. 60 IN A 192.0.2.1\nmx0.ours.example. 60 IN A 192.0.2.2\n"
 	     "d.example. 60 IN TXT \"minutemail-abcdefghijklmnop\"\n");
+	run("domain dns d.example --json --hostname vps --mx-hosts=");
+	assert_non_null(strstr(errors, "\"vps\" is not a whole name"));
 	ok("domain dns d.example --json --mx-hosts mx0.ours.example,mx.ours.example");
+	assert_null(strstr(errors, "whole name"));
 	assert_string_equal(record_state("d.example", "MX"), "missing"); /* mx0 */
 	refused("domain dns d.example --certificate /dev/null", CTL_FAILED, "no certificate");
 	refused("domain dns d.example --certificate /nowhere/at/all", CTL_FAILED, "cannot read /nowhere/at/all");
@@ -567,7 +579,11 @@ static void test_usage(void **state) {
 		refused(rows[i].line, CTL_USAGE, rows[i].why);
 	ok("--help");
 	assert_non_null(strstr(output, "key regenerate KEY"));
-	ok("account create --help");
+	for (const char *const *line = (const char *const[]){"account create --help", "account -h", "help account", NULL}; *line; line++) {
+		ok(*line);
+		assert_non_null(strstr(output, "account delete ACCOUNT"));
+		assert_null(strstr(output, "key regenerate KEY"));
+	}
 	ok("--version");
 	refused("account list --database host=/nowhere/at/all", CTL_FAILED, "database:");
 }
@@ -636,6 +652,7 @@ int main(void) {
 	    cmocka_unit_test(test_usage),
 	    cmocka_unit_test(test_expiry),
 	    cmocka_unit_test(test_migrate),
+	    cmocka_unit_test(test_migrate_wants_utf8),
 	    cmocka_unit_test(test_migrate_failures),
 	    cmocka_unit_test(test_domain_before_anybody),
 	    cmocka_unit_test(test_account_and_user),
