@@ -136,7 +136,7 @@ def test_stop_without_anything_running(place):
 def test_help():
     done = run("--help")
     assert done.returncode == 0
-    for option in ("--data", "--smtp", "--http", "--domain", "--detach", "--json", "--stop", "--reset"):
+    for option in ("--data", "--smtp", "--http", "--domain", "--detach", "--no-starttls", "--build", "--json", "--stop", "--reset"):
         assert option in done.stdout
 
 
@@ -214,6 +214,29 @@ def test_reset_and_changed_key():
         one.stop()
         assert run("--data", one.data, "--stop", "--reset").returncode == 0
         assert not os.path.exists(one.data)
+    finally:
+        one.remove()
+
+
+NODEMAILER = """require("nodemailer").createTransport({host: "127.0.0.1", port: +process.argv[1]})
+	.sendMail({from: "a@example.org", to: process.argv[2], text: "x"}).then(() => console.log("sent"), e => console.log(e.message))"""
+
+
+def test_clients_that_refuse_our_certificate():
+    """Many use STARTTLS where it is offered, and check the certificate: nodemailer as it is, PHPMailer, Go's net/smtp, Rails."""
+    def send():
+        done = subprocess.run(["node", "-e", NODEMAILER, str(one.smtp_port), one.api.mailbox()["address"]], capture_output=True, text=True,
+                              timeout=60, env=dict(os.environ, NODE_PATH="/usr/share/nodejs"))
+        return done.stdout.strip() or done.stderr
+
+    one = System()
+    try:
+        one.start()
+        assert "self-signed certificate" in send()
+        one.stop()
+        started = one.run("--no-starttls", "--detach", "--json")
+        assert started.returncode == 0, started.stderr
+        assert send() == "sent"
     finally:
         one.remove()
 
