@@ -1,4 +1,4 @@
-"""What the README says of the configuration is what the daemons say of themselves."""
+"""What the README says of the configuration is what the daemons say of themselves, and its examples work as pasted."""
 
 import os
 import pathlib
@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from launched import ROOT
+from client import deliver
+from launched import ROOT, RUN, System
 
 BUILD = pathlib.Path(os.environ.get("MINUTEMAIL_RUN_BUILD", ROOT / "build-release"))
 KEY = re.compile(r"^  (\w+)( \*)?  [A-Z]+\n      (.*)\n      default: (.*); environment: (\w+)$", re.M)
@@ -28,6 +29,44 @@ def test_configuration_table(daemon):
         assert variable == "MINUTEMAIL_" + name.upper()
         if name not in ("drain", "hostname"):  # said in one row for both daemons
             assert table[name][3] == what, name
+
+
+def examples(section, language=""):
+    text = (ROOT / "README.md").read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+
+
+def of_this_system(text, system):
+    """The README's are those of ./deploy/run without options."""
+    places = {"127.0.0.1:8025": f"127.0.0.1:{system.http_port}", "127.0.0.1:1025": f"127.0.0.1:{system.smtp_port}", "var/": system.data + "/",
+              "./deploy/run ": f"{RUN} --data {system.data} "}
+    for ours, its in places.items():
+        text = text.replace(ours, its)
+    return text
+
+
+def test_commands_as_pasted():
+    one = System()
+    try:
+        one.start()
+        said = {}
+        for block in examples("Run it"):
+            if "curl" in block:
+                done = subprocess.run(["bash", "-e"], input=of_this_system(block, one), capture_output=True, text=True, timeout=60,
+                                      env=one.sanitizer_environment())
+                assert done.returncode == 0 and not done.stderr, (block, done.stdout, done.stderr)
+                said["--ctl" in block] = done.stdout
+        assert "It works." in said[False].splitlines()[-1]
+        assert '"owner":"operator@minutemail.cc"' in said[True].splitlines()[-1] and "mail.example.org" in said[True]
+    finally:
+        one.remove()
+
+
+def test_test_as_pasted(system):
+    program, = examples("Use it in tests", "python")
+    ran = {"sign_up": lambda address: deliver(system.smtp, b"Subject: Welcome\r\n\r\nYour code is 271828.\r\n", address)}
+    exec(of_this_system(program, system), ran)
+    assert ran["code"] == "271828"
 
 
 @pytest.mark.parametrize("daemon", ["smtpd", "apid"])
