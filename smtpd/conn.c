@@ -409,6 +409,8 @@ static void tls_failed(struct conn *c, const char *why) {
 }
 
 static void start_session(struct conn *c) {
+	if (netaddr_nets_have(&c->server->config->bare_newline, &c->client.address))
+		session_allow_bare_newline(c->session);
 	if (netaddr_nets_have(&c->server->config->refused, &c->client.address)) {
 		metrics_add(c->server->metrics, SMTPD_REFUSED_NETWORK, 1);
 		session_start_refused(c->session);

@@ -70,6 +70,8 @@ static const struct config_key KEYS[] = {
 	    "times that a client's network (IPv4 /24, IPv6 /48) may do all that"),
 	KEY("client_exempt", CONFIG_LIST, client_exempt, "127.0.0.0/8, ::1", 0, 0, false, "networks whose clients have no such limits"),
 	KEY("client_refuse", CONFIG_LIST, client_refuse, NULL, 0, 0, false, "networks whose clients get 554 instead of the banner; empty: none"),
+	KEY("client_bare_newline", CONFIG_LIST, client_bare_newline, NULL, 0, 0, false,
+	    "networks whose clients may end commands with LF alone, as some health checks do; never lines of a message. Empty: none"),
 	KEY("log_client", CONFIG_BOOL, log_client, "yes", 0, 0, false, "client addresses in the log"),
 	KEY("log_sender", CONFIG_BOOL, log_sender, "no", 0, 0, false,
 	    "senders in the log; no: the first 16 hex digits of SHA-256 of the address in lower case"),
@@ -210,6 +212,7 @@ static bool check(void *arg, bool only) {
 	check_listeners(&c, d);
 	config_check_networks(&c, "client_exempt", config->client_exempt, &config->exempt);
 	config_check_networks(&c, "client_refuse", config->client_refuse, &config->refused);
+	config_check_networks(&c, "client_bare_newline", config->client_bare_newline, &config->bare_newline);
 	config_check_database(&c, "smtpd_database", config->database);
 	config_check_user(&c, "user", config->user);
 	config_check_directory(&c, "spool_dir", config->spool_dir);
@@ -309,6 +312,7 @@ int main(int argc, char **argv) {
 	clients_free(d.clients);
 	netaddr_nets_fini(&d.config.exempt);
 	netaddr_nets_fini(&d.config.refused);
+	netaddr_nets_fini(&d.config.bare_newline);
 	for (unsigned i = 0; i < d.listener_count; i++)
 		listen_fini(&d.config.listeners[i]);
 	free(d.config.listeners);

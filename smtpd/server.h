@@ -34,7 +34,8 @@ struct smtpd_config {
 	bool strict_syntax, null_sender_single;
 	struct netaddr_nets exempt;   /* of client_exempt, parsed */
 	struct netaddr_nets refused;  /* of client_refuse */
-	char **client_exempt, **client_refuse;
+	struct netaddr_nets bare_newline;   /* of client_bare_newline */
+	char **client_exempt, **client_refuse, **client_bare_newline;
 	int64_t client_connections_max, client_network_factor;
 	int64_t client_connections_rate, client_messages_rate, client_octets_rate, client_bad_recipients_rate, client_handshakes_rate,
 	    client_errors_rate;       /* a minute */

@@ -276,7 +276,7 @@ static size_t feed_line(struct session *s, const char *p, size_t n) {
 	}
 	size_t len = (size_t)(lf - p) + 1;
 	bool crlf = len > 1 && lf[-1] == '\r';
-	session_execute(s, p, len - (crlf ? 2 : 1), crlf, n - len);
+	session_execute(s, p, len - (crlf ? 2 : 1), crlf || s->bare_newline, n - len);
 	return len;
 }
 
@@ -419,6 +419,10 @@ void session_on_policy(struct session *s, enum session_policy why) {
 void session_set_tls(struct session *s, const char *version_cipher) {
 	assert(!s->tls && s->state == STATE_GREET);
 	s->tls = xstrdup(version_cipher);
+}
+
+void session_allow_bare_newline(struct session *s) {
+	s->bare_newline = true;
 }
 
 void session_on_tls(struct session *s, const char *version_cipher) {

@@ -95,6 +95,8 @@ struct session *session_free(struct session *);
 
 /* TLS from the first octet: the handshake is done. Before the start. */
 void session_set_tls(struct session *, const char *version_cipher);
+/* A command line of this client may end with LF alone; a line of its messages never does. Before the start. */
+void session_allow_bare_newline(struct session *);
 void session_start(struct session *);                       /* queues the banner */
 /* Instead of it: 554 5.7.1, then 503 to all but QUIT (RFC 5321 3.1). */
 void session_start_refused(struct session *);

@@ -336,7 +336,7 @@ static void answer_fault(struct session *s, const struct command *c) {
 	}
 }
 
-void session_execute(struct session *s, const char *line, size_t n, bool crlf, size_t waiting) {
+void session_execute(struct session *s, const char *line, size_t n, bool ended, size_t waiting) {
 	struct command c;
 	command_parse(line, n, &c);
 	const struct action *action = &actions[c.verb];
@@ -345,9 +345,9 @@ void session_execute(struct session *s, const char *line, size_t n, bool crlf, s
 	s->counts.stage = command_name(c.verb);
 	if (c.verb == COMMAND_FOREIGN_PROTOCOL)
 		act_foreign(s, &c, waiting);
-	else if (c.verb == COMMAND_BDAT && (c.fault != COMMAND_FINE || !crlf))
+	else if (c.verb == COMMAND_BDAT && (c.fault != COMMAND_FINE || !ended))
 		session_close_fault(s, REPLY_UNFRAMEABLE); /* what follows could be a body read as commands */
-	else if (!crlf)
+	else if (!ended)
 		session_fault(s, REPLY_BARE_NEWLINE);
 	else if (waiting && action->alone && s->helo && !s->esmtp)
 		session_close_fault(s, REPLY_UNSYNCHRONISED);

@@ -48,6 +48,7 @@ struct session {
 	bool esmtp;
 	bool shutdown;                 /* asked for while a reply was owed */
 	bool refused;                  /* at the banner: QUIT only */
+	bool bare_newline;             /* may end a command */
 	bool slow;                     /* between commands: the next waits for the end of a pause */
 	char *helo, *tls;
 	struct buf out;
@@ -85,7 +86,8 @@ enum reply_id session_error_reply(int error);        /* of the sink */
 void session_start_body(struct session *);
 void session_finish_chunk(struct session *);
 
-/* One command line without its line end; `waiting` octets follow in the input (session_act.c). */
-void session_execute(struct session *, const char *line, size_t n, bool crlf, size_t waiting);
+/* One command line without its line end; `ended`: with one that ends a command of this client. `waiting` octets follow in the input
+ * (session_act.c). */
+void session_execute(struct session *, const char *line, size_t n, bool ended, size_t waiting);
 
 #endif

@@ -13,6 +13,7 @@
  *   X: closed           the session has ended and there is no more output;   X: open   it has not
  *   LOCAL: address      that the client connected to; at the top too
  *   REFUSED:            the session begins with a refusal; at the top too
+ *   LF:                 commands of this client may end with LF alone; at the top too
  *   V: verdict [tag]    of the next unanswered RCPT: ok, unknown, foreign, unavailable, disabled, disabled_now,
  *                       or a policy; without one: ok. The tag (a word) names the mailbox, by default the
  *                       canonical address does
@@ -492,6 +493,8 @@ static bool prepare(struct run *r, const char *key, char *text) {
 		hold(r, text);
 	else if (strcmp(key, "LOCAL") == 0)
 		set_local(r, text);
+	else if (strcmp(key, "LF") == 0)
+		session_allow_bare_newline(r->session);
 	else if (strcmp(key, "REFUSED") == 0)
 		start(r, true);
 	else

@@ -40,6 +40,7 @@ def test_defaults_are_right(daemon):
     ("apid", "apid_listen=*:443;tls;forwarded=10.1.2.3/8", "*:443;tls;forwarded=10.1.2.3/8: option forwarded: '10.1.2.3/8' has bits set behind its prefix"),
     ("apid", "apid_listen=[::1:80", "'[::1:80' is not an address to listen on"),
     ("smtpd", "client_exempt=127.0.0.0/8, localhost", "'localhost' is not a network"),
+    ("smtpd", "client_bare_newline=192.0.2.1/24", "'192.0.2.1/24' has bits set behind its prefix"),
     ("apid", "client_exempt=127.0.0.1/8", "'127.0.0.1/8' has bits set behind its prefix"),
     ("smtpd", "smtpd_database=dbname", "not a connection string: missing"),
     ("apid", "apid_database=host=x nonsense=y", "not a connection string: invalid connection option"),

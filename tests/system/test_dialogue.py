@@ -230,6 +230,22 @@ def test_refused_networks(system):
         assert smtpd.metrics()['minutemail_smtpd_refused_total{reason="client_refuse"}'] == 2
 
 
+def test_where_bare_newlines_end_commands(system, api, box):
+    """For listed clients alone, and in commands alone."""
+    with system.another_smtpd("127.0.0.1:0", client_bare_newline="127.0.0.8/30") as smtpd:
+        with Smtp(smtpd.address()) as other:
+            other.greet()
+            other.send(b"NOOP\n")
+            assert other.reply()[0] == 500
+        with Smtp(smtpd.address(), source="127.0.0.9") as listed:
+            listed.greet()
+            listed.send(b"NOOP\nMAIL FROM:<a@b.example>\nRCPT TO:<" + box["address"].encode() + b">\nDATA\n")
+            assert [listed.reply()[0] for _ in range(4)] == [250, 250, 250, 354]
+            listed.send(b"a: b\n\n.\nMAIL FROM:<evil@b.example>\n.\r\n\r\n.\r\nQUIT\n")
+            assert [listed.reply()[0] for _ in range(2)] == [250, 221]
+    assert api.source(api.only_mail(box)) == b"a: b\n\n.\nMAIL FROM:<evil@b.example>\n.\r\n\r\n"
+
+
 def test_a_domain_in_two_forms_is_one(system, api, wire):
     """RFC 5890: made by its U-label, on the key by its A-label; the address is found by either."""
     stamp = f"x{time.time_ns()}"
