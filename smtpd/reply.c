@@ -34,7 +34,6 @@ static const struct reply replies[REPLY_COUNT] = {
 	[REPLY_NO_RECIPIENTS] = {554, "5.5.1", "No valid recipients"},
 	[REPLY_BAD_SEQUENCE] = {503, "5.5.1", "Not allowed once BDAT has begun"},
 	[REPLY_CHUNKS_ONLY] = {503, "5.5.1", "BINARYMIME needs BDAT"},
-	[REPLY_AFTER_FAILED_CHUNK] = {503, "5.5.1", "A chunk of this message failed, send RSET"},
 	[REPLY_TLS_ACTIVE] = {503, "5.5.1", "TLS is active already"},
 	[REPLY_UNFRAMEABLE] = {521, "5.5.4", "Cannot tell where this chunk ends, closing"},
 	[REPLY_UNSYNCHRONISED] = {554, "5.5.0", "SMTP protocol synchronisation, closing"},

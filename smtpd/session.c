@@ -179,13 +179,17 @@ static void body_octets(void *arg, const char *p, size_t n) {
 	tx->pub.size += n;
 }
 
+static enum reply_id body_failure(const struct transaction *tx) {
+	return tx->too_big ? REPLY_TOO_BIG : session_error_reply(tx->error);
+}
+
 /* All of the message is here: to be stored, or to be refused for what went wrong on the way. What is wrong with its
  * line ends is told at its true end, and nothing behind it is read (smtp.md 1.9). */
 static void complete_message(struct session *s) {
 	struct transaction *tx = s->tx;
 	s->counts.stage = "end of message";
 	if (tx->too_big || tx->error) {
-		enum reply_id id = tx->too_big ? REPLY_TOO_BIG : session_error_reply(tx->error);
+		enum reply_id id = body_failure(tx);
 		session_end_transaction(s);
 		session_reply(s, id);
 		return;
@@ -223,13 +227,16 @@ void session_finish_chunk(struct session *s) {
 		if (tx && s->chunk.last)
 			session_end_transaction(s);
 		session_resume(s);
-		session_fault(s, s->chunk_refusal);
+		if (reply_get(s->chunk_refusal)->code < 500)
+			session_reply(s, s->chunk_refusal); /* ours */
+		else
+			session_fault(s, s->chunk_refusal);
 	} else if (s->chunk.last) {
 		complete_message(s);
 	} else if (tx->too_big || tx->error) {
-		tx->failed = true;
+		tx->failure = body_failure(tx);
 		session_resume(s);
-		session_reply(s, tx->too_big ? REPLY_TOO_BIG : session_error_reply(tx->error));
+		session_reply(s, tx->failure);
 	} else {
 		char count[24];
 		int n = snprintf(count, sizeof(count), "%" PRIu64, s->chunk_size);

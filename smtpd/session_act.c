@@ -81,6 +81,7 @@ static void act_mail(struct session *s, const struct command *c, size_t waiting)
 	s->tx->pub.smtputf8 = c->smtputf8;
 	s->tx->pub.declared_size = c->size;
 	s->tx->binary = c->body == COMMAND_BODY_BINARYMIME;
+	s->tx->failure = REPLY_CHUNK_OK;
 	s->transactions++;
 	session_set_state(s, STATE_MAIL);
 	session_reply(s, REPLY_MAIL_OK);
@@ -193,8 +194,8 @@ static enum reply_id judge_chunk(struct session *s) {
 		return REPLY_TLS_REQUIRED;
 	if (!tx)
 		return s->helo ? REPLY_NEED_MAIL : REPLY_NEED_HELO;
-	if (tx->failed)
-		return REPLY_AFTER_FAILED_CHUNK;
+	if (tx->failure != REPLY_CHUNK_OK)
+		return tx->failure;
 	if (tx->pub.recipient_count == 0)
 		return REPLY_NO_RECIPIENTS;
 	return REPLY_CHUNK_OK;
@@ -208,19 +209,19 @@ static void act_bdat(struct session *s, const struct command *c, size_t waiting)
 	}
 	s->chunk_refusal = judge_chunk(s);
 	bool refused = s->chunk_refusal != REPLY_CHUNK_OK;
-	uint64_t *total = refused ? &s->swallowed : &tx->received;
+	uint64_t *total = tx ? &tx->received : &s->swallowed;
 	uint64_t bound = s->options->size_max + min_of((uint64_t)SESSION_EXCESS_MAX, UINT64_MAX - s->options->size_max);
 	if (c->size > bound || *total > bound - c->size) {
 		session_close_fault(s, REPLY_TOO_BIG); /* as much as that is not even read */
 		return;
 	}
 	if (refused)
-		s->swallowed += c->size;
-	if (refused && tx)
-		tx->failed = true;
-	if (!refused && !tx->chunked) {
+		*total += c->size;
+	if (tx) {
+		if (!tx->chunked && !refused)
+			session_start_body(s);
 		tx->chunked = true;
-		session_start_body(s);
+		tx->failure = s->chunk_refusal;
 	}
 	s->chunk = (struct data_chunk){.left = c->size, .last = c->last};
 	s->chunk_size = c->size;

@@ -34,8 +34,8 @@ struct transaction {
 	bool body;
 	bool too_big;
 	bool binary;                   /* BODY=BINARYMIME */
-	bool chunked;                  /* BDAT has begun */
-	bool failed;                   /* a chunk was refused: swallow the rest (RFC 3030 2) */
+	bool chunked;                  /* BDAT has begun, were it only to be refused */
+	enum reply_id failure;         /* of a chunk: the rest is swallowed (RFC 3030 2) and told the same; REPLY_CHUNK_OK: none */
 };
 
 struct session {
@@ -56,7 +56,7 @@ struct session {
 	struct data_chunk chunk;
 	uint64_t chunk_size;
 	enum reply_id chunk_refusal;   /* REPLY_CHUNK_OK: none */
-	uint64_t swallowed;            /* octets of refused chunks */
+	uint64_t swallowed;            /* octets of chunks outside a transaction */
 	size_t skipped;
 	unsigned penalty_errors, penalty_junk;   /* since the last stored message */
 	unsigned guesses;              /* recipients that do not exist */
