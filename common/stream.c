@@ -34,6 +34,8 @@
 #define WRITE_MOST (256 * 1024)
 #define FLUSH_MOST_US 120000000
 
+static char passing[READ_MOST]; /* what came, only until it is where it belongs */
+
 static void on_readable(evutil_socket_t, short, void *);
 static void on_writable(evutil_socket_t, short, void *);
 static void on_input(struct evbuffer *, const struct evbuffer_cb_info *, void *);
@@ -293,7 +295,6 @@ static size_t room_for_input(const struct stream *s) {
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg) {
-	static char octets[READ_MOST]; /* only until they are where they belong */
 	struct stream *s = arg;
 	size_t room = room_for_input(s);
 	(void)what;
@@ -302,13 +303,29 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
 		stream_update_reading(s);
 		return;
 	}
-	ssize_t n = recv(fd, octets, room, 0);
+	ssize_t n = recv(fd, passing, room, 0);
 	if (n > 0)
-		on_octets(s, octets, (size_t)n);
+		on_octets(s, passing, (size_t)n);
 	else if (n == 0)
 		on_wire_eof(s);
 	else if (errno != EAGAIN && errno != EINTR)
 		stream_fail(s, errno);
+}
+
+bool stream_input_waits(struct stream *s) {
+	if (s->state != STREAM_OWNED || s->error || s->security == HANDSHAKE || s->security == BROKEN)
+		return false;
+	if (!s->tls)
+		return recv(s->fd, passing, 1, MSG_PEEK) > 0;
+	size_t room = room_for_input(s);
+	ssize_t n = room > 0 ? recv(s->fd, passing, room, 0) : 0;
+	if (n > 0)
+		must(evbuffer_add(s->wire_in, passing, (size_t)n) == 0);
+	bool more = tls_pipe_waits(s->tls);
+	s->stalled |= n > 0 || more; /* a failure or an end that came along is told when it is read */
+	stream_flush_later(s);
+	stream_update_reading(s);
+	return more;
 }
 
 /* ---- output ---- */

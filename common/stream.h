@@ -48,6 +48,9 @@ const char *stream_tls_error(const struct stream *);          /* static text; NU
 
 void stream_want_read(struct stream *, bool);                 /* arm or park input */
 struct evbuffer *stream_input(struct stream *);               /* borrowed: drain what you used */
+/* Whether the peer has said more than stream_input() holds, as far as it has come: for those before whom nothing may have been said.
+ * Under TLS what cannot be decrypted yet, or says nothing, as a change of keys, does not count. stream_input() stays as it is. */
+bool stream_input_waits(struct stream *);
 /* Borrowed: add to it. Writing starts by itself at the end of the turn, so replies of one turn leave in one packet. */
 struct evbuffer *stream_output(struct stream *);
 size_t stream_output_pending(struct stream *);

@@ -129,6 +129,19 @@ enum tls_pipe_result tls_pipe_read(struct tls_pipe *t, struct evbuffer *plain, s
 	return TLS_PIPE_OK;
 }
 
+bool tls_pipe_waits(struct tls_pipe *t) {
+	char octet;
+	size_t got, before;
+	do {
+		before = evbuffer_get_length(t->in);
+		ERR_clear_error();
+		if (SSL_peek_ex(t->ssl, &octet, 1, &got) == 1)
+			return true;
+	} while (evbuffer_get_length(t->in) < before); /* a record without data is done */
+	ERR_clear_error();
+	return false;
+}
+
 bool tls_pipe_write(struct tls_pipe *t, struct evbuffer *plain) {
 	size_t held;
 	while ((held = evbuffer_get_length(plain)) > 0 && evbuffer_get_length(t->out) < TLS_PIPE_WIRE_MARK) {

@@ -25,6 +25,8 @@ enum tls_pipe_result tls_pipe_handshake(struct tls_pipe *);
 /* Decrypts until `room` octets were added to `plain` (then OK), the wire is empty, or an answer that the protocol itself owes
  * (KeyUpdate) cannot go out because `wire_out` holds TLS_PIPE_WIRE_MARK (then OK as well). */
 enum tls_pipe_result tls_pipe_read(struct tls_pipe *, struct evbuffer *plain, size_t room);
+/* Whether a read would bring something. Fails only in the read. */
+bool tls_pipe_waits(struct tls_pipe *);
 /* Encrypts from the front of `plain` until it is empty or `wire_out` holds the mark. False: failed. */
 #define TLS_PIPE_WIRE_MARK (64 * 1024)
 bool tls_pipe_write(struct tls_pipe *, struct evbuffer *plain);

@@ -408,7 +408,10 @@ static void tls_failed(struct conn *c, const char *why) {
 	conn_close(c, "TLS handshake failed");
 }
 
+/* A client that talks before the banner does not speak SMTP, or speaks it for another (RFC 5321 4.3.1). */
 static void start_session(struct conn *c) {
+	if (evbuffer_get_length(stream_input(c->stream)) > 0 || stream_input_waits(c->stream))
+		session_abort(c->session, SESSION_ABORT_UNSYNCHRONISED);
 	if (netaddr_nets_have(&c->server->config->bare_newline, &c->client.address))
 		session_allow_bare_newline(c->session);
 	if (netaddr_nets_have(&c->server->config->refused, &c->client.address)) {
@@ -432,8 +435,6 @@ static void tls_done(struct conn *c) {
 		session_on_tls(c->session, agreed);
 	} else {
 		session_set_tls(c->session, agreed);
-		if (evbuffer_get_length(stream_input(c->stream)) > 0)
-			session_abort(c->session, SESSION_ABORT_UNSYNCHRONISED);
 		start_session(c);
 	}
 	conn_run(c);
@@ -476,6 +477,7 @@ static void conn_run(struct conn *c) {
 	if (should_flush(c))
 		flush(c);
 	if (c->eof && want == SESSION_WANT_INPUT && !busy(c) && stream_output_pending(c->stream) <= OUTPUT_MARK) {
+		c->stream = stream_close_after_write(c->stream, LINGER_US); /* a client that has said all may still listen */
 		conn_close(c, "lost connection");
 		return;
 	}
@@ -520,7 +522,6 @@ static void on_reply(void *arg, enum reply_id id) {
 
 void conn_start(const struct smtpd_listener *listener, int fd, const struct conn_client *client) {
 	static const struct stream_ops ops = {on_event};
-	bool early = !listener->settings->tls && conn_talks_early(fd);
 	struct server *server = listener->server;
 	struct conn *c = xcalloc(1, sizeof(*c));
 	c->server = server;
@@ -534,8 +535,6 @@ void conn_start(const struct smtpd_listener *listener, int fd, const struct conn
 	conn_auth_start(&c->auth, server, &client->address, on_auth, c);
 	server_conn_opened(server, &c->link);
 	metrics_add(server->metrics, SMTPD_SESSIONS, 1);
-	if (early)
-		session_abort(c->session, SESSION_ABORT_UNSYNCHRONISED);
 	if (listener->settings->tls) {
 		if (conn_limits_handshake(c))
 			start_tls(c); /* the banner comes after it */

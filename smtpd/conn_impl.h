@@ -85,8 +85,6 @@ void conn_spool_drop(void *conn);
 /* ---- conn_ops.c: what the session asks; its argument is the connection ---- */
 
 extern const struct session_ops CONN_OPS;
-/* A client that talks before the banner, or before the 354, does not speak SMTP, or speaks it for another (RFC 5321 4.3.1). */
-bool conn_talks_early(int fd);
 
 /* ---- conn_log.c ---- */
 

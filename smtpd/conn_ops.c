@@ -3,15 +3,8 @@
 
 #include <sys/socket.h>
 
-bool conn_talks_early(int fd) {
-	char octet;
-	return recv(fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
-}
-
-/* Inside TLS what the socket has may be a record that says nothing, as for a change of keys. */
 static bool input_waits(void *arg) {
-	struct conn *c = arg;
-	return !stream_tls(c->stream) && conn_talks_early(stream_fd(c->stream));
+	return stream_input_waits(((struct conn *)arg)->stream);
 }
 
 static bool may_start_tls(void *arg) {

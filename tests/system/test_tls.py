@@ -226,6 +226,87 @@ def test_injection_before_the_handshake(served_by):
         assert rest == b"" or rest[0] == 0x15  # an alert; never a reply in clear
 
 
+class ByHand:
+    """A client whose records wait until they are sent together; the handshake's last ones are the first to wait."""
+
+    def __init__(self, address):
+        host, port = address.rsplit(":", 1)
+        self.socket = socket.create_connection((host, int(port)), timeout=30)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.wire_in, self.wire_out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context(ssl.TLSVersion.TLSv1_3).wrap_bio(self.wire_in, self.wire_out, server_hostname=NAME)
+        self.until_done(self.tls.do_handshake)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def until_done(self, act):
+        while True:
+            try:
+                return act()
+            except ssl.SSLZeroReturnError:
+                return b""
+            except ssl.SSLWantReadError:
+                self.send()
+                octets = self.socket.recv(65536)
+                if not octets:
+                    return b""
+                self.wire_in.write(octets)
+
+    def send(self, *records):
+        for record in records:
+            self.tls.write(record)
+        self.socket.sendall(self.wire_out.read())
+
+    def replies(self, n):
+        text = b""
+        while text.count(b"\r\n") < n:
+            more = self.until_done(lambda: self.tls.read(65536))
+            if not more:
+                break
+            text += more
+        return [int(line[:3]) for line in text.split(b"\r\n")[:-1]]
+
+
+def test_talk_behind_the_handshake_is_early(served_by):
+    """RFC 5321 4.3.1: inside TLS too the banner comes first."""
+    with ByHand(served_by.address(1)) as early:
+        early.send(b"EHLO early.example\r\n")
+        assert early.replies(2) == [554]
+    with ByHand(served_by.address(1)) as patient:
+        assert patient.replies(1) == [220]
+
+
+def test_a_body_before_the_354_is_early(system, served_by, box):
+    """RFC 2920 3.1, where only the kernel has the body when DATA's turn comes: the look-up before it took long."""
+    with ByHand(served_by.address(1)) as wire, contextlib.closing(system.connect_as("postgres")) as slow:
+        assert wire.replies(1) == [220]
+        wire.send(b"EHLO c.example\r\nMAIL FROM:<a@b.example>\r\n")
+        assert wire.replies(11)[-2:] == [250, 250]
+        slow.autocommit = False
+        slow.cursor().execute("lock table mailboxes in access exclusive mode")
+        wire.send(b"RCPT TO:<" + box["address"].encode() + b">\r\nDATA\r\n")
+        waiting = "select count(*) from pg_stat_activity where usename = 'minutemail_smtpd' and wait_event_type = 'Lock'"
+        wait_until(lambda: system.sql(waiting)[0][0])
+        wire.send(b"Subject: too early\r\n\r\nQUIT\r\n.\r\n")
+        slow.rollback()
+        assert wire.replies(3) == [250, 554]
+
+
+def test_a_reply_is_not_lost_to_an_end(served_by):
+    """The end of TLS in one segment with the last command."""
+    with ByHand(served_by.address(1)) as wire:
+        assert wire.replies(1) == [220]
+        wire.tls.write(b"NOOP\r\nVRFY x\r\n")
+        with contextlib.suppress(ssl.SSLWantReadError):
+            wire.tls.unwrap()
+        wire.send()
+        assert wire.replies(3) == [250, 252]
+
+
 @pytest.mark.slow
 def test_handshake_that_stalls(served_by):
     with Smtp(served_by.address(1), timeout=120) as wire:  # nothing is said before the handshake

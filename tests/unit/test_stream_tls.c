@@ -169,6 +169,7 @@ static void test_data_with_handshake(void **state) {
 	turns(&f, 5);
 	assert_int_equal(f.seen[STREAM_TLS], 1);
 	assert_int_equal(f.total, 0);
+	assert_true(stream_input_waits(f.stream));
 	stream_want_read(f.stream, true);
 	turns(&f, 3);
 	assert_int_equal(f.total, 8);
@@ -420,13 +421,76 @@ static void test_key_updates(void **state) {
 	end(&f);
 }
 
+/* To the kernel and no further. */
+static void post(struct fixture *f) {
+	char block[65536];
+	int n = BIO_read(f->client.out, block, sizeof(block));
+	assert_true(n > 0);
+	assert_int_equal(write(f->fd, block, (size_t)n), n);
+}
+
+/* What the kernel has is seen, wanted or not, and is there afterwards all the same. */
+static void test_input_waits(void **state) {
+	for (int wanted = 0; wanted < 2; wanted++) {
+		struct fixture f;
+		begin(&f, 4096, TLS1_3_VERSION, 65536);
+		assert_false(stream_input_waits(f.stream));
+		assert_int_equal(write(f.fd, "x", 1), 1);
+		assert_true(stream_input_waits(f.stream));
+		stream_want_read(f.stream, true);
+		turns(&f, 2);
+		assert_int_equal(f.total, 1);
+		shake(&f);
+		stream_want_read(f.stream, wanted);
+		assert_false(stream_input_waits(f.stream));
+		assert_int_equal(SSL_key_update(f.client.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+		SSL_do_handshake(f.client.ssl);
+		post(&f);
+		assert_false(stream_input_waits(f.stream));
+		say(&f, "DATA\r\n", 6);
+		say(&f, "body", 4);
+		post(&f);
+		assert_true(stream_input_waits(f.stream));
+		assert_true(stream_input_waits(f.stream));
+		assert_int_equal(evbuffer_get_length(stream_input(f.stream)), 0);
+		stream_want_read(f.stream, true);
+		turns(&f, 3);
+		assert_int_equal(f.total, 11);
+		assert_false(stream_input_waits(f.stream));
+		end(&f);
+	}
+}
+
+/* An end or a breach that is met there is told as if it had been read. */
+static void test_input_waits_no_more(void **state) {
+	for (int breach = 0; breach < 2; breach++) {
+		struct fixture f;
+		begin(&f, 4096, TLS1_3_VERSION, 65536);
+		shake(&f);
+		stream_want_read(f.stream, true);
+		turns(&f, 2);
+		if (breach) {
+			assert_int_equal(write(f.fd, "\x17\x03\x03\x00\x14RSET\r\nRSET\r\nRSET\r\nQU", 25), 25);
+		} else {
+			SSL_shutdown(f.client.ssl);
+			post(&f);
+		}
+		assert_false(stream_input_waits(f.stream));
+		turns(&f, 3);
+		assert_int_equal(f.seen[breach ? STREAM_ERROR : STREAM_EOF], 1);
+		assert_int_equal(f.total, 0);
+		end(&f);
+	}
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_echo),        cmocka_unit_test(test_data_with_handshake), cmocka_unit_test(test_cap),
 		cmocka_unit_test(test_parked),      cmocka_unit_test(test_half_close),          cmocka_unit_test(test_output_order),
 		cmocka_unit_test(test_injection),   cmocka_unit_test(test_not_tls),             cmocka_unit_test(test_old_version),
 		cmocka_unit_test(test_peer_leaves), cmocka_unit_test(test_deadline),            cmocka_unit_test(test_tampered),
-		cmocka_unit_test(test_last_reply),  cmocka_unit_test(test_key_updates),
+		cmocka_unit_test(test_last_reply),  cmocka_unit_test(test_key_updates),         cmocka_unit_test(test_input_waits),
+		cmocka_unit_test(test_input_waits_no_more),
 	};
 	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests(tests, NULL, NULL);
