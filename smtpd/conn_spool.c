@@ -1,5 +1,5 @@
-/* Where the octets of a message go. What may lie in spools is bounded twice: memory in this worker, octets over all of
- * them. */
+/* Where the octets of a message go. What may lie in spools is bounded twice: memory in this worker (server.c says it to the spools),
+ * octets over all of them. */
 #include "smtpd/conn_impl.h"
 
 void conn_spool_count(const struct conn *c) {
@@ -17,8 +17,6 @@ int conn_spool_start(void *arg) {
 	c->spool = spool_free(c->spool);
 	if (spools_are_full(c, session_transaction(c->session)->declared_size))
 		return -ENOSPC; /* 452, before anything is sent */
-	if (spool_memory_in_use() > (size_t)c->server->config->spool_memory_max)
-		return -ENOBUFS; /* a fault of ours: 451, the sender's queue keeps the mail */
 	c->spool = spool_new(c->server->config->spool_dir);
 	c->body_us = clock_mono_us();
 	return 0;

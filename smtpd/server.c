@@ -17,6 +17,7 @@
 #include "smtpd/parser.h"
 #include "smtpd/recipient.h"
 #include "smtpd/smtpd_metrics.h"
+#include "smtpd/spool.h"
 #include "smtpd/store.h"
 #include "smtpd_stmts.h"
 
@@ -252,6 +253,7 @@ int server_start(struct server *s, struct loop *loop, const struct smtpd_config 
 		.loop = loop, .config = config, .metrics = metrics, .clients = clients, .tls = tls, .sockets = sockets, .socket_count = socket_count};
 	s->stress.commits_seen = metrics_sum(metrics, SMTPD_STORE_TIME); /* of what was before us we know nothing */
 	s->stress.commits_us_seen = metrics_total(metrics, SMTPD_STORE_TIME);
+	spool_bound_memory((size_t)config->spool_memory_max);
 	list_init(&s->conns);
 	accept_init(s);
 	timer_init(&s->patience, loop, on_patience, s);

@@ -1,6 +1,7 @@
 /* The octets of one message while it is received. Not a parser and not a store: exact octets in, the same octets out.
  *
- * Invariants: `memory` holds all octets until they exceed SPOOL_MEMORY_MAX, then the file does and `memory` is gone; octets in
+ * Invariants: `memory` holds all octets until they exceed SPOOL_MEMORY_MAX or all spools' memory its bound, then the file does and
+ * `memory` is gone; octets in
  * the file past `size` are the rest of a failed append and nobody reads them. */
 #include "smtpd/spool.h"
 
@@ -21,11 +22,15 @@ struct spool {
 	uint8_t digest[SHA256_LEN];
 };
 
-static size_t memory_in_use;
+static size_t memory_in_use, memory_max = SIZE_MAX;
 static uint64_t octets_in_use;
 
 size_t spool_memory_in_use(void) {
 	return memory_in_use;
+}
+
+void spool_bound_memory(size_t octets) {
+	memory_max = octets;
 }
 
 uint64_t spool_octets_in_use(void) {
@@ -116,13 +121,21 @@ static int move_to_file(struct spool *s) {
 	return 0;
 }
 
+/* For n more octets, which fit. */
+static size_t grown_cap(const struct spool *s, size_t n) {
+	size_t cap = max_of(s->cap, (size_t)8192);
+	while (cap < s->size + n)
+		cap *= 2;
+	return min_of(cap, (size_t)SPOOL_MEMORY_MAX);
+}
+
+static bool fits_memory(const struct spool *s, size_t n) {
+	return s->fd < 0 && n <= SPOOL_MEMORY_MAX - s->size && memory_in_use - s->cap + grown_cap(s, n) <= memory_max;
+}
+
 static int append_memory(struct spool *s, const void *p, size_t n) {
-	size_t need = s->size + n;
-	if (need > s->cap) {
-		size_t cap = max_of(s->cap * 2, (size_t)8192);
-		while (cap < need)
-			cap *= 2;
-		cap = min_of(cap, (size_t)SPOOL_MEMORY_MAX);
+	size_t cap = grown_cap(s, n);
+	if (cap > s->cap) {
 		char *memory = realloc(s->memory, cap);
 		if (!memory)
 			return -ENOMEM;
@@ -139,7 +152,7 @@ int spool_append(struct spool *s, const void *p, size_t n) {
 	assert(!s->digested);
 	if (n == 0)
 		return 0;
-	if (s->fd < 0 && n <= SPOOL_MEMORY_MAX - s->size) {
+	if (fits_memory(s, n)) {
 		r = append_memory(s, p, n);
 	} else {
 		if (s->fd < 0)

@@ -1,4 +1,5 @@
-/* The octets of one message while it is received: in memory up to 256 KiB, then in an unlinked file. Exact. */
+/* The octets of one message while it is received: in memory up to 256 KiB, or less where memory is short, then in an unlinked file.
+ * Exact. */
 #ifndef MINUTEMAIL_SPOOL_H
 #define MINUTEMAIL_SPOOL_H
 
@@ -22,8 +23,9 @@ int spool_fd(const struct spool *); /* the file once there is one, else -1; for 
 /* Reads up to n octets at offset; returns how many (0 at the end), or -errno. */
 ssize_t spool_read(struct spool *, uint64_t offset, void *p, size_t n);
 void spool_digest(struct spool *, uint8_t ret[SHA256_LEN]);  /* SHA-256 of everything appended */
-/* Octets held in memory by all spools of the process, for the bound on messages in flight. */
+/* Octets held in memory by all spools of the process, and what they may be at the most: over it messages go to files. No bound at first. */
 size_t spool_memory_in_use(void);
+void spool_bound_memory(size_t octets);
 
 /* Octets of the messages in all spools of the process, in memory or files. */
 uint64_t spool_octets_in_use(void);

@@ -81,3 +81,10 @@ def test_what_is_run_is_checked_too():
     done = subprocess.run([str(BUILD / "smtpd" / "smtpd"), "--smtpd-listen=*:0;what"], capture_output=True, text=True, timeout=60,
                           env=dict(os.environ, MINUTEMAIL_CONFIG="/dev/null"))
     assert done.returncode == 2 and "smtpd: smtpd_listen: *:0;what: unknown option 'what'" in done.stderr
+
+
+def test_a_limit_that_is_announced_has_six_digits():
+    """RFC 9422: MAILMAX could not say more."""
+    status, _, faults = check("smtpd", "messages_max=1000000")
+    assert status != 0 and len(faults) == 1 and faults[0].endswith("want 0 to 999999"), faults
+    assert check("smtpd", "messages_max=999999")[0] == 0

@@ -1,6 +1,7 @@
 """What one client may do, over all workers: connections, messages, errors, time. The clients are 127.0.0.x, which this smtpd does not
 exempt as the launcher's does."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -351,6 +352,23 @@ def test_stress(system, box):
             wire.greet()
             assert wire.say(b"WHAT")[0] == 500
             assert wire.say(b"NOOP")[0] == 250
+
+
+def test_memory_of_messages_under_way_is_bounded(system, api, box):
+    """Each is small enough to wait in memory, all of them are not: nobody is put off, and nothing is lost."""
+    source = b"Subject: one of many\r\n\r\n" + (b"x" * 78 + b"\r\n") * 2500
+    with system.another_smtpd("127.0.0.1:0", workers=1, spool_memory_max="1M") as smtpd, contextlib.ExitStack() as all_of_them:
+        wires = [all_of_them.enter_context(Smtp(smtpd.address())) for _ in range(12)]
+        for wire in wires:
+            wire.greet()
+            wire.start_data(box["address"])
+            wire.send(source)
+        wait_until(lambda: smtpd.metrics()["minutemail_smtpd_spool_bytes"] == len(wires) * len(source))
+        assert 500000 < smtpd.metrics()["minutemail_smtpd_spool_memory_bytes"] <= 1 << 20
+        for wire in wires:
+            wire.send(b".\r\n")
+            assert wire.reply()[0] == 250
+    assert [api.source(mail) == source for mail in api.mails(box)] == [True] * len(wires)
 
 
 def test_octets_under_way_are_bounded_over_workers(system, box):

@@ -119,6 +119,31 @@ static void test_memory_counted(void **state) {
 	assert_int_equal(spool_memory_in_use(), 0);
 }
 
+/* Past the bound of all spools' memory one of few octets is in a file; what is in memory stays there as long as it does not grow. */
+static void test_memory_bounded(void **state) {
+	struct spool *a = spool_new(dir), *b = spool_new(dir);
+	(void)state;
+	spool_bound_memory(24576);
+	fill(a, 8192, 100);
+	fill(b, 16384, 100);
+	assert_int_equal(spool_memory_in_use(), 24576);
+	assert_non_null(spool_memory(a));
+	assert_int_equal(spool_append(a, &(uint8_t){octet(8192)}, 1), 0);
+	assert_null(spool_memory(a));
+	assert_int_equal(spool_memory_in_use(), 16384);
+	assert_octets(a, 8193, 1000);
+	assert_octets(b, 16384, 1000);
+	spool_free(a);
+	spool_free(b);
+	spool_bound_memory(0);
+	a = spool_new(dir);
+	fill(a, 1, 1);
+	assert_null(spool_memory(a));
+	assert_octets(a, 1, 1);
+	spool_free(a);
+	spool_bound_memory(SIZE_MAX);
+}
+
 static void test_read_ranges(void **state) {
 	struct spool *s = spool_new(dir);
 	char got[100];
@@ -179,7 +204,7 @@ static int remove_dir(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sizes),        cmocka_unit_test(test_memory_counted), cmocka_unit_test(test_read_ranges),
+		cmocka_unit_test(test_sizes),        cmocka_unit_test(test_memory_counted), cmocka_unit_test(test_memory_bounded), cmocka_unit_test(test_read_ranges),
 		cmocka_unit_test(test_no_directory), cmocka_unit_test(test_write_fails),
 	};
 	return cmocka_run_group_tests_name("spool", tests, make_dir, remove_dir);
