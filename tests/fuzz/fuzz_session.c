@@ -19,6 +19,7 @@ struct world {
 	const uint8_t *data; /* where the octets behind DATA begin; NULL: not inside, or BDAT */
 	unsigned replies;
 	bool handshake_failed;
+	bool more_comes;     /* now and then more than was given is on its way */
 };
 
 static void require(bool ok) {
@@ -199,6 +200,11 @@ static bool may_start_tls(void *arg) {
 	return pick(w, 8) != 0;
 }
 
+static bool input_waits(void *arg) {
+	struct world *w = arg;
+	return w->more_comes && pick(w, 8) == 0;
+}
+
 static void local_literal(void *arg, char ret[ADDRESS_LITERAL_SIZE]) {
 	strcpy(ret, "[192.0.2.1]");
 }
@@ -207,11 +213,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
 	static const struct session_ops ops = {.body_start = body_start,
 	                                       .body_write = body_write,
 	                                       .body_drop = body_drop,
+	                                       .input_waits = input_waits,
 	                                       .may_start_tls = may_start_tls,
 	                                       .local_literal = local_literal};
 	if (n < HEADER)
 		return 0;
-	struct world w = {.random = 0x9e3779b97f4a7c15u ^ ((uint64_t)p[0] << 8 | p[1])};
+	struct world w = {.random = 0x9e3779b97f4a7c15u ^ ((uint64_t)p[0] << 8 | p[1]), .more_comes = p[4] & 128};
 	const struct session_options options = {
 		.hostname = "mx.example.org",
 		.size_max = (uint64_t)p[2] * 16,
@@ -232,6 +239,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
 	buf_init(&w.got, 1 << 20);
 	struct session *s = session_new(&options, &ops, &w);
 	session_on_reply(s, on_reply, &w);
+	if (p[4] & 64)
+		session_allow_bare_newline(s);
 	if (p[4] & 32)
 		session_start_refused(s);
 	else
