@@ -1,6 +1,7 @@
 /* How certificates travel from the loader by the signer to the workers: a sealed memory file, since chains may be longer than a message and
  * workers read no files. Written by the signer, whom workers trust; read with checks all the same. */
 #include "common/buf.h"
+#include "common/fd_pass.h"
 #include "common/tls_keys_impl.h"
 
 #include <fcntl.h>
@@ -126,33 +127,20 @@ int tls_public_read(int fd, uint64_t *ret_generation, struct tls_pair **ret, siz
 }
 
 bool tls_send_with_fd(int sock, const void *p, size_t n, int fd) {
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = {0};
+	union fd_room room;
 	struct iovec v = {(void *)p, n};
 	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
-	if (fd >= 0) {
-		m.msg_control = &control;
-		m.msg_controllen = sizeof(control);
-		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-		*c = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
-		memcpy(CMSG_DATA(c), &fd, sizeof(int));
-	}
+	if (fd >= 0)
+		fd_attach(&m, &room, fd);
 	return sendmsg(sock, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)n;
 }
 
 ssize_t tls_receive_with_fd(int sock, void *p, size_t n, int *ret_fd) {
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control;
+	union fd_room room;
 	struct iovec v = {p, n};
-	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-	*ret_fd = -1;
+	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+	fd_expect(&m, &room);
 	ssize_t got = recvmsg(sock, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	struct cmsghdr *c = got > 0 ? CMSG_FIRSTHDR(&m) : NULL;
-	if (c && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(ret_fd, CMSG_DATA(c), sizeof(int));
+	*ret_fd = got > 0 ? fd_received(&m) : -1;
 	return got;
 }

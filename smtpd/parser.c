@@ -11,6 +11,7 @@
 #include "smtpd/parser.h"
 
 #include "common/buf.h"
+#include "common/fd_pass.h"
 #include "common/loop.h"
 #include "smtpd/parser_process.h"
 
@@ -179,20 +180,15 @@ static void process_started(struct parser *p, int fd, pid_t pid) {
 static void on_zygote(evutil_socket_t fd, short what, void *arg) {
 	struct parser *p = arg;
 	int32_t value = 0;
-	int channel = -1;
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control;
+	union fd_room room;
 	struct iovec iov = {&value, sizeof value};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
 	(void)what;
+	fd_expect(&m, &room);
 	ssize_t n = recvmsg((int)fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof channel))
-		memcpy(&channel, CMSG_DATA(c), sizeof channel);
+	int channel = n > 0 ? fd_received(&m) : -1;
 	if (n != (ssize_t)sizeof value || !p->asked || p->state != PARSER_STARTING) {
 		if (channel >= 0)
 			close(channel);
@@ -342,21 +338,11 @@ static unsigned op_iov(struct parser_op *op, struct iovec *iov) {
 
 /* A file's frame travels alone, its descriptor with its first octet. */
 static ssize_t send_file(struct parser *p, struct parser_op *op) {
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = {0};
+	union fd_room room;
 	struct iovec iov[2];
 	struct msghdr m = {.msg_iov = iov, .msg_iovlen = op_iov(op, iov)};
-	if (op->sent == 0) {
-		int fd = spool_fd(op->spool);
-		m.msg_control = &control;
-		m.msg_controllen = sizeof control;
-		control.header.cmsg_level = SOL_SOCKET;
-		control.header.cmsg_type = SCM_RIGHTS;
-		control.header.cmsg_len = CMSG_LEN(sizeof fd);
-		memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
-	}
+	if (op->sent == 0)
+		fd_attach(&m, &room, spool_fd(op->spool));
 	return sendmsg(p->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 

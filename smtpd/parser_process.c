@@ -7,6 +7,7 @@
 #include "smtpd/parser_process.h"
 
 #include "common/buf.h"
+#include "common/fd_pass.h"
 #include "common/sandbox.h"
 #include "common/text.h"
 #include "smtpd/mime.h"
@@ -46,36 +47,33 @@ static bool write_all(int fd, const char *p, size_t n) {
 
 /* --- parser --- */
 
-static void take_descriptors(struct input *in, struct msghdr *m) {
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		if (in->fd_count == DESCRIPTORS_MAX || c->cmsg_len != CMSG_LEN(sizeof(int)))
-			_exit(EXIT_PROTOCOL);
-		memcpy(&in->fds[in->fd_count++], CMSG_DATA(c), sizeof(int));
-	}
+static void take_descriptor(struct input *in, struct msghdr *m) {
+	int fd = fd_received(m);
+	if (fd < 0)
+		return;
+	if (in->fd_count == DESCRIPTORS_MAX)
+		_exit(EXIT_PROTOCOL);
+	in->fds[in->fd_count++] = fd;
 }
 
 /* Waits for more octets; does not return at the end of the channel. */
 static void receive(struct input *in) {
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control;
+	union fd_room room;
 	buf_consume(&in->buf, in->used);
 	in->used = 0;
 	char *p = buf_reserve(&in->buf, RUN);
 	if (!p)
 		_exit(EXIT_MEMORY);
 	struct iovec iov = {p, RUN};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t n;
+	fd_expect(&m, &room);
 	do
 		n = recvmsg(CHANNEL, &m, MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
 	if (n <= 0)
 		_exit(n == 0 ? EXIT_DONE : EXIT_CHANNEL);
-	take_descriptors(in, &m);
+	take_descriptor(in, &m);
 	buf_commit(&in->buf, (size_t)n);
 }
 
@@ -184,20 +182,11 @@ static void end_parser(pid_t pid) {
 }
 
 static bool answer(int32_t value, int fd) {
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = {0};
+	union fd_room room;
 	struct iovec iov = {&value, sizeof value};
 	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-	if (fd >= 0) {
-		m.msg_control = &control;
-		m.msg_controllen = sizeof control;
-		control.header.cmsg_level = SOL_SOCKET;
-		control.header.cmsg_type = SCM_RIGHTS;
-		control.header.cmsg_len = CMSG_LEN(sizeof fd);
-		memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
-	}
+	if (fd >= 0)
+		fd_attach(&m, &room, fd);
 	ssize_t n;
 	do
 		n = sendmsg(CHANNEL, &m, MSG_NOSIGNAL);
