@@ -50,20 +50,12 @@ static void injection_end(void *arg) {
 	part_table_fini(&i->parts);
 }
 
-static struct slice trim(struct slice s) {
-	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
-		s = slice_of(s.p + 1, s.n - 1);
-	while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
-		s.n--;
-	return s;
-}
-
 /* "a@b" or "Name <a@b>", the name perhaps in quotes. */
 static bool read_sender(struct request *r, struct injection *i, struct slice given) {
-	struct slice text = trim(given), name = {0};
+	struct slice text = slice_trim(given), name = {0};
 	const char *open = text.n > 0 && text.p[text.n - 1] == '>' ? memrchr(text.p, '<', text.n) : NULL;
 	if (open) {
-		name = trim(slice_of(text.p, (size_t)(open - text.p)));
+		name = slice_trim(slice_of(text.p, (size_t)(open - text.p)));
 		text = slice_of(open + 1, (size_t)(text.p + text.n - 1 - (open + 1)));
 		if (name.n >= 2 && name.p[0] == '"' && name.p[name.n - 1] == '"')
 			name = slice_of(name.p + 1, name.n - 2);

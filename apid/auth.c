@@ -274,23 +274,13 @@ static struct lookup *lookup_join(struct auth *a, enum principal_kind kind, cons
 	return lookup_start(a, kind, hash);
 }
 
-static struct slice trim(struct slice s) {
-	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t')) {
-		s.p++;
-		s.n--;
-	}
-	while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
-		s.n--;
-	return s;
-}
-
 /* RFC 9110 11.4, RFC 6750 2.1: the scheme in any case, blanks, the key. Another scheme is "no key". */
 static struct slice bearer(struct slice header) {
 	static const size_t n = sizeof("Bearer") - 1;
-	struct slice s = trim(header);
+	struct slice s = slice_trim(header);
 	if (s.n <= n || strncasecmp(s.p, "Bearer", n) != 0 || (s.p[n] != ' ' && s.p[n] != '\t'))
 		return (struct slice){NULL, 0};
-	return trim(slice_of(s.p + n, s.n - n));
+	return slice_trim(slice_of(s.p + n, s.n - n));
 }
 
 static enum auth_verdict check_text(const struct auth *a, struct slice key) {

@@ -10,20 +10,10 @@ bool forwarded_trusts(const struct http_listen *listen, const struct netaddr *pe
 	return peer->family == NETADDR_NONE ? listen->forwarded.n > 0 : netaddr_nets_have(&listen->forwarded, peer);
 }
 
-static struct slice trim(struct slice s) {
-	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t')) {
-		s.p++;
-		s.n--;
-	}
-	while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
-		s.n--;
-	return s;
-}
-
 /* "192.0.2.1", "192.0.2.1:1234", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:1234": proxies write all of these. */
 static bool read_hop(struct slice s, struct netaddr *ret) {
 	const char *end;
-	s = trim(s);
+	s = slice_trim(s);
 	if (s.n > 0 && s.p[0] == '[') {
 		end = memchr(s.p, ']', s.n);
 		return end && netaddr_parse(s.p + 1, (size_t)(end - s.p - 1), ret) == 0 && ret->family == NETADDR_IPV6;

@@ -12,16 +12,6 @@ static bool is_blank(char c) {
 	return c == ' ' || c == '\t';
 }
 
-static struct slice trim(struct slice s) {
-	while (s.n > 0 && is_blank(s.p[0])) {
-		s.p++;
-		s.n--;
-	}
-	while (s.n > 0 && is_blank(s.p[s.n - 1]))
-		s.n--;
-	return s;
-}
-
 static bool is_word(struct slice s, const char *word) {
 	return s.n == strlen(word) && strncasecmp(s.p, word, s.n) == 0;
 }
@@ -55,28 +45,28 @@ static bool quoted(struct slice *rest, struct slice *ret) {
 
 /* The next `; name=value`. 1, 0 at the end, -EINVAL. */
 static int next_param(struct slice *rest, struct slice *ret_name, struct slice *ret_value) {
-	*rest = trim(*rest);
+	*rest = slice_trim(*rest);
 	if (rest->n == 0)
 		return 0;
 	if (rest->p[0] != ';')
 		return -EINVAL;
 	skip(rest, 1);
-	*rest = trim(*rest);
+	*rest = slice_trim(*rest);
 	if (rest->n == 0)
 		return 0;
 	struct slice name = up_to(*rest, '=');
 	if (name.n == rest->n)
 		return -EINVAL;
 	skip(rest, name.n + 1);
-	*ret_name = trim(name);
-	*rest = trim(*rest);
+	*ret_name = slice_trim(name);
+	*rest = slice_trim(*rest);
 	if (rest->n > 0 && rest->p[0] == '"') {
 		skip(rest, 1);
 		return quoted(rest, ret_value) ? 1 : -EINVAL;
 	}
 	struct slice value = up_to(*rest, ';');
 	skip(rest, value.n);
-	*ret_value = trim(value);
+	*ret_value = slice_trim(value);
 	return 1;
 }
 
@@ -84,7 +74,7 @@ static int next_param(struct slice *rest, struct slice *ret_name, struct slice *
 static struct slice main_value(struct slice *rest) {
 	struct slice value = up_to(*rest, ';');
 	skip(rest, value.n);
-	return trim(value);
+	return slice_trim(value);
 }
 
 bool multipart_is_form_data(struct slice content_type) {
@@ -153,7 +143,7 @@ static int read_field(struct slice line, struct multipart_part *part, const char
 	*ret_error = "a part's header has a line that is no field";
 	if (name.n == 0 || name.n == line.n || is_blank(line.p[0]) || is_blank(name.p[name.n - 1]))
 		return -EINVAL;
-	struct slice value = trim(slice_of(line.p + name.n + 1, line.n - name.n - 1));
+	struct slice value = slice_trim(slice_of(line.p + name.n + 1, line.n - name.n - 1));
 	if (is_word(name, "content-disposition"))
 		return read_disposition(value, part, ret_error);
 	if (is_word(name, "content-type"))

@@ -7,21 +7,13 @@ static const char *cookie_name(bool secure) {
 	return secure ? "__Host-mm_session" : "mm_session";
 }
 
-static struct slice trim(struct slice s) {
-	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
-		s = slice_of(s.p + 1, s.n - 1);
-	while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
-		s.n--;
-	return s;
-}
-
 struct slice session_cookie(struct slice field, bool secure) {
 	const struct slice name = slice_str(cookie_name(secure));
 	struct slice found = {NULL, 0}, rest = field;
 	while (rest.n > 0) {
 		const char *end = memchr(rest.p, ';', rest.n);
 		size_t len = end ? (size_t)(end - rest.p) : rest.n;
-		struct slice pair = trim(slice_of(rest.p, len));
+		struct slice pair = slice_trim(slice_of(rest.p, len));
 		const char *equals = pair.n ? memchr(pair.p, '=', pair.n) : NULL;
 		if (equals && slice_eq(slice_of(pair.p, (size_t)(equals - pair.p)), name)) {
 			if (found.p)

@@ -82,6 +82,15 @@ static inline int hex_value(char c) {
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+/* Without spaces and tabs at both ends (the OWS of RFC 9110 5.6.3). */
+static inline struct slice slice_trim(struct slice s) {
+	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
+		s = slice_of(s.p + 1, s.n - 1);
+	while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+		s.n--;
+	return s;
+}
+
 static inline bool slice_eq(struct slice a, struct slice b) {
 	return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
 }
