@@ -58,13 +58,8 @@ static const struct arrivals_ops arrivals_ops = {on_come, on_refused, on_place_t
 
 static void on_full(void *arg, bool full) {
 	struct server *s = arg;
-	for (unsigned i = 0; i < s->listener_count; i++) {
-		struct listener *l = s->listeners[i].accept;
-		if (l && full)
-			listener_pause(l);
-		else if (l)
-			listener_resume(l);
-	}
+	for (unsigned i = 0; i < s->listener_count; i++)
+		listener_set_paused(s->listeners[i].accept, full);
 }
 
 static void on_flushed(void *arg) {

@@ -64,9 +64,7 @@ void config_check_networks(struct config_check *c, const char *key, char *const 
 	for (; *list; list++) {
 		int r = netaddr_nets_add(nets, *list, strlen(*list));
 		if (r < 0)
-			config_check_fault(c, key, "'%s' %s", *list,
-			                   r == -ERANGE ? "has bits set behind its prefix"
-			                                : "is not a network (want 10.0.0.0/8 or 2001:db8::/32)");
+			config_check_fault(c, key, "'%s' %s", *list, netaddr_net_fault(r));
 	}
 }
 

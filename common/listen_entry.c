@@ -16,9 +16,7 @@ int listen_set_networks(void *member, const char *value, char ret_what[LISTEN_WH
 		size_t n = strcspn(p, "+");
 		int r = netaddr_nets_add(member, p, n);
 		if (r < 0) {
-			snprintf(ret_what, LISTEN_WHAT_SIZE, "'%.*s' %s", (int)min_of(n, (size_t)45), p,
-			         r == -ERANGE ? "has bits set behind its prefix"
-			                      : "is not a network (want 10.0.0.0/8 or 2001:db8::/32)");
+			snprintf(ret_what, LISTEN_WHAT_SIZE, "'%.*s' %s", (int)min_of(n, (size_t)45), p, netaddr_net_fault(r));
 			return -EINVAL;
 		}
 		p += n;

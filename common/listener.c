@@ -431,13 +431,10 @@ struct listener *listener_free(struct listener *l) {
 	return NULL;
 }
 
-void listener_pause(struct listener *l) {
-	l->paused = true;
-	update(l);
-}
-
-void listener_resume(struct listener *l) {
-	l->paused = false;
+void listener_set_paused(struct listener *l, bool paused) {
+	if (!l)
+		return;
+	l->paused = paused;
 	update(l);
 }
 

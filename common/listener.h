@@ -27,8 +27,7 @@ typedef void listener_accept(void *arg, int fd, const struct sockaddr_storage *p
 struct listener *listener_new(struct loop *, int fd, listener_accept *, void *arg);   /* borrows fd */
 struct listener *listener_free(struct listener *);
 /* Pausing leaves connections in the kernel's queue. EMFILE/ENFILE/ENOMEM pause by themselves for 1 s (one log line). */
-void listener_pause(struct listener *);
-void listener_resume(struct listener *);
+void listener_set_paused(struct listener *, bool paused); /* NULL is fine */
 /* What a client is told, at most one a second, while descriptors have run out: a spare one is kept for that. Else it waits in the
  * kernel's queue. NULL: nothing. Borrowed. */
 void listener_set_refusal(struct listener *, const char *text);

@@ -40,7 +40,7 @@ static void conn_leave(struct conn *c) {
 	struct metrics_http *h = c->http;
 	list_unlink(&c->link);
 	if (h->count-- == CONNECTIONS_MAX)
-		listener_resume(h->listener);
+		listener_set_paused(h->listener, false);
 	loop_bury(h->loop, c, free);
 }
 
@@ -132,7 +132,7 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, so
 	stream_set_deadline(c->stream, DEADLINE_US);
 	stream_want_read(c->stream, true);
 	if (++h->count == CONNECTIONS_MAX)
-		listener_pause(h->listener);
+		listener_set_paused(h->listener, true);
 }
 
 struct metrics_http *metrics_http_new(struct loop *loop, int fd, void (*print)(void *arg, struct buf *), void *arg) {

@@ -130,6 +130,10 @@ bool netaddr_net_has(const struct netaddr_net *net, const struct netaddr *a) {
 	return a->family == net->address.family && netaddr_equal(&base, &net->address);
 }
 
+const char *netaddr_net_fault(int error) {
+	return error == -ERANGE ? "has bits set behind its prefix" : "is not a network (want 10.0.0.0/8 or 2001:db8::/32)";
+}
+
 int netaddr_nets_add(struct netaddr_nets *nets, const char *text, size_t n) {
 	struct netaddr_net net;
 	int r = netaddr_net_parse(text, n, &net);

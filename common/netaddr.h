@@ -38,6 +38,8 @@ struct netaddr_net {
 
 /* "10.0.0.0/8", "2001:db8::/32", or an address alone. -EINVAL: not one; -ERANGE: bits are set behind the prefix, which is a slip. */
 int netaddr_net_parse(const char *text, size_t n, struct netaddr_net *ret);
+/* What such an error says of the text: "is not …". */
+const char *netaddr_net_fault(int error);
 bool netaddr_net_has(const struct netaddr_net *, const struct netaddr *);
 
 struct netaddr_nets { /* zeroed: none */

@@ -36,13 +36,8 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, so
 
 static void set_paused(struct server *s, bool paused) {
 	s->paused = paused;
-	for (unsigned i = 0; i < s->listener_count; i++) {
-		struct listener *l = s->listeners[i].accept;
-		if (l && paused)
-			listener_pause(l);
-		else if (l)
-			listener_resume(l);
-	}
+	for (unsigned i = 0; i < s->listener_count; i++)
+		listener_set_paused(s->listeners[i].accept, paused);
 }
 
 /* Sessions and what is being found out about their mail. */

@@ -44,7 +44,7 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, so
 	if (f->free_inside)
 		f->listener = listener_free(f->listener);
 	else if (f->pause_inside)
-		listener_pause(f->listener);
+		listener_set_paused(f->listener, true);
 }
 
 static void over(void *arg) {
@@ -205,15 +205,15 @@ static void test_accept(void **state) {
 		clients[i] = dial(fd);
 	loop_turn(f.loop);
 	assert_int_equal(f.count, 16); /* the rest another turn: others want to run too */
-	listener_pause(f.listener);
+	listener_set_paused(f.listener, true);
 	spin(f.loop, 10);
 	assert_int_equal(f.count, 16);
 	f.pause_inside = true;
-	listener_resume(f.listener);
+	listener_set_paused(f.listener, false);
 	spin(f.loop, 10);
 	assert_int_equal(f.count, 17);
 	f.pause_inside = false;
-	listener_resume(f.listener);
+	listener_set_paused(f.listener, false);
 	spin(f.loop, 10);
 	assert_int_equal(f.count, 40);
 	close_all(clients, 40);
