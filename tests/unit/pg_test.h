@@ -8,6 +8,7 @@
 #include "common/loop.h"
 #include "common/pg.h"
 #include "tests/support/pg_fixture.h"
+#include "tests/support/unit.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -59,17 +60,9 @@ static inline void on_answer(void *arg, const struct pg_result *r) {
 		a->value = pg_int(r->rows, 0, 0);
 }
 
-static inline void nothing(void *arg) {
-	(void)arg;
-}
-
 /* One turn that blocks for 10 ms at the most. */
 static inline void turn(void) {
-	struct timer t;
-	timer_init(&t, loop, nothing, NULL);
-	timer_arm(&t, 10000);
-	loop_turn(loop);
-	timer_fini(&t);
+	turn_within(loop, 10000);
 }
 
 static inline void turn_until(const bool *flag, int64_t us) {
@@ -137,13 +130,6 @@ static inline void on_state(void *arg, bool up) {
 }
 
 /* ---- set-up ---- */
-
-static inline void quiet(void *arg, enum log_level level, const char *line, size_t n) {
-	(void)arg;
-	(void)level;
-	if (getenv("TEST_LOG"))
-		fprintf(stderr, "%.*s\n", (int)n, line);
-}
 
 static inline struct pg_options base_options(void) {
 	return (struct pg_options){

@@ -17,6 +17,7 @@
 #include "common/loop.h"
 #include "common/pg.h"
 #include "tests/support/pg_fixture.h"
+#include "tests/support/unit.h"
 
 #include <stdio.h>
 
@@ -30,16 +31,8 @@ static struct metrics *metrics;
 static int64_t written_before, dropped_before;
 static struct principal *who;
 
-static void nothing(void *arg) {
-	(void)arg;
-}
-
 static void turn(void) {
-	struct timer t;
-	timer_init(&t, loop, nothing, NULL);
-	timer_arm(&t, 5000);
-	loop_turn(loop);
-	timer_fini(&t);
+	turn_within(loop, 5000);
 }
 
 static void await_up(void) {
@@ -264,13 +257,6 @@ static void days_come_and_go(void **state) {
 	assert_int_equal(written(), 0);
 	assert_string_equal(pg_fixture_value(db, "select to_regclass('api_audit_d20001') is null"), "t");
 	assert_string_equal(pg_fixture_value(db, "select to_regclass('api_audit_d20034') is null"), "f");
-}
-
-static void quiet(void *arg, enum log_level level, const char *line, size_t n) {
-	(void)arg;
-	(void)level;
-	if (getenv("TEST_LOG"))
-		fprintf(stderr, "%.*s\n", (int)n, line);
 }
 
 static int start_db(void **state) {

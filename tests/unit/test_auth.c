@@ -18,6 +18,7 @@
 #include "common/pg.h"
 #include "common/token.h"
 #include "tests/support/pg_fixture.h"
+#include "tests/support/unit.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -39,17 +40,8 @@ static uint8_t secret[32];
 
 /* ---- a worker or two ---- */
 
-static void nothing(void *arg) {
-	(void)arg;
-}
-
 static void turns_us(int64_t us) {
-	struct timer t;
-	timer_init(&t, loop, nothing, NULL);
-	timer_arm(&t, us);
-	while (timer_armed(&t))
-		loop_turn(loop);
-	timer_fini(&t);
+	turns_for(loop, us);
 }
 
 struct seen {

@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/metrics_http.h"
+#include "tests/support/unit.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -22,6 +23,8 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define MS 1000
 
 #define FDS 4
 
@@ -45,20 +48,6 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, so
 		f->listener = listener_free(f->listener);
 	else if (f->pause_inside)
 		listener_set_paused(f->listener, true);
-}
-
-static void over(void *arg) {
-	*(bool *)arg = true;
-}
-
-static void spin(struct loop *loop, int ms) {
-	struct timer t;
-	bool done = false;
-	timer_init(&t, loop, over, &done);
-	timer_arm(&t, ms * 1000);
-	while (!done)
-		loop_turn(loop);
-	timer_fini(&t);
 }
 
 /* Connects to what a listening descriptor is bound to. */
@@ -175,7 +164,7 @@ static void test_unix(void **state) {
 	struct fixture f = {.loop = loop_new()};
 	f.listener = listener_new(f.loop, fds[2], on_accept, &f);
 	int client = dial(fds[0]);
-	spin(f.loop, 10);
+	turns_for(f.loop, 10 * MS);
 	assert_int_equal(f.count, 2); /* the first one asked whether anybody is here */
 	assert_int_equal(f.family, AF_UNIX);
 	close(client);
@@ -206,22 +195,22 @@ static void test_accept(void **state) {
 	loop_turn(f.loop);
 	assert_int_equal(f.count, 16); /* the rest another turn: others want to run too */
 	listener_set_paused(f.listener, true);
-	spin(f.loop, 10);
+	turns_for(f.loop, 10 * MS);
 	assert_int_equal(f.count, 16);
 	f.pause_inside = true;
 	listener_set_paused(f.listener, false);
-	spin(f.loop, 10);
+	turns_for(f.loop, 10 * MS);
 	assert_int_equal(f.count, 17);
 	f.pause_inside = false;
 	listener_set_paused(f.listener, false);
-	spin(f.loop, 10);
+	turns_for(f.loop, 10 * MS);
 	assert_int_equal(f.count, 40);
 	close_all(clients, 40);
 	close_all(f.got, 40);
 	f.free_inside = true;
 	clients[0] = dial(fd);
 	clients[1] = dial(fd);
-	spin(f.loop, 10);
+	turns_for(f.loop, 10 * MS);
 	assert_int_equal(f.count, 41);
 	assert_null(f.listener);
 	assert_null(listener_free(NULL));
@@ -256,11 +245,11 @@ static void test_shortage(void **state) {
 	setrlimit(RLIMIT_NOFILE, &few);
 	warnings = 0;
 	log_set_sink(sink, NULL);
-	spin(f.loop, 1500); /* two attempts */
+	turns_for(f.loop, 1500 * MS); /* two attempts */
 	assert_int_equal(f.count, 0);
 	assert_int_equal(warnings, 1);
 	setrlimit(RLIMIT_NOFILE, &old);
-	spin(f.loop, 1000);
+	turns_for(f.loop, 1000 * MS);
 	assert_int_equal(f.count, 1);
 	log_set_sink(NULL, NULL);
 	listener_free(f.listener);
@@ -289,14 +278,14 @@ static void test_shortage_refusal(void **state) {
 	few.rlim_cur = (rlim_t)next;
 	setrlimit(RLIMIT_NOFILE, &few);
 	log_set_sink(sink, NULL);
-	spin(f.loop, 500); /* one attempt */
+	turns_for(f.loop, 500 * MS); /* one attempt */
 	assert_int_equal(f.count, 0);
 	assert_int_equal(recv(clients[0], said, sizeof(said) - 1, MSG_DONTWAIT), 16);
 	assert_string_equal(said, "421 4.3.2 busy\r\n");
 	assert_int_equal(recv(clients[0], said, sizeof(said), MSG_DONTWAIT), 0);
 	assert_int_equal(recv(clients[1], said, sizeof(said), MSG_DONTWAIT), -1);
 	setrlimit(RLIMIT_NOFILE, &old);
-	spin(f.loop, 1000);
+	turns_for(f.loop, 1000 * MS);
 	assert_int_equal(f.count, 1);
 	log_set_sink(NULL, NULL);
 	listener_free(f.listener);
@@ -341,9 +330,9 @@ static void test_metrics_http(void **state) {
 			for (size_t at = 0; at < len; at += single ? 1 : len) {
 				assert_true(send(client, row->request + at, single ? 1 : len, MSG_NOSIGNAL) > 0);
 				if (single)
-					spin(loop, 1);
+					turns_for(loop, 1 * MS);
 			}
-			spin(loop, 5);
+			turns_for(loop, 5 * MS);
 			ssize_t n = recv(client, got, sizeof(got) - 1, MSG_DONTWAIT);
 			assert_true(n > 0);
 			got[n] = '\0';
@@ -361,7 +350,7 @@ static void test_metrics_http(void **state) {
 	int client = dial(fd), idle = dial(fd);
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(send(client, got, sizeof(got), 0), sizeof(got));
-	spin(loop, 10);
+	turns_for(loop, 10 * MS);
 	assert_true(recv(client, got, sizeof(got), MSG_DONTWAIT) > 12);
 	assert_memory_equal(got, "HTTP/1.1 431", 12);
 	close(client);
@@ -369,12 +358,12 @@ static void test_metrics_http(void **state) {
 	int many[20];
 	for (int i = 0; i < 20; i++)
 		many[i] = dial(fd);
-	spin(loop, 10);
+	turns_for(loop, 10 * MS);
 	close_all(many, 20);
-	spin(loop, 10);
+	turns_for(loop, 10 * MS);
 	client = dial(fd);
 	assert_true(send(client, http_rows[0].request, strlen(http_rows[0].request), 0) > 0);
-	spin(loop, 10);
+	turns_for(loop, 10 * MS);
 	assert_true(recv(client, got, sizeof(got), MSG_DONTWAIT) > 12);
 	close(client);
 	metrics_http_free(http);

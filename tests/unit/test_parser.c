@@ -16,6 +16,7 @@
 #include "common/clock.h"
 #include "common/loop.h"
 #include "smtpd/parser.h"
+#include "tests/support/unit.h"
 
 #define SECOND INT64_C(1000000)
 #define OPS_MAX 200
@@ -123,15 +124,8 @@ static void cancel(struct fixture *f, struct request *r) {
 	r->spool = spool_free(r->spool); /* ours again, at once */
 }
 
-static void on_tick(void *arg) {
-}
-
 static void turn(struct fixture *f) {
-	struct timer tick;
-	timer_init(&tick, f->loop, on_tick, NULL);
-	timer_arm(&tick, 10000);
-	loop_turn(f->loop);
-	timer_fini(&tick);
+	turn_within(f->loop, 10000);
 }
 
 static void wait_for_answers(struct fixture *f) {

@@ -8,10 +8,13 @@
 
 #include "common/loop.h"
 #include "common/proxy_accept.h"
+#include "tests/support/unit.h"
 
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define MS 1000
 
 struct fixture {
 	struct loop *loop;
@@ -50,23 +53,9 @@ static void close_fixture(struct fixture *f) {
 	loop_free(f->loop);
 }
 
-static void over(void *arg) {
-	*(bool *)arg = true;
-}
-
-static void spin(struct loop *loop, int ms) {
-	struct timer t;
-	bool done = false;
-	timer_init(&t, loop, over, &done);
-	timer_arm(&t, ms * 1000);
-	while (!done)
-		loop_turn(loop);
-	timer_fini(&t);
-}
-
 static void say(struct fixture *f, const char *octets, size_t n) {
 	assert_int_equal(write(f->client, octets, n), n);
-	spin(f->loop, 5);
+	turns_for(f->loop, 5 * MS);
 }
 
 static void test_takes_the_header_only(void **state) {
@@ -134,7 +123,7 @@ static void test_closed_early(void **state) {
 	open_fixture(&f);
 	say(&f, "PROXY TC", 8);
 	shutdown(f.client, SHUT_WR);
-	spin(f.loop, 5);
+	turns_for(f.loop, 5 * MS);
 	assert_string_equal(f.fault, "closed before the PROXY header was whole");
 	close_fixture(&f);
 }
@@ -144,7 +133,7 @@ static void test_cancel(void **state) {
 	open_fixture(&f);
 	say(&f, "PROXY TC", 8);
 	f.accept = proxy_accept_cancel(f.accept);
-	spin(f.loop, 5);
+	turns_for(f.loop, 5 * MS);
 	assert_int_equal(f.calls, 0);
 	assert_true(hung_up(f.client));
 	close_fixture(&f);

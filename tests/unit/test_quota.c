@@ -16,6 +16,7 @@
 #include "common/pg.h"
 #include "quota_stmts.h"
 #include "tests/support/pg_fixture.h"
+#include "tests/support/unit.h"
 
 #include <inttypes.h>
 
@@ -30,16 +31,8 @@ static struct pg *pg[WORKERS];
 static struct quota *quotas[WORKERS];
 static struct principal who;
 
-static void nothing(void *arg) {
-	(void)arg;
-}
-
 static void turn(void) {
-	struct timer t;
-	timer_init(&t, loop, nothing, NULL);
-	timer_arm(&t, 5000);
-	loop_turn(loop);
-	timer_fini(&t);
+	turn_within(loop, 5000);
 }
 
 struct answer {
@@ -378,13 +371,6 @@ static void state_and_headers(void **state) {
 	assert_string_equal(text.data, "X-RateLimit-Limit: 7\r\nX-RateLimit-Remaining: 7\r\nX-RateLimit-Reset: 1728086400\r\n"
 	                               "RateLimit-Policy: \"day\";q=7;w=86400\r\nRateLimit: \"day\";r=7;t=70\r\n");
 	buf_fini(&text);
-}
-
-static void quiet(void *arg, enum log_level level, const char *line, size_t n) {
-	(void)arg;
-	(void)level;
-	if (getenv("TEST_LOG"))
-		fprintf(stderr, "%.*s\n", (int)n, line);
 }
 
 static int start_db(void **state) {

@@ -14,6 +14,7 @@
 #include "smtpd/recipient.h"
 #include "smtpd_stmts.h"
 #include "tests/support/pg_fixture.h"
+#include "tests/support/unit.h"
 
 #include <stdio.h>
 
@@ -22,23 +23,8 @@ static struct loop *loop;
 static struct pg *pg;
 static struct recipients *recipients;
 
-static void sink(void *arg, enum log_level level, const char *line, size_t n) {
-	(void)arg;
-	(void)level;
-	if (getenv("TEST_LOG"))
-		fprintf(stderr, "%.*s\n", (int)n, line);
-}
-
-static void nothing(void *arg) {
-	(void)arg;
-}
-
 static void turn(void) {
-	struct timer t;
-	timer_init(&t, loop, nothing, NULL);
-	timer_arm(&t, 10000);
-	loop_turn(loop);
-	timer_fini(&t);
+	turn_within(loop, 10000);
 }
 
 struct answer {
@@ -170,7 +156,7 @@ static int teardown(void **state) {
 static int start_db(void **state) {
 	(void)state;
 	log_init("test", LOG_LEVEL_DEBUG);
-	log_set_sink(sink, NULL);
+	log_set_sink(quiet, NULL);
 	db = pg_fixture_new(NULL);
 	pg_fixture_exec(
 		db, "insert into accounts values ('00000000-0000-0000-0000-0000000000ff', 'a', 'free', 'active', now())");

@@ -15,6 +15,7 @@
 #include "smtpd/store.h"
 #include "smtpd_stmts.h"
 #include "tests/support/pg_fixture.h"
+#include "tests/support/unit.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -110,16 +111,8 @@ static void end_mail(struct mail *m) {
 
 /* ---- the loop ---- */
 
-static void nothing(void *arg) {
-	(void)arg;
-}
-
 static void turn(void) {
-	struct timer t;
-	timer_init(&t, loop, nothing, NULL);
-	timer_arm(&t, 10000);
-	loop_turn(loop);
-	timer_fini(&t);
+	turn_within(loop, 10000);
 }
 
 static void spin(int64_t us) {

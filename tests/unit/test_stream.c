@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/loop.h"
 #include "common/stream.h"
+#include "tests/support/unit.h"
 
 #include <arpa/inet.h>
 #include <event2/buffer.h>
@@ -74,19 +75,9 @@ static void peer_fini(struct peer *p) {
 	loop_free(p->loop);
 }
 
-static void over(void *arg) {
-	*(bool *)arg = true;
-}
-
 /* Runs the loop for about this long. */
 static void spin(struct peer *p, int ms) {
-	struct timer t;
-	bool done = false;
-	timer_init(&t, p->loop, over, &done);
-	timer_arm(&t, ms * 1000);
-	while (!done)
-		loop_turn(p->loop);
-	timer_fini(&t);
+	turns_for(p->loop, ms * 1000);
 }
 
 static size_t held(struct peer *p) {
