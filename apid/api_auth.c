@@ -6,6 +6,7 @@
 #include "apid/api_change.h"
 #include "apid/api_common.h"
 #include "apid/handlers.h"
+#include "apid/passwords.h"
 #include "apid/principal.h"
 #include "common/clock.h"
 #include "people_stmts.h"

@@ -3,7 +3,6 @@
 #define MINUTEMAIL_API_AUTH_H
 
 #include "apid/json_in.h"
-#include "apid/passwords.h"
 #include "apid/session_open.h"
 #include "common/address.h"
 

@@ -9,6 +9,7 @@
 #include "apid/api_query.h"
 #include "apid/json_in.h"
 #include "apid/request.h"
+#include "common/json_out.h"
 
 #define API_IDS_MAX 1000 /* of a bulk delete, api.md 1 */
 #define API_PAGE_MAX 1000

@@ -5,7 +5,6 @@
 
 #include "apid/api.h"
 #include "apid/api_change.h"
-#include "apid/api_common.h"
 #include "apid/domain_check.h"
 #include "apid/handlers.h"
 #include "apid/principal.h"

@@ -16,7 +16,6 @@
 #include "domains_stmts.h"
 
 #include <libpsl.h>
-#include <stdio.h>
 
 #define DOMAIN_JSON_MAX 4096
 #define DOMAINS_JSON_MAX (16 << 20)

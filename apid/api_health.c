@@ -3,6 +3,7 @@
 #include "apid/api.h"
 #include "apid/handlers.h"
 #include "apid/request.h"
+#include "common/json_out.h"
 #include "common/pg.h"
 
 static void answer(struct request *req, const char *member) {

@@ -15,6 +15,7 @@
 #include "apid_stmts.h"
 #include "common/address.h"
 #include "common/clock.h"
+#include "common/mail_row.h"
 #include "common/sha256.h"
 #include "common/text.h"
 

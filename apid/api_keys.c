@@ -14,7 +14,6 @@
 #include "keys_stmts.h"
 
 #include <sodium.h>
-#include <stdio.h>
 
 #define NAME_MAX_OCTETS 200
 #define KEYS_OF_USER_MAX 1000

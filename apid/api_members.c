@@ -5,12 +5,10 @@
 #include "apid/api_common.h"
 #include "apid/handlers.h"
 
-#include "apid/api.h"
 #include "apid/principal.h"
 #include "apid_stmts.h"
 #include "people_stmts.h"
 
-#include <stdio.h>
 
 /* ---- the object ---- */
 

@@ -4,11 +4,12 @@
  * is second. */
 #include "apid/api_auth.h"
 #include "apid/api_change.h"
-#include "apid/api_common.h"
 #include "apid/handlers.h"
 
 #include "apid/api.h"
+#include "apid/passwords.h"
 #include "common/clock.h"
+#include "common/json_out.h"
 #include "people_stmts.h"
 
 #include <sodium.h>

@@ -11,7 +11,6 @@
 #include "common/clock.h"
 #include "common/keys_sync.h"
 #include "common/log.h"
-#include "common/loop.h"
 #include "common/pg.h"
 #include "common/schema.h"
 

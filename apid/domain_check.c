@@ -7,7 +7,6 @@
 #include "apid/api_domains.h"
 #include "common/address.h"
 #include "common/clock.h"
-#include "common/dns.h"
 #include "common/domain_proof.h"
 #include "common/log.h"
 #include "common/loop.h"

@@ -1,6 +1,7 @@
 /* The catalogue of errors (RFC 9457) and the one answer that all of them share. */
 #include "apid/http_server.h"
 
+#include "common/json_out.h"
 #include "common/log.h"
 
 #include <inttypes.h>

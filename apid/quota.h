@@ -20,7 +20,6 @@
 #define MINUTEMAIL_QUOTA_H
 
 #include "common/base.h"
-#include "common/id.h"
 
 struct buf;
 struct loop;

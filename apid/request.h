@@ -9,7 +9,6 @@
 #include "common/buf.h"
 #include "common/clients.h"
 #include "common/id.h"
-#include "common/json_out.h"
 
 /* jansson's; read it with json_in.h. */
 typedef struct json_t json_t;

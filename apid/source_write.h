@@ -4,7 +4,6 @@
 #define MINUTEMAIL_SOURCE_WRITE_H
 
 #include "apid/api_query.h"
-#include "common/mail_row.h"
 
 struct source_writer {
 	struct api_tx *tx;

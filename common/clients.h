@@ -5,7 +5,6 @@
 #ifndef MINUTEMAIL_CLIENTS_H
 #define MINUTEMAIL_CLIENTS_H
 
-#include "common/buf.h"
 #include "common/netaddr.h"
 
 struct clients;

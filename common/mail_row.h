@@ -4,7 +4,6 @@
 #define MINUTEMAIL_MAIL_ROW_H
 
 #include "common/base.h"
-#include "common/buf.h"
 
 #define MAIL_CHUNK (256 * 1024)   /* raw octets of a message_source row; every chunk but the last is full */
 #define MAIL_NEVER_HOUR INT32_MAX /* expiry_hour of what never expires */

@@ -2,11 +2,8 @@
  * said. Refused are a standby, a server on an older timeline than one seen before (a revived primary that has lost its
  * cluster; its commits would go nowhere), one that would lose a commit in a power cut, an unknown schema, and a role that would see
  * everybody's rows where it is to see somebody's. */
-#include "common/clock.h"
-#include "common/log.h"
 #include "common/pg_conn.h"
 
-#include <event2/event.h>
 #include <stdio.h>
 
 const struct pg_stmt PG_BEGIN = {.name = "pg_begin", .sql = "begin"};

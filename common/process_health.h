@@ -4,7 +4,6 @@
 #define MINUTEMAIL_PROCESS_HEALTH_H
 
 #include "common/base.h"
-#include "common/loop.h"
 
 struct health;
 

@@ -5,7 +5,6 @@
  * Invariants: names are sorted and unique; contexts[0] is the default; nothing changes after tls_set_new(). */
 #include "common/tls.h"
 
-#include "common/log.h"
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>

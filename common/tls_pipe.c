@@ -3,7 +3,6 @@
 #include "common/tls_pipe.h"
 
 #include <event2/buffer.h>
-#include <limits.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>

@@ -10,7 +10,6 @@
 #include <event2/event.h>
 #include <openssl/x509.h>
 #include <poll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 

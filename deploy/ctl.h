@@ -7,7 +7,6 @@
 #ifndef MINUTEMAIL_CTL_H
 #define MINUTEMAIL_CTL_H
 
-#include "common/apikey.h"
 #include "common/base.h"
 #include "common/id.h"
 #include "common/keys_sync.h"

@@ -3,7 +3,6 @@
 #include "deploy/ctl.h"
 
 #include "common/clock.h"
-#include "common/log.h"
 
 #include <sodium.h>
 #include <stdarg.h>

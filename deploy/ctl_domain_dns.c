@@ -4,7 +4,6 @@
 #include "deploy/ctl.h"
 
 #include "common/address.h"
-#include "common/clock.h"
 #include "common/dns.h"
 #include "common/domain_proof.h"
 #include "common/json_out.h"

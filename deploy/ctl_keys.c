@@ -1,5 +1,6 @@
 /* API keys. The secret is printed once, when it is made; the database has its keyed hash only, and it never travels
  * to the server. Every change of an existing key returns when no worker accepts what was before. */
+#include "common/apikey.h"
 #include "deploy/ctl.h"
 
 #include "common/address.h"

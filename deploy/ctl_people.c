@@ -1,5 +1,6 @@
 /* How people get in: links to set a password, invitations, and the sessions that they have. A link's token is printed once; the
  * database has its keyed hash only. */
+#include "common/apikey.h"
 #include "deploy/ctl.h"
 
 #include "common/address.h"

@@ -3,7 +3,6 @@
 #include "common/address.h"
 #include "smtpd/dmarc.h"
 
-#include <stdio.h>
 
 struct scan {
 	char domain[DNS_NAME_SIZE];    /* of the address being read */

@@ -1,4 +1,5 @@
 /* smtpd: flags, configuration, listening sockets, then master and workers. */
+#include "common/clients.h"
 #include "common/config.h"
 #include "common/config_check.h"
 #include "common/daemon.h"

@@ -5,7 +5,6 @@
 #include "common/arrivals.h"
 #include "common/list.h"
 #include "common/loop.h"
-#include "common/clients.h"
 #include "smtpd/listen.h"
 #include "smtpd/reply.h"
 #include "smtpd/server_auth.h"

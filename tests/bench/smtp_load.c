@@ -9,7 +9,6 @@
  * replies to be short, and it is not a mail program. Only loopback can be the target. */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>

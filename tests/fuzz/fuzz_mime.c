@@ -1,7 +1,6 @@
 /* mime: any octets are a message. It must be sound: it crosses the channel, what its part table says of the source is
  * so (decoded in pieces too), and the work grows with the source and no faster. */
 #include "common/sha256.h"
-#include "common/text.h"
 #include "smtpd/mime.h"
 #include "smtpd/steps.h"
 

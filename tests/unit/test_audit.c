@@ -19,7 +19,6 @@
 #include "tests/support/pg_fixture.h"
 #include "tests/support/unit.h"
 
-#include <stdio.h>
 
 #define SECOND INT64_C(1000000)
 

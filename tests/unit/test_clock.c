@@ -8,7 +8,6 @@
 
 #include "common/clock.h"
 
-#include <stdio.h>
 #include <time.h>
 
 struct row {

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "common/apikey.h"
 #include "common/schema.h"
 #include "deploy/ctl.h"
 #include "tests/support/pg_fixture.h"

@@ -15,7 +15,6 @@
 #include "domains_stmts.h"
 #include "tests/support/pg_fixture.h"
 
-#include <stdio.h>
 #include <unistd.h>
 
 #define ACCOUNT "00000000-0000-7000-8000-0000000000a1"

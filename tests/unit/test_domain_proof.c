@@ -7,7 +7,6 @@
 #include <cmocka.h>
 
 #include "common/dns.h"
-#include "common/dns_zone.h"
 #include "common/domain_proof.h"
 #include "common/loop.h"
 

@@ -10,7 +10,6 @@
 #include "common/proxy_accept.h"
 #include "tests/support/unit.h"
 
-#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 

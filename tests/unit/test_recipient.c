@@ -16,7 +16,6 @@
 #include "tests/support/pg_fixture.h"
 #include "tests/support/unit.h"
 
-#include <stdio.h>
 
 static struct pg_fixture *db;
 static struct loop *loop;

@@ -10,7 +10,6 @@
 
 #include <dirent.h>
 #include <signal.h>
-#include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
 

@@ -17,7 +17,6 @@
 #include "tests/support/pg_fixture.h"
 #include "tests/support/unit.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <unistd.h>
 

@@ -8,7 +8,6 @@
 
 #include "tls_test.h"
 
-#include <fcntl.h>
 #include <openssl/pem.h>
 #include <sys/stat.h>
 #include <unistd.h>

@@ -14,7 +14,6 @@
 
 #include "tls_test.h"
 
-#include <fcntl.h>
 #include <openssl/pem.h>
 #include <signal.h>
 #include <sys/stat.h>
