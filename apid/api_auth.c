@@ -8,6 +8,7 @@
 #include "apid/handlers.h"
 #include "apid/passwords.h"
 #include "apid/principal.h"
+#include "apid/session_open.h"
 #include "common/clock.h"
 #include "people_stmts.h"
 
@@ -74,7 +75,16 @@ static void was_right(struct request *r, struct slice person) {
 
 /* ---- trying a password ---- */
 
-struct api_auth_try {
+struct proof { /* of who knows the password */
+	struct id account, user;
+	int64_t set_at;   /* when it was set: what it must still be */
+	const char *made; /* passwords.h */
+};
+
+/* `proof` NULL: wrong, unknown or suspended. */
+typedef void tried(struct request *, void *arg, const struct proof *proof);
+
+struct attempt {
 	struct request *request;
 	char email[ADDRESS_MAX + 1];
 	struct slice password, next; /* of the body */
@@ -82,32 +92,32 @@ struct api_auth_try {
 	struct id account, user;
 	int64_t set_at;
 	bool active;
-	api_auth_tried *done;
+	tried *done;
 	void *arg;
 };
 
 static void cancel_check(void *arg) {
-	struct api_auth_try *t = arg;
+	struct attempt *t = arg;
 	t->op = passwords_cancel(t->op);
 }
 
-static struct slice person(const struct api_auth_try *t) {
+static struct slice person(const struct attempt *t) {
 	return slice_str(t->email);
 }
 
 static void on_checked(void *arg, const struct passwords_result *result) {
-	struct api_auth_try *t = arg;
+	struct attempt *t = arg;
 	struct request *r = t->request;
 	bool right = result->right && t->active;
 	t->op = NULL;
 	if (right)
 		was_right(r, person(t));
-	const struct api_auth_proof proof = {.account = t->account, .user = t->user, .set_at = t->set_at, .made = result->made};
+	const struct proof proof = {.account = t->account, .user = t->user, .set_at = t->set_at, .made = result->made};
 	t->done(r, t->arg, right ? &proof : NULL);
 }
 
 static void on_user(struct request *r, void *arg, const struct pg_result *result) {
-	struct api_auth_try *t = arg;
+	struct attempt *t = arg;
 	char hash[PASSWORD_HASH_SIZE] = "";
 	bool known = pg_rows_count(result->rows) > 0;
 	if (known) {
@@ -127,11 +137,11 @@ static void on_user(struct request *r, void *arg, const struct pg_result *result
 		api_auth_answer_busy(r);
 }
 
-void api_auth_try(struct request *r, const char *email, struct slice password, struct slice next, api_auth_tried *done,
-                  void *arg) {
-	struct api_auth_try *t = request_alloc(r, sizeof *t);
+/* Within the limit of attempts (else answers 429). `next`: hashed as well if the password is right; may be {NULL,0}. Wipes both. */
+static void try_password(struct request *r, const char *email, struct slice password, struct slice next, tried *done, void *arg) {
+	struct attempt *t = request_alloc(r, sizeof *t);
 	struct pg_params p;
-	*t = (struct api_auth_try){.request = r, .password = password, .next = next, .done = done, .arg = arg};
+	*t = (struct attempt){.request = r, .password = password, .next = next, .done = done, .arg = arg};
 	snprintf(t->email, sizeof t->email, "%s", email);
 	if (!api_auth_may_try(r))
 		return;
@@ -214,7 +224,7 @@ static void on_locked(struct request *r, void *arg, const struct pg_result *resu
 		api_tx_commit(o->tx, opened, o);
 }
 
-static void open_session(struct request *r, const struct api_auth_proof *proof, bool changes) {
+static void open_session(struct request *r, const struct proof *proof, bool changes) {
 	struct locked *l = request_alloc(r, sizeof *l);
 	struct pg_params p;
 	l->o = (struct opening){.tx = api_tx_begin(r), .user = proof->user, .changes = changes};
@@ -232,7 +242,7 @@ static void open_session(struct request *r, const struct api_auth_proof *proof, 
 
 /* ---- POST /auth/login, GET /auth/session ---- */
 
-static void login_tried(struct request *r, void *arg, const struct api_auth_proof *proof) {
+static void login_tried(struct request *r, void *arg, const struct proof *proof) {
 	if (proof)
 		open_session(r, proof, false);
 	else
@@ -247,7 +257,7 @@ void api_login(struct request *r) {
 	const json_t *body = request_json(r, false);
 	if (!body || api_auth_email(r, body, email) < 0 || api_auth_secret(r, body, "password", &password) < 0)
 		return;
-	api_auth_try(r, email, password, slice_of(NULL, 0), login_tried, NULL);
+	try_password(r, email, password, slice_of(NULL, 0), login_tried, NULL);
 	api_auth_wipe(request_body(r));
 }
 
@@ -257,7 +267,7 @@ void api_session(struct request *r) {
 
 /* ---- POST /auth/password ---- */
 
-static void password_tried(struct request *r, void *arg, const struct api_auth_proof *proof) {
+static void password_tried(struct request *r, void *arg, const struct proof *proof) {
 	if (!proof)
 		respond_problem(r, PROBLEM_FORBIDDEN, "the current password is wrong");
 	else if (!proof->made)
@@ -276,7 +286,7 @@ void api_password(struct request *r) {
 	if (fault)
 		respond_problem(r, PROBLEM_BAD_REQUEST, "member \"new\": %s", fault);
 	else
-		api_auth_try(r, email, current, next, password_tried, NULL);
+		try_password(r, email, current, next, password_tried, NULL);
 	api_auth_wipe(request_body(r));
 }
 

@@ -8,6 +8,7 @@
 #include "apid/api.h"
 #include "apid/principal.h"
 #include "common/clock.h"
+#include "common/token.h"
 #include "people_stmts.h"
 
 #include <sodium.h>

@@ -64,13 +64,14 @@ void api_answer_failure(struct request *r, const struct pg_result *result) {
 
 /* ---- One statement ---- */
 
-struct pg_principal api_principal(const struct request *r) {
+/* As the database is told of it; nobody where the request has none. */
+static struct pg_principal asker(const struct request *r) {
 	const struct principal *who = request_principal(r);
 	return who ? (struct pg_principal){who->account_id, who->user_id} : (struct pg_principal){0};
 }
 
 struct pg_op *api_ask(struct request *r, const struct pg_stmt *stmt, const struct pg_params *params, pg_done *done, void *arg) {
-	const struct pg_principal who = api_principal(r);
+	const struct pg_principal who = asker(r);
 	return pg_query_as(request_api(r)->pg, &who, stmt, params, done, arg);
 }
 
@@ -140,7 +141,7 @@ struct api_tx *api_tx_begin(struct request *r) {
 	t->request = r;
 	t->tx = pg_tx_begin(request_api(r)->pg);
 	if (request_principal(r)) {
-		const struct pg_principal who = api_principal(r);
+		const struct pg_principal who = asker(r);
 		pg_tx_as(t->tx, &who);
 	}
 	request_on_abort(r, tx_abort, t);

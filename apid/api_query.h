@@ -15,8 +15,6 @@ typedef void api_rows(struct request *, void *arg, const struct pg_result *);
 void api_query(struct request *, const struct pg_stmt *, const struct pg_params *, api_rows *done, void *arg);
 /* Answers for a result that is not PG_OK: 503, 429 for a limit of the plan, or, logged, 500. */
 void api_answer_failure(struct request *, const struct pg_result *);
-/* The principal, as the database is told of it; nobody where the request has none. */
-struct pg_principal api_principal(const struct request *);
 /* Likewise, for statements whose outcome the caller takes, whatever it is; neither tracked nor dropped with the request. */
 struct pg_op *api_ask(struct request *, const struct pg_stmt *, const struct pg_params *, pg_done *done, void *arg);
 

@@ -8,8 +8,10 @@
 
 #include "apid/api.h"
 #include "apid/passwords.h"
+#include "apid/session_open.h"
 #include "common/clock.h"
 #include "common/json_out.h"
+#include "common/token.h"
 #include "people_stmts.h"
 
 #include <sodium.h>

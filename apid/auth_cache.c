@@ -75,7 +75,9 @@ struct principal *auth_cache_find(struct auth_cache *c, const uint8_t hash[APIKE
 }
 
 void auth_cache_put(struct auth_cache *c, const uint8_t hash[APIKEY_HASH_LEN], struct principal *p) {
-	auth_cache_drop(c, hash);
+	struct entry **at = find(c, hash);
+	if (*at)
+		take_out(c, at);
 	if (c->count >= c->most) {
 		struct entry *oldest = list_entry(c->used.prev, struct entry, used);
 		take_out(c, find(c, oldest->hash));
@@ -87,12 +89,6 @@ void auth_cache_put(struct auth_cache *c, const uint8_t hash[APIKEY_HASH_LEN], s
 	*chain = e;
 	list_prepend(&c->used, &e->used);
 	c->count++;
-}
-
-void auth_cache_drop(struct auth_cache *c, const uint8_t hash[APIKEY_HASH_LEN]) {
-	struct entry **at = find(c, hash);
-	if (*at)
-		take_out(c, at);
 }
 
 void auth_cache_forget(struct auth_cache *c, const struct id *of) {

@@ -14,7 +14,6 @@ struct auth_cache *auth_cache_free(struct auth_cache *);
 struct principal *auth_cache_find(struct auth_cache *, const uint8_t hash[APIKEY_HASH_LEN]);
 /* Takes a reference of its own; replaces what was there. */
 void auth_cache_put(struct auth_cache *, const uint8_t hash[APIKEY_HASH_LEN], struct principal *);
-void auth_cache_drop(struct auth_cache *, const uint8_t hash[APIKEY_HASH_LEN]);
 /* What is of this key, session, user or account; NULL: everything. */
 void auth_cache_forget(struct auth_cache *, const struct id *of);
 unsigned auth_cache_count(const struct auth_cache *);

@@ -156,6 +156,5 @@ void problem_for_parse_error(struct request *, const struct http_error *);
 
 /* response.c */
 bool response_preflight(struct request *); /* it was one (CORS) and is answered */
-const char *http_status_text(unsigned status);
 
 #endif

@@ -247,10 +247,6 @@ const char *request_id_text(const struct request *req) {
 	return req->id;
 }
 
-const struct netaddr *request_client(const struct request *req) {
-	return &req->client;
-}
-
 int64_t request_take(struct request *r, enum clients_rate rate) {
 	return http_server_take(r->conn->server, r, rate);
 }

@@ -18,7 +18,6 @@ struct principal;
 struct request;
 struct route;
 struct pg_op;
-struct netaddr;
 
 enum request_method { METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_PUT, METHOD_PATCH, METHOD_DELETE, METHOD_OPTIONS };
 
@@ -28,8 +27,6 @@ struct api *request_api(const struct request *);
 const struct principal *request_principal(const struct request *); /* NULL on open routes */
 const char *request_id_text(const struct request *);               /* X-Request-Id */
 bool request_secure(const struct request *);                       /* the client speaks TLS, with us or a proxy that we trust */
-/* Whom it is from, proxies that we trust left out; family NONE: a Unix socket. */
-const struct netaddr *request_client(const struct request *);
 /* One more of what this client may do only so often (common/clients.h): 0, or microseconds to wait for it; then it was not counted. */
 int64_t request_take(struct request *, enum clients_rate);
 void request_give_back(struct request *, enum clients_rate); /* it does not count after all */

@@ -14,7 +14,7 @@
 #define COPIED_MOST (16 * 1024) /* bodies up to this go out in one piece with their head, larger ones by reference */
 #define ETAG_SIZE 36            /* two quotes, 32 hex digits, NUL, one spare */
 
-const char *http_status_text(unsigned status) {
+static const char *status_text(unsigned status) {
 	static const struct {
 		unsigned status;
 		const char *text;
@@ -167,7 +167,7 @@ static struct buf *make_head(struct request *req, unsigned status, const char *t
 	buf_append(head, "HTTP/1.1 ", 9);
 	buf_append_decimal(head, status);
 	buf_append_char(head, ' ');
-	buf_append_str(head, http_status_text(status));
+	buf_append_str(head, status_text(status));
 	buf_append(head, "\r\n", 2);
 	put(head, "Date", date(c->server));
 	if (type)

@@ -4,6 +4,7 @@
  * When the system has no memory an append is refused like one over the ceiling, since peers size what is held here. */
 #include "common/buf.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 
 #define BUF_FIRST 64
@@ -65,15 +66,8 @@ int buf_append_decimal(struct buf *b, int64_t v) {
 }
 
 int buf_printf(struct buf *b, const char *fmt, ...) {
-	va_list ap;
+	va_list ap, again;
 	va_start(ap, fmt);
-	int r = buf_vprintf(b, fmt, ap);
-	va_end(ap);
-	return r;
-}
-
-int buf_vprintf(struct buf *b, const char *fmt, va_list ap) {
-	va_list again;
 	va_copy(again, ap);
 	size_t room = b->data ? b->cap - b->len : 0;
 	int n = vsnprintf(room ? b->data + b->len : NULL, room, fmt, ap);
@@ -86,6 +80,7 @@ int buf_vprintf(struct buf *b, const char *fmt, va_list ap) {
 			vsnprintf(b->data + b->len, (size_t)n + 1, fmt, again);
 	}
 	va_end(again);
+	va_end(ap);
 	if (r == 0)
 		b->len += (size_t)n;
 	else if (n < 0)

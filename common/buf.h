@@ -4,8 +4,6 @@
 
 #include "common/base.h"
 
-#include <stdarg.h>
-
 struct buf {
 	char *data;   /* NULL until the first octet; kept NUL-terminated at data[len] once non-NULL */
 	size_t len;
@@ -36,7 +34,6 @@ static inline int buf_append_char(struct buf *b, char c) {
 }
 int buf_append_decimal(struct buf *, int64_t);
 int buf_printf(struct buf *, const char *fmt, ...) printf_like(2, 3);
-int buf_vprintf(struct buf *, const char *fmt, va_list ap) printf_like(2, 0);
 /* Room for n more octets: returns where to write (then buf_commit), or NULL over the ceiling. */
 char *buf_reserve(struct buf *, size_t n);
 void buf_commit(struct buf *, size_t n);

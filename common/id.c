@@ -87,13 +87,6 @@ unsigned id_bucket(const struct id *id) {
 	return (unsigned)(id->b[8] & 0x3f) << 4 | id->b[9] >> 4;
 }
 
-int64_t id_time_ms(const struct id *id) {
-	uint64_t ms = 0;
-	for (unsigned i = 0; i < 6; i++)
-		ms = ms << 8 | id->b[i];
-	return (int64_t)ms;
-}
-
 unsigned id_bucket_of_address(const char *canonical, size_t n) {
 	uint8_t digest[SHA256_LEN];
 	sha256_of(canonical, n, digest);

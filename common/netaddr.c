@@ -71,12 +71,6 @@ bool netaddr_equal(const struct netaddr *a, const struct netaddr *b) {
 	return a->family == b->family && memcmp(a->b, b->b, sizeof(a->b)) == 0;
 }
 
-bool netaddr_is_loopback(const struct netaddr *a) {
-	static const uint8_t one[16] = {[15] = 1};
-	return a->family == NETADDR_IPV4 ? a->b[0] == 127
-	                                 : a->family == NETADDR_IPV6 && memcmp(a->b, one, sizeof(one)) == 0;
-}
-
 struct netaddr netaddr_prefix(const struct netaddr *a, unsigned bits) {
 	struct netaddr p = {.family = a->family};
 	bits = min_of(bits, width(a->family));

@@ -27,7 +27,6 @@ int netaddr_parse(const char *text, size_t n, struct netaddr *ret);
 /* "192.0.2.1", "2001:db8::1", "" for NONE. */
 void netaddr_format(const struct netaddr *, char ret[NETADDR_TEXT_SIZE]);
 bool netaddr_equal(const struct netaddr *, const struct netaddr *);
-bool netaddr_is_loopback(const struct netaddr *);
 /* The first `bits` bits of it, the rest 0; more bits than there are is all of it. */
 struct netaddr netaddr_prefix(const struct netaddr *, unsigned bits);
 

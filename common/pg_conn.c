@@ -129,7 +129,7 @@ static void on_lost(void *arg) {
 
 /* libpq may close its socket and open another inside a poll (several hosts, or SSL refused), so the event is made anew each
  * time; while connecting it is one-shot. */
-void pg_conn_event(struct pg_conn *c, short what) {
+static void make_read_event(struct pg_conn *c, short what) {
 	if (c->ev_read)
 		event_free(c->ev_read);
 	c->ev_read = event_new(loop_base(c->pg->loop), PQsocket(c->pq), what, on_event, c);
@@ -164,7 +164,7 @@ static void connected(struct pg_conn *c) {
 		pg_conn_die(c, PQerrorMessage(c->pq));
 		return;
 	}
-	pg_conn_event(c, EV_READ | EV_PERSIST);
+	make_read_event(c, EV_READ | EV_PERSIST);
 	c->ev_write = event_new(loop_base(c->pg->loop), PQsocket(c->pq), EV_WRITE, on_event, c);
 	if (!c->ev_write)
 		abort();
@@ -174,10 +174,10 @@ static void connected(struct pg_conn *c) {
 static void poll_connect(struct pg_conn *c) {
 	switch (PQconnectPoll(c->pq)) {
 	case PGRES_POLLING_READING:
-		pg_conn_event(c, EV_READ);
+		make_read_event(c, EV_READ);
 		break;
 	case PGRES_POLLING_WRITING:
-		pg_conn_event(c, EV_WRITE);
+		make_read_event(c, EV_WRITE);
 		break;
 	case PGRES_POLLING_OK:
 		connected(c);
@@ -189,7 +189,8 @@ static void poll_connect(struct pg_conn *c) {
 	}
 }
 
-void pg_conn_start(struct pg_conn *c) {
+/* DOWN -> CONNECTING */
+static void start(struct pg_conn *c) {
 	struct pg *pg = c->pg;
 	const char *const keys[] = {"dbname", "application_name", "client_encoding", NULL};
 	const char *const values[] = {pg->conninfo, pg->application_name, "UTF8", NULL};
@@ -201,7 +202,7 @@ void pg_conn_start(struct pg_conn *c) {
 	if (PQstatus(c->pq) == CONNECTION_BAD)
 		lose_later(c); /* a bad conninfo, or no host resolved; pg_new() may be on the stack */
 	else
-		pg_conn_event(c, EV_WRITE);
+		make_read_event(c, EV_WRITE);
 }
 
 /* ---- sending ---- */
@@ -488,7 +489,7 @@ static void on_timer(void *arg) {
 	struct list *l = list_first(&c->sent);
 	switch (c->state) {
 	case PG_CONN_DOWN:
-		pg_conn_start(c);
+		start(c);
 		break;
 	case PG_CONN_CONNECTING:
 	case PG_CONN_PREPARING:

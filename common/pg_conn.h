@@ -164,8 +164,6 @@ void pg_tx_free(struct pg_tx *);
 /* pg_conn.c */
 void pg_conn_init(struct pg_conn *, struct pg *);
 void pg_conn_fini(struct pg_conn *);
-void pg_conn_start(struct pg_conn *);             /* DOWN -> CONNECTING */
-void pg_conn_event(struct pg_conn *, short what); /* (re)makes the read event on libpq's present socket */
 /* Appends to `sent` whatever happens; a connection that turns out to be lost dies on a later turn. `params` NULL: none. */
 void pg_conn_send(struct pg_conn *, struct pg_op *, const struct pg_params *);
 /* A query on behalf of op->who, likewise, which is said before it unless the one before it has said so already. It ends its group, or,

@@ -151,7 +151,5 @@ bool ctl_postmasters(struct ctl *, const char *domain_id, const char *owner_id, 
 int ctl_print_domain(struct ctl *, const char *id, const char *problem);
 /* Status, postmaster's mailbox and the account's audit log, in one change that every worker knows of. */
 bool ctl_domain_set_status(struct ctl *, const char *id, const char *status, const char *audited_as);
-/* One more entry, `what` the command, in the log of the account whose domain it is; inside the caller's transaction. */
-bool ctl_audit_domain(struct ctl *, const char *domain_id, const char *what);
 
 #endif

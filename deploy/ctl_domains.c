@@ -35,8 +35,9 @@ int ctl_print_domain(struct ctl *ctl, const char *id, const char *problem) {
 /* Nobody's user: what api_audit and apid's api_audit.c know the operator by. */
 #define CTL_OPERATOR "00000000-0000-0000-0000-000000000000"
 
-/* The platform's domains have no account that could read it. */
-bool ctl_audit_domain(struct ctl *ctl, const char *domain_id, const char *what) {
+/* One more entry, `what` the command, in the log of the account whose domain it is; inside the caller's transaction. The platform's
+ * domains have no account that could read it. */
+static bool audit(struct ctl *ctl, const char *domain_id, const char *what) {
 	char id[ID_TEXT_SIZE], now[32];
 	ctl_new_id(ctl, id);
 	const char *params[] = {domain_id, id, ctl_now(ctl, now), what};
@@ -228,7 +229,7 @@ bool ctl_domain_set_status(struct ctl *ctl, const char *id, const char *status, 
 		return false;
 	if (!ctl_change_begin(ctl, &ks) ||
 	    !ctl_exec(ctl, "update domains set status = $2, check_at = null where id = $1::uuid", 2, params) ||
-	    !ctl_postmasters(ctl, id, NULL, &missing) || !ctl_audit_domain(ctl, id, audited_as) ||
+	    !ctl_postmasters(ctl, id, NULL, &missing) || !audit(ctl, id, audited_as) ||
 	    !ctl_change_commit(ctl, &ks, NULL))
 		return false;
 	if (missing)
@@ -310,7 +311,7 @@ int ctl_domain_delete(struct ctl *ctl) {
 	const char *param = id;
 	struct keys_sync ks;
 	if (!ctl_resolve(ctl, CTL_DOMAIN, ctl->words[0], id) || !ctl_change_begin(ctl, &ks) || !note_leftovers(ctl, id) ||
-	    !ctl_audit_domain(ctl, id, "domain delete") ||
+	    !audit(ctl, id, "domain delete") ||
 	    !ctl_exec(ctl, "delete from domains where id = $1::uuid", 1, &param) || !ctl_change_commit(ctl, &ks, NULL))
 		return CTL_FAILED;
 	purge(ctl, id);

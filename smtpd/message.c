@@ -16,7 +16,7 @@ struct message *message_new(void) {
 	return xcalloc(1, sizeof(struct message));
 }
 
-void message_strings_fini(struct message_strings *s) {
+static void strings_fini(struct message_strings *s) {
 	for (unsigned i = 0; i < s->n; i++)
 		free(s->v[i]);
 	free(s->v);
@@ -40,10 +40,10 @@ struct message *message_free(struct message *m) {
 	free(m->subject);
 	free(m->body_text);
 	free(m->body_html);
-	message_strings_fini(&m->to);
-	message_strings_fini(&m->cc);
-	message_strings_fini(&m->reply_to);
-	message_strings_fini(&m->warnings);
+	strings_fini(&m->to);
+	strings_fini(&m->cc);
+	strings_fini(&m->reply_to);
+	strings_fini(&m->warnings);
 	part_table_fini(&m->parts);
 	free(m);
 	return NULL;
