@@ -1,4 +1,4 @@
-/* The archived-mailboxes routes (api.md 5): mailboxes whose time has passed and that were recoverable. An
+/* The archived-mailboxes routes: mailboxes whose time has passed and that were recoverable. An
  * archived mailbox reserves its address; its mails are gone. Not the archiving: that is a condition on the row
  * (sql/migrations/0001_mail.sql). */
 #include "apid/api_common.h"

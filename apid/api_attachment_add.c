@@ -1,4 +1,4 @@
-/* POST …/attachments: adds a file to a mail that was injected (api.md 7). The mail's row is locked, its source
+/* POST …/attachments: adds a file to a mail that was injected. The mail's row is locked, its source
  * read, appended to and written again from the first chunk that changed, all in one transaction. */
 #include "apid/api_common.h"
 #include "apid/handlers.h"

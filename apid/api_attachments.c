@@ -1,4 +1,4 @@
-/* The attachments routes (api.md 7). An attachment is a part of its mail's source and a row of the part table:
+/* The attachments routes. An attachment is a part of its mail's source and a row of the part table:
  * reading one decodes its range of the source, deleting one marks the table. Adding one is in
  * api_attachment_add.c. */
 #include "apid/api_common.h"

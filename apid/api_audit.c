@@ -1,4 +1,4 @@
-/* GET /v1/audit and GET /v1/usage (api.md 8): what was asked of the API. An owner sees the account's, a member his own. */
+/* GET /v1/audit and GET /v1/usage: what was asked of the API. An owner sees the account's, a member his own. */
 #include "apid/api.h"
 #include "apid/api_common.h"
 #include "apid/handlers.h"

@@ -11,7 +11,7 @@
 #include "apid/request.h"
 #include "common/json_out.h"
 
-#define API_IDS_MAX 1000 /* of a bulk delete, api.md 1 */
+#define API_IDS_MAX 1000 /* of a bulk delete */
 #define API_PAGE_MAX 1000
 
 /* Nothing was found: 403 if the mailbox is there but not for this key, else 404. `missing`: what was looked for

@@ -1,4 +1,4 @@
-/* The domains routes (api.md 8): which there are, claiming one, giving it up. Proving a claim: api_domain_verify.c.
+/* The domains routes: which there are, claiming one, giving it up. Proving a claim: api_domain_verify.c.
  *
  * A name may be claimed by many accounts, so a claim says nothing and takes nothing; it is verified for one. A domain that is
  * given up is gone for SMTP and API with the commit, because both ask for it in each statement; its mailboxes are taken away

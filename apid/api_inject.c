@@ -1,4 +1,4 @@
-/* POST …/mails: makes a mail as if it had been received (api.md 6), from a form or from JSON. The source is
+/* POST …/mails: makes a mail as if it had been received, from a form or from JSON. The source is
  * compose's work; here is reading what came and the mail's row. */
 #include "apid/api_inject.h"
 

@@ -1,4 +1,4 @@
-/* The keys routes (api.md 4), for the console alone: which there are, and making, changing and ending one. A key's text is made
+/* The keys routes, for the console alone: which there are, and making, changing and ending one. A key's text is made
  * here, shown in the answer and nowhere else: what is kept is its hash.
  *
  * A change ends in api_change_commit(): when it is answered no worker takes the key for what it was. A new key needs no notice,

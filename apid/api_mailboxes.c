@@ -1,4 +1,4 @@
-/* The mailboxes routes (api.md 5). A mailbox is one row by bucket and one row in its owner's list; both change in
+/* The mailboxes routes. A mailbox is one row by bucket and one row in its owner's list; both change in
  * one transaction. Not archived mailboxes: api_archived.c. */
 #include "apid/api_common.h"
 #include "apid/handlers.h"

@@ -1,4 +1,4 @@
-/* The mails routes (api.md 6): list, one, delete. raw and headers are in api_source.c, injecting in api_inject.c. */
+/* The mails routes: list, one, delete. raw and headers are in api_source.c, injecting in api_inject.c. */
 #include "apid/api_common.h"
 #include "apid/handlers.h"
 #include "apid/mail_json.h"

@@ -1,4 +1,4 @@
-/* Test mails that a client injects (api.md 6): from a sender, a subject, a text and files to a MIME source as a
+/* Test mails that a client injects: from a sender, a subject, a text and files to a MIME source as a
  * mail program would write it, and the part table that goes with it. Not a parser: of sources it reads only its
  * own. Pure. */
 #ifndef MINUTEMAIL_COMPOSE_H

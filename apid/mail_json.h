@@ -1,4 +1,4 @@
-/* The mail object and the attachment object of api.md 6 and 7, written from a row or from a mail just made. */
+/* The mail object and the attachment object, written from a row or from a mail just made. */
 #ifndef MINUTEMAIL_MAIL_JSON_H
 #define MINUTEMAIL_MAIL_JSON_H
 

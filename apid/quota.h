@@ -1,4 +1,4 @@
-/* How many calls an account may still make, today and in this minute (api.md 3), without asking the database each time.
+/* How many calls an account may still make, today and in this minute, without asking the database each time.
  *
  * A worker leases calls from the account's row in the ledger (sql/migrations/0005_quota.sql) and answers from the lease. A
  * call is charged when it is leased, so however many workers there are, on however many hosts, and whatever becomes of
@@ -63,7 +63,7 @@ struct quota_state {
 };
 void quota_state(const struct quota *, const struct principal *, struct quota_state *ret);
 
-/* Appends the header lines of api.md 3, each with its CRLF; none for an account without limits. */
+/* Appends X-RateLimit-…, RateLimit and RateLimit-Policy, each with its CRLF; none for an account without limits. */
 void quota_headers(const struct quota_state *, struct buf *head);
 
 #endif

@@ -126,7 +126,7 @@ static void put_headers(struct buf *head, unsigned status, const struct respond_
 		put(head, extra->name, extra->value);
 }
 
-/* Every answer to a key says what it may still ask (api.md 3). */
+/* Every answer to a key says what it may still ask. */
 static void put_quota(struct buf *head, const struct request *req) {
 	struct quota_state state;
 	if (!req->principal || req->principal->kind != PRINCIPAL_KEY || !req->api->quota)

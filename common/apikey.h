@@ -1,4 +1,4 @@
-/* API key text: `mm_sk_live_` or `mm_sk_test_` + 47 random base62 characters + 6 of checksum = 64 characters (api.md 4).
+/* API key text: `mm_sk_live_` or `mm_sk_test_` + 47 random base62 characters + 6 of checksum = 64 characters.
  * The checksum is CRC-32 (IEEE) of the first 58 characters in base62, most significant first, padded with '0'.
  * At rest only BLAKE2b-256 of the whole text keyed with the installation's secret (libsodium crypto_generichash). */
 #ifndef MINUTEMAIL_APIKEY_H

@@ -23,7 +23,7 @@ struct id {
 void id_make(struct id *ret, int64_t wall_us);                     /* random bucket bits */
 void id_make_in_bucket(struct id *ret, int64_t wall_us, unsigned bucket);
 unsigned id_bucket(const struct id *);
-unsigned id_bucket_of_address(const char *canonical, size_t n);    /* canonical: address_canonical() */
+unsigned id_bucket_of_address(const char *canonical, size_t n);    /* canonical: address.h */
 void id_format(const struct id *, char ret[ID_TEXT_SIZE]);         /* lower case */
 bool id_parse(const char *s, size_t n, struct id *ret);            /* the 36-character form, either case, any version */
 bool id_equal(const struct id *, const struct id *);

@@ -66,7 +66,7 @@ struct pg_options {
 };
 
 /* Starts connecting at once; reconnects with back-off 50 ms doubling to 2 s with jitter. After each connect the timeline is
- * read and a server on an older one than the highest seen is refused (postgres.md 5), as are fsync=off and
+ * read and a server on an older one than the highest seen is refused, since it has not got what we were told is committed, as are fsync=off and
  * full_page_writes=off unless the environment has MINUTEMAIL_ALLOW_UNSAFE_DATABASE=1. The planner is told to use indexes. */
 struct pg *pg_new(struct loop *, const struct pg_options *);
 /* Outstanding operations and transactions are cancelled without a callback; their pointers are dead. */

@@ -163,7 +163,7 @@ static int on_name(SSL *ssl, int *alert, void *arg) {
 	memcpy(info->sni, name, sizeof(name));
 	const struct served *found = find_name(s, name);
 	if (!found)
-		return SSL_TLSEXT_ERR_NOACK; /* the default completes (smtp.md 1.7) */
+		return SSL_TLSEXT_ERR_NOACK; /* the default completes */
 	SSL_set_SSL_CTX(ssl, found->ctx);
 	return SSL_TLSEXT_ERR_OK;
 }

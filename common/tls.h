@@ -1,5 +1,5 @@
 /* A set of certificates that a daemon serves, and what a TLS connection turned out to be. TLS 1.2 and 1.3, ECDHE only, no
- * renegotiation, no compression, no client certificates, ALPN ignored unless asked for (smtp.md 1.7, RFC 9325). Not the files (tls_files.h), not
+ * renegotiation, no compression, no client certificates, ALPN ignored unless asked for (RFC 9325). Not the files (tls_files.h), not
  * the processes that keep private keys (tls_keys.h), not the octets (tls_pipe.h). */
 #ifndef MINUTEMAIL_TLS_H
 #define MINUTEMAIL_TLS_H

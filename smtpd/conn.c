@@ -263,7 +263,7 @@ static void store_message(struct conn *c) {
 	c->commit = store_start(c->server->store, &request, on_stored, c);
 }
 
-/* Whether it has been here too often (smtp.md 1.10). */
+/* Whether it has been here too often. */
 static bool comes_round(const struct conn *c, const struct session_transaction *tx) {
 	size_t n = (size_t)min_of(spool_size(c->spool), (uint64_t)RECEIVED_HEAD_MAX);
 	const char *head = spool_memory(c->spool);

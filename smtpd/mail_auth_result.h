@@ -1,5 +1,5 @@
-/* What authentication found out about one message, and its text in message_authentication.results: the API's `authentication` object
- * (api.md 6). Nothing in it is the client's address. Pure. */
+/* What authentication found out about one message, and its text in message_authentication.results: the API's `authentication` object.
+ * Nothing in it is the client's address. Pure. */
 #ifndef MINUTEMAIL_MAIL_AUTH_RESULT_H
 #define MINUTEMAIL_MAIL_AUTH_RESULT_H
 

@@ -14,7 +14,7 @@ struct received {
 	const char *tls;            /* version and cipher; NULL in clear */
 	int64_t wall_us;
 };
-/* No client IP address is stored (api.md 6): the TCP-info is left out. */
+/* No client IP address is stored: the TCP-info is left out. */
 void received_append(struct buf *out, const struct received *);
 
 #define RECEIVED_HEAD_MAX (256 * 1024)   /* octets of a message within which trace fields are looked for */

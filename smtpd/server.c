@@ -27,7 +27,7 @@
 /* Under stress one error ends a session, as does the second empty command beside the EHLO before and the one after STARTTLS. */
 #define STRESS_ERRORS 1
 #define STRESS_JUNK 4
-#define QUERY_DEADLINE_US 10000000 /* smtp.md 1.15: any dependency down is a 4xx within 10 s */
+#define QUERY_DEADLINE_US 10000000 /* any dependency down is a 4xx within 10 s */
 
 static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer, socklen_t peer_len) {
 	(void)peer_len;

@@ -184,7 +184,7 @@ static enum reply_id body_failure(const struct transaction *tx) {
 }
 
 /* All of the message is here: to be stored, or to be refused for what went wrong on the way. What is wrong with its
- * line ends is told at its true end, and nothing behind it is read (smtp.md 1.9). */
+ * line ends is told at its true end, and nothing behind it is read. */
 static void complete_message(struct session *s) {
 	struct transaction *tx = s->tx;
 	s->counts.stage = "end of message";
@@ -194,7 +194,7 @@ static void complete_message(struct session *s) {
 		session_reply(s, id);
 		return;
 	}
-	/* Each row of smtp.md 1.9 has one of the three. */
+	/* Every way to end a line wrong is one of the three, or two. */
 	tx->pub.bare_newline = tx->decoder.bare_newline || tx->decoder.bare_cr || tx->decoder.nul_start;
 	tx->pub.bare_cr = tx->decoder.bare_cr;
 	if (s->options->reject_bare_newline && tx->pub.bare_newline) {

@@ -149,7 +149,7 @@ struct session_transaction {
 	bool smtputf8;
 	uint64_t declared_size;        /* MAIL's SIZE; 0: not said */
 	uint64_t size;                 /* octets given to the sink */
-	bool bare_newline;             /* line ends other than CRLF, or a line that a NUL begins (smtp.md 1.9); not in
+	bool bare_newline;             /* line ends other than CRLF, or a line that a NUL begins; not in
 	                                * BINARYMIME, which has no lines */
 	bool bare_cr;                  /* a CR without LF among them */
 	unsigned recipient_count;      /* accepted and distinct */

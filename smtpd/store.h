@@ -1,4 +1,4 @@
-/* Finished messages -> committed rows (architecture.md, Receiving 3 and 4). One store per lane and worker.
+/* Finished messages -> committed rows. One store per lane and worker.
  *
  * Messages gather while earlier batches commit; a batch is one transaction in one round trip: INSERT ... SELECT FROM unnest(),
  * one statement a table. A batch ends at 64 messages or about 1 MB of sources, or because a connection is free.

@@ -181,7 +181,7 @@ class Console(Api):
 
 
 def check_problem(response, status, error):
-    """An error as api.md section 2 promises it."""
+    """An error as every operation answers it: RFC 9457, and its name in `error` and `code`."""
     assert response.status == status, response
     assert response.headers["Content-Type"].startswith("application/problem+json"), response.headers.items()
     problem = response.json

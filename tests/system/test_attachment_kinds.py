@@ -1,5 +1,5 @@
 """Attachments that are not simply a MIME part: messages, files uuencoded into the text, files in a winmail.dat. Each is listed and
-downloads exactly, whole, as JSON and by ranges (smtp.md 2.2)."""
+downloads exactly, whole, as JSON and by ranges."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""Keys as the console makes, changes and ends them, on four workers: api.md section 4."""
+"""Keys as the console makes, changes and ends them, on four workers."""
 
 import time
 

@@ -11,7 +11,7 @@ from client import Smtp, deliver, items, wait_until
 
 ALL_OCTETS = bytes(range(256)) * 4 + b"\r\n.\r\n\0\r\n.\r\nQUIT\r\n"
 
-# Each is data in the middle of a message (smtp.md 1.9), and what the flag bare_newline is for.
+# Each is data in the middle of a message, and what the flag bare_newline is for.
 SMUGGLES = {"LF.LF": b"\n.\n", "LF.CRLF": b"\n.\r\n", "CRLF.LF": b"\r\n.\n", "CR.CR": b"\r.\r", "CR.CRLF": b"\r.\r\n", "CRLF.CR": b"\r\n.\r",
             "CRLF.CRCRLF": b"\r\n.\r\r\n", "CRLF NUL .CRLF": b"\r\n\0.\r\n", "LF.CRCRLF": b"\n.\r\r\n"}
 SECOND = b"MAIL FROM:<evil@b.example>\r\nRCPT TO:<%s>\r\nDATA\r\nSubject: smuggled\r\n\r\nx\r\n"

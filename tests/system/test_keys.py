@@ -1,4 +1,4 @@
-"""Keys: who gets in, with what, and that a change is in force everywhere at once. api.md section 4."""
+"""Keys: who gets in, with what, and that a change is in force everywhere at once."""
 
 import datetime
 import time

@@ -1,4 +1,4 @@
-"""Mailboxes and archived mailboxes: api.md section 5."""
+"""Mailboxes and archived mailboxes: made, listed, changed, deleted, archived and taken out again."""
 
 import datetime
 import uuid

@@ -1,4 +1,4 @@
-"""Mails: lists, single ones, raw and headers, deletion, and injected test mails. api.md sections 6 and 7."""
+"""Mails: lists, single ones, raw and headers, deletion, and injected test mails."""
 
 import base64
 import hashlib

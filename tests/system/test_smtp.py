@@ -229,7 +229,7 @@ def test_rset_forgets_the_message_before(system, api, wire, box):
     assert api.only_mail(box)["envelope"]["mailFrom"] == "second@b.example"
 
 
-# End of data is CRLF.CRLF and nothing else (smtp.md 1.9). Each of these must be data: one message, and the command behind it text.
+# End of data is CRLF.CRLF and nothing else. Each of these must be data: one message, and the command behind it text.
 
 SMUGGLES = {"LF.LF": b"\n.\n", "LF.CRLF": b"\n.\r\n", "CRLF.LF": b"\r\n.\n", "CR.CR": b"\r.\r", "CR.CRLF": b"\r.\r\n",
             "CRLF.CR": b"\r\n.\r", "CRLF.CRCRLF": b"\r\n.\r\r\n", "CRLF NUL .CRLF": b"\r\n\0.\r\n", "LF.CRCRLF": b"\n.\r\r\n",

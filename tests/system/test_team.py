@@ -1,4 +1,4 @@
-"""The people of an account: members, invitations, links; api.md section 8. What a member loses is lost everywhere at once."""
+"""The people of an account: members, invitations, links. What a member loses is lost everywhere at once."""
 
 import smtplib
 import threading

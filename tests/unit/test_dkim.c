@@ -1,5 +1,5 @@
 /* DKIM: the examples of RFC 6376 and RFC 8463, canonical forms, and everything a signature or a key can have wrong. That signatures of
- * another program verify, and no longer when anything changes, is test_dkim_signer.py's. */
+ * another program verify, and no longer when anything changes, is differential/dkim_signed.py's. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

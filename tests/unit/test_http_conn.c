@@ -619,7 +619,7 @@ static void test_headers(void **state) {
 	stop();
 }
 
-/* smtp.md 3.6: on every answer, whatever it is; HSTS in none of clear text. */
+/* On every answer, whatever it is; HSTS in none of clear text. */
 static void test_headers_of_every_answer(void **state) {
 	static const struct {
 		const char *request;

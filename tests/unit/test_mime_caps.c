@@ -1,4 +1,4 @@
-/* mime: every cap of smtp.md 2.1 just under and just over, and what is meant to hurt, each in linear time. */
+/* mime: every cap just under and just over, and what is meant to hurt, each in linear time. */
 #include "mime_check.h"
 
 #include <time.h>

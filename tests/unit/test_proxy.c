@@ -1,4 +1,4 @@
-/* proxy: smtp.md 1.11 and 4.2, each row whole and octet by octet, followed by what the client says. */
+/* proxy: headers of both versions and what is none, each row whole and octet by octet, followed by what the client says. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
