@@ -1,5 +1,6 @@
 """What the README says of the configuration is what the daemons say of themselves, and its examples work as pasted."""
 
+import fnmatch
 import os
 import pathlib
 import re
@@ -11,24 +12,28 @@ from client import deliver
 from launched import ROOT, RUN, System
 
 BUILD = pathlib.Path(os.environ.get("MINUTEMAIL_RUN_BUILD", ROOT / "build-release"))
-KEY = re.compile(r"^  (\w+)( \*)?  [A-Z]+\n      (.*)\n      default: (.*); environment: (\w+)$", re.M)
+KEY = re.compile(r"^  (\w+)( \*)?  (?:[A-Z]+|yes\|no)\n      (.*)\n      default: (.*); environment: (\w+)$", re.M)
 
 
-@pytest.mark.parametrize("daemon", ["smtpd", "apid"])
-def test_configuration_table(daemon):
+def said_by(daemon):
+    """Its settings as --help tells them: name -> star, what it is, default."""
     said = subprocess.run([str(BUILD / daemon / daemon), "--help"], capture_output=True, text=True, check=True).stdout
-    table = {}
-    for row in re.findall(r"^\| `(\w+)`( \*)? \| (.*?) \| (.*) \|$", (ROOT / "README.md").read_text(), re.M):
-        table[row[0]] = row
     keys = KEY.findall(said)
     assert len(keys) > 10
-    for name, star, what, fallback, variable in keys:
-        assert name in table, f"{name} is not in the README"
-        assert table[name][1].strip() == star.strip(), name
-        assert fallback == "none" or fallback in table[name][2], f"{name}: {fallback} or {table[name][2]}"
-        assert variable == "MINUTEMAIL_" + name.upper()
-        if name not in ("drain", "hostname"):  # said in one row for both daemons
-            assert table[name][3] == what, name
+    assert all(variable == "MINUTEMAIL_" + name.upper() for name, _, _, _, variable in keys)
+    return {name: (star, what, "" if fallback == "none" else fallback) for name, star, what, fallback, _ in keys}
+
+
+def test_configuration_tables():
+    section = (ROOT / "README.md").read_text().split("\n## Configuration\n")[1].split("\n## ")[0]
+    tables = section.split("\n| key | default | what |\n")[1:]
+    both, smtpd, apid = ({name: (star, what, default.strip("`")) for name, star, default, what in
+                          re.findall(r"^\| `(\w+)`( \*)? \| (.*?) \| (.*) \|$", table.split("\n\n")[0], re.M)} for table in tables)
+    for daemon, its_own in (("smtpd", smtpd), ("apid", apid)):
+        said = said_by(daemon)
+        assert said.keys() - both.keys() == its_own.keys()
+        for name in said.keys() - {"drain", "hostname"}:  # said in one row for both daemons, which differ
+            assert (both | its_own)[name] == said[name], name
 
 
 def examples(section, language=""):
@@ -93,3 +98,15 @@ def test_each_place_tells_what_lives_there(place):
     for path in named:
         there = [(ROOT / path).exists(), *((ROOT / path).with_suffix(suffix).exists() for suffix in (".c", ".h"))]
         assert any(there), f"{place}/README.md names {path}, which is not there"
+
+
+@pytest.mark.parametrize("place", ["common", "smtpd", "apid", "deploy"])
+def test_each_file_has_its_row(place):
+    """Rows name files without .c and .h, each once, or many by a pattern; what no name fits is not there any more."""
+    table = (ROOT / place / "README.md").read_text().split("| files | what |\n|---|---|\n")[1].split("\n\n")[0]
+    names = [name.rstrip("/") for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    files = {path.stem if path.suffix in (".c", ".h") else path.name for path in (ROOT / place).iterdir()}
+    files -= {"README.md", "meson.build", "__pycache__"}
+    assert sorted(names) == sorted(set(names))
+    assert not [name for name in names if not fnmatch.filter(files, name)], "in the README only"
+    assert not [file for file in files if not any(fnmatch.fnmatch(file, name) for name in names)], "not in the README"
