@@ -1,10 +1,10 @@
-/* The audit log: every request that somebody known made, written in batches off the request's path. How often each key asked a
- * day is written with it, by the same statement (sql/queries/audit.sql).
+/* The audit log: every request that somebody known made, written in batches off the request's path. How often each key asked a day is
+ * written with it, by the same statement (sql/queries/audit.sql).
  *
- * A crash of the worker loses what waited: AUDIT_GATHER_US of requests and those of the batch under way; the quota's ledger is
- * another matter and exact. How many those are stands in the worker's gauge APID_AUDIT_WAITING, from before an answer's first octet
- * goes out until the database has said that it is written, and the master tells it when the worker is gone. While the database is away requests wait, AUDIT_MOST of them; what comes beyond that is dropped
- * and counted (APID_AUDIT_DROPPED). At exit what waits is written first. */
+ * A crash of the worker loses what waited: AUDIT_GATHER_US of requests and those of the batch under way; the quota's ledger is another
+ * matter and exact. How many those are stands in the worker's gauge APID_AUDIT_WAITING, from before an answer's first octet goes out
+ * until the database has said that it is written, and the master tells it when the worker is gone. While the database is away requests
+ * wait, AUDIT_MOST of them; what comes beyond that is dropped and counted (APID_AUDIT_DROPPED). At exit what waits is written first. */
 #ifndef MINUTEMAIL_AUDIT_H
 #define MINUTEMAIL_AUDIT_H
 

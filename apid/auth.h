@@ -1,10 +1,10 @@
 /* Key text or session token -> principal, by a cache in the worker and else one query.
  *
- * A change to a key, a session or whom they act for (minutemailctl, or a handler: api_change.h) publishes a notice in its own transaction; each worker hears
- * it on one connection of its own, drops what it cached and confirms. Whoever changed the key waits for every live
- * worker, or until the lease on what a silent one has cached (AUTH_LEASE_US) has run out: a worker uses its cache
- * only while its listening connection has proved alive within the lease. So a revoked key is dead everywhere before
- * the revocation is reported done. The protocol is described in common/keys_sync.h. */
+ * A change to a key, a session or whom they act for (minutemailctl, or a handler: api_change.h) publishes a notice in its own
+ * transaction; each worker hears it on one connection of its own, drops what it cached and confirms. Whoever changed the key waits for
+ * every live worker, or until the lease on what a silent one has cached (AUTH_LEASE_US) has run out: a worker uses its cache only while
+ * its listening connection has proved alive within the lease. So a revoked key is dead everywhere before the revocation is reported done.
+ * The protocol is described in common/keys_sync.h. */
 #ifndef MINUTEMAIL_AUTH_H
 #define MINUTEMAIL_AUTH_H
 
@@ -47,9 +47,9 @@ struct auth *auth_new(struct loop *, struct pg *, const struct auth_options *);
 void auth_close(struct auth *, void (*done)(void *arg), void *arg);
 struct auth *auth_free(struct auth *);
 
-/* `header`: the Authorization header's value; `session`: the session's token, which counts only where there is no such header. When the answer is in the cache (or needs no look-up) *ret_verdict
- * (and, if OK, a new reference in *ret_principal) are set and NULL is returned; else `done` runs once on a later
- * turn (the principal is borrowed). */
+/* `header`: the Authorization header's value; `session`: the session's token, which counts only where there is no such header. When the
+ * answer is in the cache (or needs no look-up) *ret_verdict (and, if OK, a new reference in *ret_principal) are set and NULL is returned;
+ * else `done` runs once on a later turn (the principal is borrowed). */
 typedef void auth_done(void *arg, enum auth_verdict, struct principal *);
 /* Whether auth_start() would need no look-up. */
 bool auth_known(struct auth *, struct slice header, struct slice session);

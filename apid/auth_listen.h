@@ -9,8 +9,8 @@
 struct auth_listen;
 struct loop;
 
-/* `of`: a key, session, user or account; NULL: everything. Also called when the connection comes or goes, because notices may have been missed. What
- * it forgets must be out of use when it returns: the notice is confirmed right after. */
+/* `of`: a key, session, user or account; NULL: everything. Also called when the connection comes or goes, because notices may have been
+ * missed. What it forgets must be out of use when it returns: the notice is confirmed right after. */
 typedef void auth_listen_forget(void *arg, const struct id *of);
 /* Somebody has confirmed a notice: "<its backend pid> <nonce>". */
 typedef void auth_listen_answer(void *arg, const char *payload);

@@ -1,5 +1,5 @@
-/* Who asks: a key's or a console session's record and whom it acts for, as auth found them. Reference counted, because the cache and every request under way
- * share it; immutable. */
+/* Who asks: a key's or a console session's record and whom it acts for, as auth found them. Reference counted, because the cache and
+ * every request under way share it; immutable. */
 #ifndef MINUTEMAIL_PRINCIPAL_H
 #define MINUTEMAIL_PRINCIPAL_H
 

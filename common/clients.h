@@ -1,7 +1,8 @@
 /* What each client address has done lately, counted over all workers of the daemon in one shared mapping of fixed size, made before the
- * fork, and handed over to the next master in an upgrade, so that for as long as both have workers these count together. A client is an IPv4 address or an IPv6 /64, and counted again as part of its wider network (/24, /48), which may do
- * `wide_factor` times as much. Nothing here is ever locked: a worker killed at any instant leaves nothing behind but its own counts,
- * which the master or the next worker clears. */
+ * fork, and handed over to the next master in an upgrade, so that for as long as both have workers these count together. A client is an
+ * IPv4 address or an IPv6 /64, and counted again as part of its wider network (/24, /48), which may do `wide_factor` times as much.
+ * Nothing here is ever locked: a worker killed at any instant leaves nothing behind but its own counts, which the master or the next
+ * worker clears. */
 #ifndef MINUTEMAIL_CLIENTS_H
 #define MINUTEMAIL_CLIENTS_H
 

@@ -34,11 +34,11 @@ enum config_result {
 	CONFIG_BAD,     /* one line per fault was printed to standard error, each naming the key and where it came from */
 };
 
-/* Fills `config` (zeroed by the caller). `keys` ends with a row whose name is NULL. An unknown key in the file or
- * in a flag is a fault; unknown MINUTEMAIL_ variables are ignored, since daemons share an environment. The file is --config PATH, or MINUTEMAIL_CONFIG, or /etc/minutemail/PROGRAM.conf, which may be
- * missing. String and list members are never NULL afterwards. Call config_fini() whatever the result.
- * `about` is the first line of --help. Positional arguments are refused unless ret_rest is non-NULL (then it points into
- * argv at the first one, NULL-terminated). */
+/* Fills `config` (zeroed by the caller). `keys` ends with a row whose name is NULL. An unknown key in the file or in a flag is a fault;
+ * unknown MINUTEMAIL_ variables are ignored, since daemons share an environment. The file is --config PATH, or MINUTEMAIL_CONFIG, or
+ * /etc/minutemail/PROGRAM.conf, which may be missing. String and list members are never NULL afterwards. Call config_fini() whatever the
+ * result. `about` is the first line of --help. Positional arguments are refused unless ret_rest is non-NULL (then it points into argv at
+ * the first one, NULL-terminated). */
 enum config_result config_load(const struct config_key *keys, void *config, int argc, char **argv, const char *about,
                                char ***ret_rest);
 /* What is in force, one "key = value" a line, on standard output; secrets only as being there. */

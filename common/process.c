@@ -1,10 +1,10 @@
 /* The master of workers and of the metrics process: what their coming and going (process_slots.h), signals and the next master
- * (process_upgrade.h) mean for the daemon. What children do after the fork is in process_child.c. The master runs a loop of its own and forks between its turns, never inside a callback (but for a
- * new master, which execs), so that the child can give the master's loop back and return through process_run() into a clean stack:
- * main() tears down in every process, and leak checkers see it.
+ * (process_upgrade.h) mean for the daemon. What children do after the fork is in process_child.c. The master runs a loop of its own and
+ * forks between its turns, never inside a callback (but for a new master, which execs), so that the child can give the master's loop back
+ * and return through process_run() into a clean stack: main() tears down in every process, and leak checkers see it.
  *
- * Signals come through signalfd(2): blocked before the first fork, they can neither be lost nor run a handler of the master in
- * a child that has not changed it yet.
+ * Signals come through signalfd(2): blocked before the first fork, they can neither be lost nor run a handler of the master in a child
+ * that has not changed it yet.
  *
  * Invariants: `announced` once all children have been ready; draining: nothing is forked any more. */
 #include "common/process.h"

@@ -26,8 +26,8 @@ struct stream_ops {
 	void (*on_event)(void *arg, enum stream_event);
 };
 
-/* Owns fd. Events come from the loop only, never inside a call of these functions. `input_cap`: octets held unread at the most; past it reading stops by itself (the kernel's window does the
- * back-pressure) and goes on when input is consumed. Reading starts off. */
+/* Owns fd. Events come from the loop only, never inside a call of these functions. `input_cap`: octets held unread at the most; past it
+ * reading stops by itself (the kernel's window does the back-pressure) and goes on when input is consumed. Reading starts off. */
 struct stream *stream_new(struct loop *, int fd, size_t input_cap, const struct stream_ops *, void *arg);
 /* Detaches the callbacks at once, frees at the end of the turn. Output not yet written is lost. NULL is fine; returns NULL. */
 struct stream *stream_close(struct stream *);

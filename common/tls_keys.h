@@ -3,11 +3,11 @@
  *   master ── "reload" ──► keeper ── forks ──► signer (the keys; no files, no network, no rights; seccomp)
  *     └ workers ══════ a socket pair each ══════┘   certificates down, "sign this" up
  *
- * The keeper is forked first of all and, if certificates are configured, stays who the master was at that moment (root, if it
- * was), so that a reload can read what only root may: its whole input is one octet, "read the files again". Each load is a new child that reads and checks; the first
- * becomes the unprivileged user, locks itself up and is the signer, later ones hand it what they have read. One that fails leaves
- * everything as it was. A signer that dies is replaced as it was made. Workers keep serving while the keeper is gone; only a reload is not possible then. With both gone there is no TLS and
- * mail comes in clear, until the daemon is started anew. */
+ * The keeper is forked first of all and, if certificates are configured, stays who the master was at that moment (root, if it was), so
+ * that a reload can read what only root may: its whole input is one octet, "read the files again". Each load is a new child that reads
+ * and checks; the first becomes the unprivileged user, locks itself up and is the signer, later ones hand it what they have read. One
+ * that fails leaves everything as it was. A signer that dies is replaced as it was made. Workers keep serving while the keeper is gone;
+ * only a reload is not possible then. With both gone there is no TLS and mail comes in clear, until the daemon is started anew. */
 #ifndef MINUTEMAIL_TLS_KEYS_H
 #define MINUTEMAIL_TLS_KEYS_H
 

@@ -2,8 +2,9 @@
  * accept.h.
  *
  * Time. A command is owed within command_deadline, whole: half of one buys nothing. A body is owed like a loan: data_deadline to begin
- * with, and each octet buys 1/data_rate_min of a second, never more than the deadline itself. So a sender at that rate is never cut off, and
- * one that drips is, soon. Between its chunks a message goes on: no number of little BDATs buys more than their octets do. Nothing outlives session_deadline. Under stress both deadlines are STRESS_DEADLINE_US. */
+ * with, and each octet buys 1/data_rate_min of a second, never more than the deadline itself. So a sender at that rate is never cut off,
+ * and one that drips is, soon. Between its chunks a message goes on: no number of little BDATs buys more than their octets do. Nothing
+ * outlives session_deadline. Under stress both deadlines are STRESS_DEADLINE_US. */
 #include "smtpd/conn_impl.h"
 
 #define STRESS_DEADLINE_US 10000000

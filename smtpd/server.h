@@ -97,9 +97,9 @@ struct server {
 /* Whether a certificate and its key can be used now, told to the sessions in clear before they are fed. */
 void server_look_at_tls(struct server *);
 
-/* Builds the worker on `loop`. `tls` is borrowed until server_stop(). sockets: those that this worker listens on, their addresses in the order of config->listeners;
- * borrowed. PROCESS_LATER (process.h): it accepts, and says that it is ready, once the database has answered or has been waited
- * for long enough; or says that it failed, if the database has a schema that we do not know. -errno. */
+/* Builds the worker on `loop`. `tls` is borrowed until server_stop(). sockets: those that this worker listens on, their addresses in the
+ * order of config->listeners; borrowed. PROCESS_LATER (process.h): it accepts, and says that it is ready, once the database has answered
+ * or has been waited for long enough; or says that it failed, if the database has a schema that we do not know. -errno. */
 int server_start(struct server *, struct loop *, const struct smtpd_config *, struct metrics *, struct clients *, struct tls *,
                  const struct daemon_socket *sockets, unsigned socket_count);
 /* Accepts nothing new; sessions end after what is in hand; the loop stops when the last is gone. */

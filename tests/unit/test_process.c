@@ -1,5 +1,6 @@
-/* process, daemon (who serves which socket): a real master with two workers in a forked child. Both report through one pipe, log lines included; the tests wait
- * for lines there, so nothing is slept for. The child ends through exit(), so leak checkers judge master and workers alike. */
+/* process, daemon (who serves which socket): a real master with two workers in a forked child. Both report through one pipe, log lines
+ * included; the tests wait for lines there, so nothing is slept for. The child ends through exit(), so leak checkers judge master and
+ * workers alike. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
