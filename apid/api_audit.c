@@ -7,8 +7,6 @@
 #include "audit_stmts.h"
 #include "common/clock.h"
 
-
-#define DAY_US INT64_C(86400000000)
 #define KEPT_DAYS 30
 #define LIST_DEFAULT 100
 #define BODY_MAX (32 << 20)

@@ -4,8 +4,8 @@
  *                                                                     -unknown, not sent-> the same again, RETRY_US later
  *                                                                     -refused-> dropped: it would be refused again
  *
- * Invariants: `waiting_count` is what the gauge says. The first `sent` entries of the queue are the batch under way; they keep their ids, so a batch that is sent again
- * is written once. */
+ * Invariants: `waiting_count` is what the gauge says. The first `sent` entries of the queue are the batch under way; they keep their ids,
+ * so a batch that is sent again is written once. */
 #include "apid/audit.h"
 
 #include "apid/apid_metrics.h"
@@ -18,7 +18,6 @@
 #include "common/pg.h"
 
 #define RETRY_US 1000000
-#define DAY_US (INT64_C(86400) * 1000000)
 #define REQUEST_ID_SIZE 65
 
 struct entry {

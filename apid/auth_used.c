@@ -10,7 +10,6 @@
 #include "common/loop.h"
 #include "common/pg.h"
 
-#define MINUTE_US 60000000
 #define GATHER_US 1000000 /* from the first note to its statement */
 #define BATCH 1000u
 #define MOST 8192u

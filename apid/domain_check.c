@@ -15,7 +15,6 @@
 
 #include <sodium.h>
 
-#define MINUTE_US 60000000LL
 #define LOOK_WITHIN_US 10000000LL
 #define LOOKS_MOST 1000 /* of a run */
 #define PURGE_AT_ONCE 50
@@ -100,7 +99,7 @@ static void log_lost(const struct domain_check *c) {
 	struct log_line line;
 	log_begin(&line, LOG_LEVEL_WARNING, "domain has lost its MX");
 	log_str(&line, "domain", c->name);
-	log_int(&line, "hours", (clock_wall_us() - c->lost_since) / (60 * MINUTE_US));
+	log_int(&line, "hours", (clock_wall_us() - c->lost_since) / HOUR_US);
 	log_end(&line);
 }
 

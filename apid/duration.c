@@ -1,7 +1,7 @@
 /* How long a mailbox lives, as clients write it. Knows no operator's maximum: that is the caller's. */
 #include "apid/duration.h"
+#include "common/clock.h"
 
-#define SECOND_US INT64_C(1000000)
 #define LONGEST_S (INT64_C(10) * 366 * 24 * 3600)
 
 int duration_from_int(int64_t n, int64_t *ret_us) {

@@ -16,7 +16,6 @@
 
 #define INPUT_CAP (64 * 1024)
 #define STEPS_MOST 64 /* of one connection in one turn, so that pipelining does not starve the others */
-#define SECOND INT64_C(1000000)
 
 static void conn_run(struct http_conn *);
 
@@ -123,14 +122,14 @@ static bool conn_closes_now(const struct http_conn *c) {
 static int64_t conn_limit_us(const struct http_conn *c) {
 	const struct http_limits *limits = &c->server->limits;
 	size_t pending = stream_output_pending(c->stream);
-	int64_t writing = limits->write_us + (int64_t)pending * SECOND / limits->write_rate;
+	int64_t writing = limits->write_us + (int64_t)pending * SECOND_US / limits->write_rate;
 	switch (c->state) {
 	case CONN_TLS:
 		return limits->head_us;
 	case CONN_HEAD:
 		return c->head_begun ? limits->head_us : limits->idle_us;
 	case CONN_BODY:
-		return limits->body_us + (int64_t)c->req->body.len * SECOND / limits->body_rate;
+		return limits->body_us + (int64_t)c->req->body.len * SECOND_US / limits->body_rate;
 	case CONN_AUTH:
 	case CONN_HANDLING:
 		return limits->handler_us;

@@ -10,20 +10,19 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define SECOND INT64_C(1000000)
-#define EVICTABLE_US SECOND /* a connection younger than this is not idle: its first request may be on its way */
+#define EVICTABLE_US SECOND_US /* a connection younger than this is not idle: its first request may be on its way */
 
 const struct http_limits HTTP_LIMITS = {
     .connections = 4096,
     .requests = 10000,
-    .connection_us = 3600 * SECOND,
-    .idle_us = 60 * SECOND,
-    .head_us = 10 * SECOND,
-    .body_us = 30 * SECOND,
-    .handler_us = 60 * SECOND,
-    .write_us = 30 * SECOND,
-    .linger_us = 2 * SECOND,
-    .farewell_us = SECOND,
+    .connection_us = HOUR_US,
+    .idle_us = 60 * SECOND_US,
+    .head_us = 10 * SECOND_US,
+    .body_us = 30 * SECOND_US,
+    .handler_us = 60 * SECOND_US,
+    .write_us = 30 * SECOND_US,
+    .linger_us = 2 * SECOND_US,
+    .farewell_us = SECOND_US,
     .body_rate = 16 * 1024,
     .write_rate = 4 * 1024,
     .body_memory = 256 << 20,

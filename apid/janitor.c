@@ -16,8 +16,6 @@
 #include "common/schema.h"
 #include "janitor_stmts.h"
 
-#define MINUTE_US 60000000LL
-#define HOUR_US (60 * MINUTE_US)
 #define AWAY_US (5 * 1000000LL) /* until the next try when the database was not there */
 #define SWEPT_BUCKETS 16
 /* Hours made beyond the longest lifetime, so that a janitor that was away for a while leaves nothing to the default

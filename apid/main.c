@@ -19,8 +19,6 @@
 #include <sodium.h>
 #include <stdio.h>
 
-#define SECOND 1000000LL
-#define MINUTE (60 * SECOND)
 #define NETWORK_FACTOR 4 /* times that a client's network (IPv4 /24, IPv6 /48) may do what a client may */
 #define NAME_LOGINS 2 /* wrong passwords a minute for one e-mail address, whether it is known or not, from wherever; nobody is locked out */
 #define MIB (1024 * 1024LL)
@@ -53,9 +51,9 @@ static const struct config_key KEYS[] = {
         "origins whose pages may use the API with a key from a browser: https://app.example.org, …, or *; empty: none"),
     KEY("log_client", CONFIG_BOOL, log_client, "yes", 0, 0, false, "client addresses in the log"),
     KEY("log_level", CONFIG_STRING, log_level, "info", 0, 0, true, "debug, info, warning or error"),
-    KEY("drain", CONFIG_DURATION, drain, "10s", 0, 3600 * SECOND, false,
+    KEY("drain", CONFIG_DURATION, drain, "10s", 0, HOUR_US, false,
         "how long answers in hand may take after SIGTERM"),
-    KEY("hang_limit", CONFIG_DURATION, hang_limit, "60s", 0, 3600 * SECOND, false,
+    KEY("hang_limit", CONFIG_DURATION, hang_limit, "60s", 0, HOUR_US, false,
         "a worker whose loop stands still for this long is killed and replaced; 0: never"),
     KEY("apid_metrics_listen", CONFIG_STRING, metrics_listen, NULL, 0, 0, false,
         "address of GET /metrics; empty: none"),
@@ -68,25 +66,25 @@ static const struct config_key KEYS[] = {
     KEY("apid_connections_max", CONFIG_INT, connections_max, "4096", 16, 1000000, false,
         "HTTP connections of one worker; at the limit the longest idle one gives way"),
     KEY("apid_key_cache", CONFIG_INT, key_cache, "10000", 1, 1000000, false, "API keys that one worker remembers"),
-    KEY("mailbox_lifetime_default", CONFIG_DURATION, mailbox_lifetime_default, "15m", MINUTE, 3650 * 24 * 60 * MINUTE,
+    KEY("mailbox_lifetime_default", CONFIG_DURATION, mailbox_lifetime_default, "15m", MINUTE_US, 3650 * DAY_US,
         false, "how long a mailbox lives when its creator does not say"),
-    KEY("mailbox_lifetime_min", CONFIG_DURATION, mailbox_lifetime_min, "1m", SECOND, 24 * 60 * MINUTE, false,
+    KEY("mailbox_lifetime_min", CONFIG_DURATION, mailbox_lifetime_min, "1m", SECOND_US, DAY_US, false,
         "the shortest that a creator may say"),
-    KEY("mailbox_lifetime_max", CONFIG_DURATION, mailbox_lifetime_max, "60m", MINUTE, 3650 * 24 * 60 * MINUTE, false,
+    KEY("mailbox_lifetime_max", CONFIG_DURATION, mailbox_lifetime_max, "60m", MINUTE_US, 3650 * DAY_US, false,
         "the longest that a creator may say, except for ever"),
     KEY("signup", CONFIG_STRING, signup, "closed", 0, 0, false,
         "who may make an account: closed (nobody, once there is a user), invitation (whom the operator invites) or open"),
     KEY("signup_plan", CONFIG_STRING, signup_plan, "free", 0, 0, false, "the plan of accounts that people make for themselves"),
-    KEY("session_idle", CONFIG_DURATION, session_idle, "30m", MINUTE, 30 * 24 * 60 * MINUTE, false,
+    KEY("session_idle", CONFIG_DURATION, session_idle, "30m", MINUTE_US, 30 * DAY_US, false,
         "a console session that is not used for so long is over"),
-    KEY("session_max", CONFIG_DURATION, session_max, "12h", MINUTE, 365 * 24 * 60 * MINUTE, false,
+    KEY("session_max", CONFIG_DURATION, session_max, "12h", MINUTE_US, 365 * DAY_US, false,
         "a console session is over after so long, however much it is used"),
     KEY("password_memory", CONFIG_SIZE, password_memory, "64M", 19 * MIB, 1024 * MIB, false,
         "what hashing a password takes while it lasts, at most once in each worker"),
     KEY("password_passes", CONFIG_INT, password_passes, "2", 1, 20, false, "passes over that memory"),
     KEY("mx_hosts", CONFIG_LIST, mx_hosts, NULL, 0, 0, false,
         "names that the MX records of accounts' domains must have, ours all of them; default: hostname"),
-    KEY("domain_check", CONFIG_DURATION, domain_check, "6h", SECOND, 30 * 24 * 60 * MINUTE, false,
+    KEY("domain_check", CONFIG_DURATION, domain_check, "6h", SECOND_US, 30 * DAY_US, false,
         "how often the DNS of a verified domain is looked at again, on the average"),
     KEY("dns_servers", CONFIG_LIST, dns_servers, NULL, 0, 0, false,
         "resolvers to ask, 127.0.0.1 or [::1]:53; default: the system's"),

@@ -17,8 +17,6 @@
 #include "common/pg.h"
 #include "quota_stmts.h"
 
-#define SECOND_US INT64_C(1000000)
-#define MINUTE_US (60 * SECOND_US)
 #define DAY_MINUTES 1440
 #define CHAINS 4096
 #define WANT_LEAST 4

@@ -18,7 +18,6 @@
 #define PLACES CLIENTS_PLACES
 #define FREE UINT64_C(0)
 #define TAKEN UINT64_C(1)
-#define MINUTE_US INT64_C(60000000)
 #define DEBT_MAX_US (CLIENTS_MINUTES_MAX * MINUTE_US)   /* one huge message must not shut a client out for an hour */
 
 struct clients {

@@ -4,6 +4,11 @@
 
 #include "common/base.h"
 
+#define SECOND_US INT64_C(1000000)
+#define MINUTE_US (60 * SECOND_US)
+#define HOUR_US (60 * MINUTE_US)
+#define DAY_US (24 * HOUR_US)
+
 void clock_update(void);          /* re-reads the system clocks unless a test has set them */
 int64_t clock_mono_us(void);      /* CLOCK_MONOTONIC, microseconds, as of the last update */
 int64_t clock_wall_us(void);      /* microseconds since 1970-01-01 UTC, as of the last update */

@@ -1,11 +1,11 @@
 /* Chunks of a source, to and from their stored form. Not the statements that carry them: those are each daemon's own.
  *
  * Invariant: a chunk and a frame of a chunk fit into `room`, so nothing here grows with what a peer sent. */
+#include "common/clock.h"
 #include "common/mail_row.h"
 
 #include <zstd.h>
 
-#define HOUR_US (INT64_C(3600) * 1000000)
 /* Real mail: 2.5 times smaller at some 200 MB/s; more costs more than the disk it saves. Level 1 looks for matches of 5 octets in a
  * table of 64 KiB. Text loses 1 % in size by 6 octets and, where it is short, a table that stays in the processor's first cache
  * among all that a worker does between two messages; it is 8 % faster on pages of 5 KB from the Web, more on plainer text. */

@@ -3,8 +3,8 @@
  * their certificates, tickets included.
  *
  * Invariants: names are sorted and unique; contexts[0] is the default; nothing changes after tls_set_new(). */
+#include "common/clock.h"
 #include "common/tls.h"
-
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -15,7 +15,6 @@
 /* ECDHE only, AEAD first. CBC stays for senders as old as Windows Server 2012, which would else fall back to clear text. */
 #define CIPHERS_12 "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL:!PSK:!SRP"
 #define TYPES 2
-#define DAY_US (86400 * 1000000LL)
 
 /* A name and the first pair of each key type that has it. */
 struct served {

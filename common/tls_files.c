@@ -18,7 +18,6 @@
 #define CHAIN_MAX 10
 #define FILE_NAME "selfsigned.pem"
 #define YEARS_10_US (3652 * 86400 * 1000000LL)
-#define DAY_US (86400 * 1000000LL)
 
 static const char *openssl_reason(void) {
 	const char *reason = ERR_reason_error_string(ERR_peek_last_error());

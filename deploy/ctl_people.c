@@ -1,6 +1,7 @@
 /* How people get in: links to set a password, invitations, and the sessions that they have. A link's token is printed once; the
  * database has its keyed hash only. */
 #include "common/apikey.h"
+#include "common/clock.h"
 #include "deploy/ctl.h"
 
 #include "common/address.h"
@@ -8,7 +9,6 @@
 
 #include <sodium.h>
 
-#define HOUR_US INT64_C(3600000000)
 #define RESET_LIFETIME_US HOUR_US
 #define INVITATION_LIFETIME_US (7 * 24 * HOUR_US)
 

@@ -1,5 +1,6 @@
 /* smtpd: flags, configuration, listening sockets, then master and workers. */
 #include "common/clients.h"
+#include "common/clock.h"
 #include "common/config.h"
 #include "common/config_check.h"
 #include "common/daemon.h"
@@ -16,7 +17,6 @@
 
 #include <stdio.h>
 
-#define SECOND 1000000LL
 #define MIB (1024 * 1024LL)
 #define KEY(name, type, member, ...) {name, type, offsetof(struct smtpd_config, member), __VA_ARGS__}
 
@@ -33,8 +33,8 @@ static const struct config_key KEYS[] = {
 	KEY("hostname", CONFIG_STRING, hostname, NULL, 0, 0, false, "our name in the banner and in Received; default: the host's"),
 	KEY("user", CONFIG_STRING, user, NULL, 0, 0, false, "unprivileged user to become when started as root"),
 	KEY("log_level", CONFIG_STRING, log_level, "info", 0, 0, true, "debug, info, warning or error"),
-	KEY("drain", CONFIG_DURATION, drain, "30s", 0, 3600 * SECOND, false, "how long open sessions may finish after SIGTERM"),
-	KEY("hang_limit", CONFIG_DURATION, hang_limit, "60s", 0, 3600 * SECOND, false,
+	KEY("drain", CONFIG_DURATION, drain, "30s", 0, HOUR_US, false, "how long open sessions may finish after SIGTERM"),
+	KEY("hang_limit", CONFIG_DURATION, hang_limit, "60s", 0, HOUR_US, false,
 	    "a worker whose loop stands still for this long is killed and replaced; 0: never"),
 	KEY("smtpd_metrics_listen", CONFIG_STRING, metrics_listen, NULL, 0, 0, false, "address of GET /metrics; empty: none"),
 	KEY("smtpd_pid_file", CONFIG_STRING, pid_file, NULL, 0, 0, false, "written once all workers are up; empty: none"),
@@ -76,18 +76,18 @@ static const struct config_key KEYS[] = {
 	KEY("log_client", CONFIG_BOOL, log_client, "yes", 0, 0, false, "client addresses in the log"),
 	KEY("log_sender", CONFIG_BOOL, log_sender, "no", 0, 0, false,
 	    "senders in the log; no: the first 16 hex digits of SHA-256 of the address in lower case"),
-	KEY("command_deadline", CONFIG_DURATION, command_deadline, "5m", SECOND, 3600 * SECOND, false, "for the next command, then 421"),
-	KEY("data_deadline", CONFIG_DURATION, data_deadline, "3m", SECOND, 3600 * SECOND, false, "for the next octets of a message"),
+	KEY("command_deadline", CONFIG_DURATION, command_deadline, "5m", SECOND_US, HOUR_US, false, "for the next command, then 421"),
+	KEY("data_deadline", CONFIG_DURATION, data_deadline, "3m", SECOND_US, HOUR_US, false, "for the next octets of a message"),
 	KEY("data_rate_min", CONFIG_SIZE, data_rate_min, "500", 0, 1024 * MIB, false,
 	    "octets a second with which a message never meets data_deadline; slower ones may take it in all. 0: the next octets will do"),
-	KEY("session_deadline", CONFIG_DURATION, session_deadline, "1h", 0, 7 * 86400 * SECOND, false, "for a whole session; 0: none"),
+	KEY("session_deadline", CONFIG_DURATION, session_deadline, "1h", 0, 7 * DAY_US, false, "for a whole session; 0: none"),
 	KEY("stress_sessions", CONFIG_INT, stress_sessions, "80", 0, 100, false,
 	    "percent of connections_max, of one worker's or of all together; over it deadlines are 10 s and one error ends a session. 0: never"),
-	KEY("stress_commit", CONFIG_DURATION, stress_commit, "2s", 0, 300 * SECOND, false, "the same for the time to commit, over all workers; 0: never"),
-	KEY("store_deadline", CONFIG_DURATION, store_deadline, "10s", SECOND, 300 * SECOND, false,
+	KEY("stress_commit", CONFIG_DURATION, stress_commit, "2s", 0, 300 * SECOND_US, false, "the same for the time to commit, over all workers; 0: never"),
+	KEY("store_deadline", CONFIG_DURATION, store_deadline, "10s", SECOND_US, 300 * SECOND_US, false,
 	    "from the final dot to the commit, retries included; then 451. Over 1 MB: between two chunks stored"),
 	KEY("store_connections", CONFIG_INT, store_connections, "2", 1, 4, false, "transactions of one worker under way at once"),
-	KEY("parse_deadline", CONFIG_DURATION, parse_deadline, "2s", SECOND / 10, 60 * SECOND, false,
+	KEY("parse_deadline", CONFIG_DURATION, parse_deadline, "2s", SECOND_US / 10, 60 * SECOND_US, false,
 	    "for parsing one message; then it is stored unparsed"),
 	KEY("parse_memory_max", CONFIG_SIZE, parse_memory_max, "1G", 64 * MIB, 64 * 1024 * MIB, false,
 	    "address space of the parser process"),
@@ -95,7 +95,7 @@ static const struct config_key KEYS[] = {
 	    "longer messages are stored unparsed"),
 	KEY("authentication", CONFIG_BOOL, authentication, "yes", 0, 0, false, "check SPF, DKIM and DMARC of received mail, for the API to show"),
 	KEY("authserv_id", CONFIG_STRING, authserv_id, NULL, 0, 0, false, "our name in Authentication-Results; default: hostname"),
-	KEY("authentication_deadline", CONFIG_DURATION, authentication_deadline, "10s", SECOND, 60 * SECOND, false,
+	KEY("authentication_deadline", CONFIG_DURATION, authentication_deadline, "10s", SECOND_US, 60 * SECOND_US, false,
 	    "for all DNS questions about a message; then temperror"),
 	KEY("authentication_max", CONFIG_INT, authentication_max, "1000", 1, 100000, false,
 	    "messages of one worker being checked; beyond it mail is stored unchecked"),

@@ -19,9 +19,6 @@
 #include "tests/support/pg_fixture.h"
 #include "tests/support/unit.h"
 
-
-#define SECOND INT64_C(1000000)
-
 static struct pg_fixture *db;
 static struct loop *loop;
 static struct pg *pg;
@@ -73,8 +70,8 @@ static int setup(void **state) {
 	    .application_name = "test",
 	    .stmts = AUDIT_STMTS,
 	    .connections = 1,
-	    .query_deadline_us = 10 * SECOND,
-	    .connect_deadline_us = 10 * SECOND,
+	    .query_deadline_us = 10 * SECOND_US,
+	    .connect_deadline_us = 10 * SECOND_US,
 	};
 	loop = loop_new();
 	written_before = metrics_sum(metrics, APID_AUDIT_WRITTEN);

@@ -17,8 +17,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SECOND INT64_C(1000000)
-
 static struct netaddr address(const char *text) {
 	struct netaddr a;
 	assert_int_equal(netaddr_parse(text, strlen(text), &a), 0);
@@ -74,7 +72,7 @@ static void test_rates(void **state) {
 	struct clients *c = clients_new(&limits, -1);
 	struct client v;
 	clients_attach(c);
-	clock_set(1000000 * SECOND);
+	clock_set(1000000 * SECOND_US);
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(enter(c, "192.0.2.1", &v), CLIENTS_WELCOME);
 		clients_leave(c, &v);
@@ -82,9 +80,9 @@ static void test_rates(void **state) {
 	for (int i = 0; i < 50; i++)
 		assert_int_equal(enter(c, "192.0.2.1", &v), CLIENTS_TOO_FAST);
 	assert_int_equal(at_once(c, "192.0.2.1"), 0);
-	clock_advance(19 * SECOND);
+	clock_advance(19 * SECOND_US);
 	assert_int_equal(enter(c, "192.0.2.1", &v), CLIENTS_TOO_FAST);
-	clock_advance(1 * SECOND); /* refusals cost nothing: a third of a minute gives one of three */
+	clock_advance(1 * SECOND_US); /* refusals cost nothing: a third of a minute gives one of three */
 	assert_int_equal(enter(c, "192.0.2.1", &v), CLIENTS_WELCOME);
 	assert_true(clients_may(c, &v, CLIENTS_OCTETS));
 	clients_count(c, &v, CLIENTS_OCTETS, 999);
@@ -92,7 +90,7 @@ static void test_rates(void **state) {
 	clients_count(c, &v, CLIENTS_OCTETS, INT64_MAX);
 	assert_false(clients_may(c, &v, CLIENTS_OCTETS));
 	assert_true(clients_may(c, &v, CLIENTS_MESSAGES)); /* no limit */
-	clock_advance(299 * SECOND);
+	clock_advance(299 * SECOND_US);
 	assert_true(clients_may(c, &v, CLIENTS_OCTETS)); /* the debt has an end */
 	clients_free(c);
 }
@@ -105,21 +103,21 @@ static void test_name_and_minutes(void **state) {
 	struct netaddr a = address("192.0.2.1");
 	struct slice me = slice_str("me@example.org"), you = slice_str("you@example.org");
 	clients_attach(c);
-	clock_set(1000000 * SECOND);
+	clock_set(1000000 * SECOND_US);
 	for (int i = 0; i < 10; i++)
 		assert_int_equal(clients_take_name(c, me, CLIENTS_NAME_LOGINS), 0);
-	assert_int_equal(clients_take_name(c, me, CLIENTS_NAME_LOGINS), 30 * SECOND);
+	assert_int_equal(clients_take_name(c, me, CLIENTS_NAME_LOGINS), 30 * SECOND_US);
 	assert_int_equal(clients_take_name(c, you, CLIENTS_NAME_LOGINS), 0);
 	clients_give_back_name(c, me, CLIENTS_NAME_LOGINS);
 	assert_int_equal(clients_take_name(c, me, CLIENTS_NAME_LOGINS), 0);
-	clock_advance(29 * SECOND);
-	assert_int_equal(clients_take_name(c, me, CLIENTS_NAME_LOGINS), SECOND);
-	clock_advance(SECOND);
+	clock_advance(29 * SECOND_US);
+	assert_int_equal(clients_take_name(c, me, CLIENTS_NAME_LOGINS), SECOND_US);
+	clock_advance(SECOND_US);
 	assert_int_equal(clients_take_name(c, me, CLIENTS_NAME_LOGINS), 0);
 	assert_int_equal(clients_take_name(c, slice_of(NULL, 0), CLIENTS_NAME_LOGINS), 0);
 	for (int i = 0; i < 60; i++)
 		assert_int_equal(clients_take_address(c, &a, CLIENTS_LOGINS), 0);
-	assert_int_equal(clients_take_address(c, &a, CLIENTS_LOGINS), 5 * SECOND);
+	assert_int_equal(clients_take_address(c, &a, CLIENTS_LOGINS), 5 * SECOND_US);
 	clients_give_back_address(c, &a, CLIENTS_LOGINS);
 	assert_int_equal(clients_take_address(c, &a, CLIENTS_LOGINS), 0);
 	clients_free(c);
@@ -131,7 +129,7 @@ static void test_taken_exactly(void **state) {
 	struct clients *c = clients_new(&limits, -1);
 	struct netaddr a = address("192.0.2.1");
 	int pipes[2], total = 0;
-	clock_set(1000000 * SECOND);
+	clock_set(1000000 * SECOND_US);
 	assert_int_equal(pipe(pipes), 0);
 	for (unsigned w = 0; w < 4; w++) {
 		if (fork() == 0) {
@@ -160,7 +158,7 @@ static void test_without_connection(void **state) {
 	struct clients *c = clients_new(&limits, -1);
 	struct netaddr a = address("192.0.2.1"), b = address("192.0.2.2"), other = address("192.0.2.3"), none = {0};
 	clients_attach(c);
-	clock_set(1000000 * SECOND);
+	clock_set(1000000 * SECOND_US);
 	assert_true(clients_may_address(c, &a, CLIENTS_BAD_KEYS));
 	assert_int_equal(clients_take_address(c, &a, CLIENTS_BAD_KEYS), 0);
 	assert_int_equal(clients_take_address(c, &a, CLIENTS_BAD_KEYS), 0);
@@ -170,7 +168,7 @@ static void test_without_connection(void **state) {
 	assert_int_equal(clients_take_address(c, &b, CLIENTS_BAD_KEYS), 0);
 	assert_int_equal(clients_take_address(c, &b, CLIENTS_BAD_KEYS), 0);
 	assert_false(clients_may_address(c, &other, CLIENTS_BAD_KEYS)); /* the /24 is at its limit */
-	clock_advance(60 * SECOND);
+	clock_advance(60 * SECOND_US);
 	assert_int_equal(clients_take_address(c, &a, CLIENTS_BAD_KEYS), 0);
 	for (int i = 0; i < 10; i++)
 		assert_int_equal(clients_take_address(c, &none, CLIENTS_BAD_KEYS), 0);
@@ -183,7 +181,7 @@ static void test_table_is_bounded(void **state) {
 	struct client kept, v;
 	char text[32];
 	clients_attach(c);
-	clock_set(1000000 * SECOND);
+	clock_set(1000000 * SECOND_US);
 	assert_int_equal(enter(c, "192.0.2.1", &kept), CLIENTS_WELCOME);
 	for (unsigned i = 0; i < 200000; i++) {
 		snprintf(text, sizeof(text), "10.%u.%u.%u", i >> 16, i >> 8 & 255, i & 255);
@@ -308,7 +306,7 @@ static void test_handed_over(void **state) {
 	struct clients *new = clients_new(&limits, dup(clients_fd(old)));
 	struct client v[3];
 	clients_attach(new);
-	clock_set(1000000 * SECOND);
+	clock_set(1000000 * SECOND_US);
 	assert_int_equal(at_once(new, "192.0.2.1"), 2);
 	assert_int_equal(enter(new, "192.0.2.1", &v[0]), CLIENTS_WELCOME);
 	assert_int_equal(enter(new, "192.0.2.1", &v[1]), CLIENTS_TOO_MANY);

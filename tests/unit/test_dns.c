@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "common/clock.h"
 #include "common/dns.h"
 #include "common/dns_wire.h"
 #include "common/dns_zone.h"
@@ -17,8 +18,6 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#define SECOND 1000000LL
 
 /* ---- names ---- */
 
@@ -382,8 +381,8 @@ static void wait_told(struct fixture *f, unsigned n) {
 
 static void test_question(void **state) {
 	struct fixture *f = *state;
-	dns_start(f->dns, DNS_A, "www.example.org", 10 * SECOND, told, f);
-	dns_start(f->dns, DNS_A, "WWW.example.org.", 10 * SECOND, told, f); /* shares the query */
+	dns_start(f->dns, DNS_A, "www.example.org", 10 * SECOND_US, told, f);
+	dns_start(f->dns, DNS_A, "WWW.example.org.", 10 * SECOND_US, told, f); /* shares the query */
 	assert_int_equal(f->told, 0);
 	wait_told(f, 2);
 	assert_int_equal(f->status, DNS_FOUND);
@@ -392,24 +391,24 @@ static void test_question(void **state) {
 	assert_int_equal(dns_known(f->dns, DNS_A, "www.EXAMPLE.org")->count, 1);
 	assert_null(dns_known(f->dns, DNS_AAAA, "www.example.org"));
 	assert_null(dns_known(f->dns, DNS_A, "a..b"));
-	dns_start(f->dns, DNS_A, "www.example.org", 10 * SECOND, told, f); /* from the cache, yet not at once */
+	dns_start(f->dns, DNS_A, "www.example.org", 10 * SECOND_US, told, f); /* from the cache, yet not at once */
 	assert_null(dns_known(f->dns, DNS_A, "www.example.org"));          /* on its way to who asked */
 	assert_int_equal(f->told, 2);
 	wait_told(f, 3);
 	assert_int_equal(f->udp_queries, 1);
-	dns_start(f->dns, DNS_A, "none.example.org", 10 * SECOND, told, f);
+	dns_start(f->dns, DNS_A, "none.example.org", 10 * SECOND_US, told, f);
 	wait_told(f, 4);
 	assert_int_equal(f->status, DNS_NXDOMAIN);
-	dns_start(f->dns, DNS_A, "third.example.org", 10 * SECOND, told, f); /* the first leaves the cache of two */
+	dns_start(f->dns, DNS_A, "third.example.org", 10 * SECOND_US, told, f); /* the first leaves the cache of two */
 	wait_told(f, 5);
-	dns_start(f->dns, DNS_A, "www.example.org", 10 * SECOND, told, f);
+	dns_start(f->dns, DNS_A, "www.example.org", 10 * SECOND_US, told, f);
 	wait_told(f, 6);
 	assert_int_equal(f->udp_queries, 4);
 }
 
 static void test_tcp(void **state) {
 	struct fixture *f = *state;
-	dns_start(f->dns, DNS_A, "tc.example.org", 10 * SECOND, told, f);
+	dns_start(f->dns, DNS_A, "tc.example.org", 10 * SECOND_US, told, f);
 	wait_told(f, 1);
 	assert_int_equal(f->status, DNS_FOUND);
 	assert_int_equal(f->tcp_queries, 1);
@@ -417,13 +416,13 @@ static void test_tcp(void **state) {
 
 static void test_deadline_and_cancel(void **state) {
 	struct fixture *f = *state;
-	struct dns_op *op = dns_start(f->dns, DNS_A, "dead.example.org", 10 * SECOND, told, f);
+	struct dns_op *op = dns_start(f->dns, DNS_A, "dead.example.org", 10 * SECOND_US, told, f);
 	dns_start(f->dns, DNS_A, "dead.example.org", 50000, told, f);
 	wait_told(f, 1);
 	assert_int_equal(f->status, DNS_TEMPORARY);
 	assert_null(dns_cancel(op));
 	assert_null(dns_cancel(NULL));
-	dns_start(f->dns, DNS_A, "not a name", 10 * SECOND, told, f);
+	dns_start(f->dns, DNS_A, "not a name", 10 * SECOND_US, told, f);
 	wait_told(f, 2);
 	assert_int_equal(f->status, DNS_NXDOMAIN);
 }
@@ -435,17 +434,17 @@ static void test_bounds(void **state) {
 	char name[32];
 	for (int i = 0; i < 12; i++) {
 		snprintf(name, sizeof(name), "dead.example%d", i);
-		ops[i] = dns_start(f->dns, DNS_A, name, 60 * SECOND, told, f);
+		ops[i] = dns_start(f->dns, DNS_A, name, 60 * SECOND_US, told, f);
 		if (i == 3)
 			while (f->udp_queries < 4)
 				loop_turn(f->loop);
 	}
-	dns_start(f->dns, DNS_A, "dead.one.too.many", 60 * SECOND, told, f);
+	dns_start(f->dns, DNS_A, "dead.one.too.many", 60 * SECOND_US, told, f);
 	wait_told(f, 1);
 	assert_int_equal(f->status, DNS_TEMPORARY);
 	for (int i = 0; i < 12; i++)
 		ops[i] = dns_cancel(ops[i]);
-	ops[0] = dns_start(f->dns, DNS_A, "waits.example", 60 * SECOND, told, f);
+	ops[0] = dns_start(f->dns, DNS_A, "waits.example", 60 * SECOND_US, told, f);
 	loop_turn(f->loop);
 	assert_int_equal(f->told, 1);
 	/* freed with questions under way and waiting: no callback */
@@ -458,7 +457,7 @@ static void test_zone_on_loop(void **state) {
 	struct dns_options options = {.zone_file = path};
 	assert_int_equal(write(fd, ZONE, sizeof(ZONE) - 1), sizeof(ZONE) - 1);
 	assert_int_equal(dns_new(f.loop, &options, &f.dns, fault), 0);
-	dns_start(f.dns, DNS_A, "www.example.org", 10 * SECOND, told, &f);
+	dns_start(f.dns, DNS_A, "www.example.org", 10 * SECOND_US, told, &f);
 	wait_told(&f, 1);
 	assert_int_equal(f.status, DNS_FOUND);
 	dns_start(f.dns, DNS_A, "dead.example.org", 20000, told, &f);

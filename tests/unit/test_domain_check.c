@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "apid/domain_check.h"
+#include "common/clock.h"
 #include "common/dns.h"
 #include "common/log.h"
 #include "common/loop.h"
@@ -19,7 +20,6 @@
 
 #define ACCOUNT "00000000-0000-7000-8000-0000000000a1"
 #define TOKEN "minutemail-abcdefgh234567xy"
-#define HOUR_US 3600000000LL
 
 static struct pg_fixture *db;
 static struct loop *loop;

@@ -18,7 +18,6 @@
 #include "smtpd/parser.h"
 #include "tests/support/unit.h"
 
-#define SECOND INT64_C(1000000)
 #define OPS_MAX 200
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -129,7 +128,7 @@ static void turn(struct fixture *f) {
 }
 
 static void wait_for_answers(struct fixture *f) {
-	int64_t limit = clock_mono_us_now() + 60 * SECOND;
+	int64_t limit = clock_mono_us_now() + 60 * SECOND_US;
 	while (f->answers < f->wanted) {
 		assert_true(clock_mono_us_now() < limit);
 		turn(f);
@@ -137,7 +136,7 @@ static void wait_for_answers(struct fixture *f) {
 }
 
 static pid_t wait_for_process(struct fixture *f, pid_t old) {
-	int64_t limit = clock_mono_us_now() + 60 * SECOND;
+	int64_t limit = clock_mono_us_now() + 60 * SECOND_US;
 	while (parser_pid(f->parser) == 0 || parser_pid(f->parser) == old) {
 		assert_true(clock_mono_us_now() < limit);
 		turn(f);
@@ -160,7 +159,7 @@ static void expect_failed(const struct request *r) {
 }
 
 static void test_one(void **state) {
-	struct fixture *f = open_fixture(20 * SECOND, 1 << 20);
+	struct fixture *f = open_fixture(20 * SECOND_US, 1 << 20);
 	struct request *r = ask_subject(f, 7);
 	wait_for_answers(f);
 	expect_subject(r, 7);
@@ -178,7 +177,7 @@ static void test_inside_sandbox(void **state) {
 		"--b\r\nContent-Type: text/plain; charset=windows-1255\r\n\r\n\xf9\xec\xe5\xed\r\n"
 		"--b\r\nContent-Type: a/b; name*=big5''%A7A\r\n\r\nabc\r\n--b--\r\n";
 	static const uint8_t abc[] = {0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea};
-	struct fixture *f = open_fixture(20 * SECOND, 1 << 20);
+	struct fixture *f = open_fixture(20 * SECOND_US, 1 << 20);
 	struct request *r = ask(f, source, sizeof source - 1);
 	wait_for_answers(f);
 	assert_int_equal(r->msg->warnings.n, 0);
@@ -207,7 +206,7 @@ static void test_inside_sandbox(void **state) {
 
 /* In memory and in files, all at once: answers in order, each its own. */
 static void test_many(void **state) {
-	struct fixture *f = open_fixture(20 * SECOND, 8 << 20);
+	struct fixture *f = open_fixture(20 * SECOND_US, 8 << 20);
 	char *big = xmalloc(1 << 20);
 	for (unsigned i = 0; i < 120; i++) {
 		if (i % 3 == 0) {
@@ -233,7 +232,7 @@ static void test_many(void **state) {
 }
 
 static void test_too_large(void **state) {
-	struct fixture *f = open_fixture(20 * SECOND, 29);
+	struct fixture *f = open_fixture(20 * SECOND_US, 29);
 	struct request *a = ask_subject(f, 1), *b = ask(f, "Subject: 2\r\n\r\n", 14);
 	wait_for_answers(f);
 	assert_true(message_warned(a->msg, "not_parsed"));
@@ -242,7 +241,7 @@ static void test_too_large(void **state) {
 }
 
 static void test_cancel(void **state) {
-	struct fixture *f = open_fixture(20 * SECOND, 8 << 20);
+	struct fixture *f = open_fixture(20 * SECOND_US, 8 << 20);
 	char *big = xmalloc(SPOOL_MEMORY_MAX);
 	memset(big, 'x', SPOOL_MEMORY_MAX);
 	cancel(f, ask_subject(f, 1)); /* before anything is sent */
@@ -271,7 +270,7 @@ static void test_cancel(void **state) {
 }
 
 static void test_free_with_work(void **state) {
-	struct fixture *f = open_fixture(20 * SECOND, 8 << 20);
+	struct fixture *f = open_fixture(20 * SECOND_US, 8 << 20);
 	ask_subject(f, 1);
 	turn(f);
 	ask_subject(f, 2);
@@ -283,7 +282,7 @@ static void test_free_with_work(void **state) {
 }
 
 static void test_killed_idle(void **state) {
-	struct fixture *f = open_fixture(20 * SECOND, 1 << 20);
+	struct fixture *f = open_fixture(20 * SECOND_US, 1 << 20);
 	struct request *r = ask_subject(f, 1);
 	wait_for_answers(f);
 	expect_subject(r, 1);
@@ -299,7 +298,7 @@ static void test_killed_idle(void **state) {
 
 /* Killed with requests in its socket, none begun: all are answered by the next one. */
 static void test_killed_before_begun(void **state) {
-	struct fixture *f = open_fixture(20 * SECOND, 1 << 20);
+	struct fixture *f = open_fixture(20 * SECOND_US, 1 << 20);
 	pid_t pid = wait_for_process(f, 0);
 	ask_subject(f, 0);
 	wait_for_answers(f);
@@ -319,7 +318,7 @@ static void test_killed_before_begun(void **state) {
 
 /* A process that hangs: the head pays, and nobody else. */
 static void test_deadline(void **state) {
-	struct fixture *f = open_fixture(SECOND / 5, 1 << 20);
+	struct fixture *f = open_fixture(SECOND_US / 5, 1 << 20);
 	pid_t pid = wait_for_process(f, 0);
 	ask_subject(f, 0);
 	wait_for_answers(f);
@@ -328,7 +327,7 @@ static void test_deadline(void **state) {
 	for (unsigned i = 1; i < 6; i++)
 		ask_subject(f, i);
 	wait_for_answers(f);
-	assert_true(clock_mono_us_now() - before >= SECOND / 6); /* libevent's clock is coarse */
+	assert_true(clock_mono_us_now() - before >= SECOND_US / 6); /* libevent's clock is coarse */
 	expect_failed(&f->requests[1]);
 	for (unsigned i = 2; i < 6; i++)
 		expect_subject(&f->requests[i], i);
@@ -347,7 +346,7 @@ static void test_killed_at_work(void **state) {
 	memcpy(big, "Content-Type: a/b\r\nContent-Transfer-Encoding: base64\r\n\r\n", 57);
 	bool failed = false;
 	for (int attempt = 0; attempt < 30 && !failed; attempt++) {
-		struct fixture *f = open_fixture(20 * SECOND, 64 << 20);
+		struct fixture *f = open_fixture(20 * SECOND_US, 64 << 20);
 		pid_t pid = wait_for_process(f, 0);
 		struct request *a = ask(f, big, n), *b = ask_subject(f, 1);
 		turn(f);
@@ -374,7 +373,7 @@ static pid_t parent_of(pid_t pid) {
 }
 
 static void test_zygote_lost(void **state) {
-	struct fixture *f = open_fixture(20 * SECOND, 1 << 20);
+	struct fixture *f = open_fixture(20 * SECOND_US, 1 << 20);
 	pid_t pid = wait_for_process(f, 0), zygote = parent_of(pid);
 	assert_int_equal(parent_of(zygote), getpid());
 	ask_subject(f, 0);
@@ -397,7 +396,7 @@ static void test_zygote_lost(void **state) {
 
 /* What stops a daemon does not stop the parser it still needs. */
 static void test_deaf(void **state) {
-	struct fixture *f = open_fixture(20 * SECOND, 1 << 20);
+	struct fixture *f = open_fixture(20 * SECOND_US, 1 << 20);
 	pid_t pid = wait_for_process(f, 0), zygote = parent_of(pid);
 	ask_subject(f, 1);
 	wait_for_answers(f);
@@ -420,7 +419,7 @@ static void forget(void *arg) {
 static void test_forget(void **state) {
 	int *seen = mmap(NULL, sizeof *seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct loop *loop = loop_new();
-	const struct parser_options options = {.deadline_us = SECOND, .source_max = 1, .forget = forget, .arg = seen};
+	const struct parser_options options = {.deadline_us = SECOND_US, .source_max = 1, .forget = forget, .arg = seen};
 	struct parser *p = parser_new(loop, &options);
 	while (parser_pid(p) == 0)
 		loop_turn(loop);

@@ -21,8 +21,6 @@
 #include <inttypes.h>
 
 #define WORKERS 4
-#define SECOND INT64_C(1000000)
-#define DAY (86400 * SECOND)
 #define NONE (-1)
 
 static struct pg_fixture *db;
@@ -99,7 +97,7 @@ static int64_t ledger(void) {
 static void set_time(int64_t day, int hour, int second) {
 	clock_shift(0);
 	int64_t now = clock_wall_us();
-	clock_shift(day * DAY + hour * 3600 * SECOND + second * SECOND - now);
+	clock_shift(day * DAY_US + hour * HOUR_US + second * SECOND_US - now);
 }
 
 static int setup(void **state) {
@@ -110,8 +108,8 @@ static int setup(void **state) {
 	    .application_name = "test",
 	    .stmts = QUOTA_STMTS,
 	    .connections = 1,
-	    .query_deadline_us = 10 * SECOND,
-	    .connect_deadline_us = 10 * SECOND,
+	    .query_deadline_us = 10 * SECOND_US,
+	    .connect_deadline_us = 10 * SECOND_US,
 	};
 	loop = loop_new();
 	set_time(20000, 12, 1);

@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 #define NOW_US INT64_C(1795533314123456)
-#define HOUR_US (INT64_C(3600) * 1000000)
 
 static struct pg_fixture *db;
 static struct loop *loop;

@@ -6,22 +6,21 @@
 
 #include <cmocka.h>
 
+#include "common/clock.h"
 #include "smtpd/stress.h"
 
-#define SECOND INT64_C(1000000)
-
-static const struct stress_lines lines = {.sessions = 80, .commit_us = 2 * SECOND};
+static const struct stress_lines lines = {.sessions = 80, .commit_us = 2 * SECOND_US};
 static struct stress_load load;
 static int64_t now;
 
 static void begin(void) {
-	now = 100 * SECOND;
+	now = 100 * SECOND_US;
 	load = (struct stress_load){.sessions_max = 100, .all_sessions_max = 400};
 }
 
 /* One second later. */
 static bool update(struct stress *s, unsigned sessions) {
-	now += SECOND;
+	now += SECOND_US;
 	load.sessions = sessions;
 	return stress_update(s, &lines, &load, now);
 }
@@ -73,12 +72,12 @@ static void test_sessions_of_all(void **state) {
 static void test_commits(void **state) {
 	struct stress s = {0};
 	begin();
-	committed(1, 10 * SECOND); /* one alone says little */
+	committed(1, 10 * SECOND_US); /* one alone says little */
 	assert_false(update(&s, 0));
-	committed(1, 10 * SECOND);
+	committed(1, 10 * SECOND_US);
 	assert_true(update(&s, 0));
 	for (int i = 0; i < 30; i++) {
-		committed(1, 3 * SECOND);
+		committed(1, 3 * SECOND_US);
 		assert_false(update(&s, 0));
 	}
 	assert_true(s.on);
@@ -94,24 +93,24 @@ static void test_commits(void **state) {
 static void test_many_commits(void **state) {
 	struct stress s = {0};
 	begin();
-	committed(1000, 3 * SECOND);
+	committed(1000, 3 * SECOND_US);
 	assert_true(update(&s, 0));
-	assert_in_range(s.commit_us, 29 * SECOND / 10, 3 * SECOND);
+	assert_in_range(s.commit_us, 29 * SECOND_US / 10, 3 * SECOND_US);
 	s = (struct stress){.commits_seen = load.commits, .commits_us_seen = load.commits_us};
-	committed(1000, SECOND / 100);
-	committed(3, 10 * SECOND);
+	committed(1000, SECOND_US / 100);
+	committed(3, 10 * SECOND_US);
 	assert_false(update(&s, 0));
-	assert_in_range(s.commit_us, 0, SECOND / 10);
+	assert_in_range(s.commit_us, 0, SECOND_US / 10);
 }
 
 static void test_never(void **state) {
 	const struct stress_lines none = {0};
 	struct stress s = {0};
 	begin();
-	committed(30, 60 * SECOND);
+	committed(30, 60 * SECOND_US);
 	load.sessions = 100;
 	load.all_sessions = 400;
-	assert_false(stress_update(&s, &none, &load, SECOND));
+	assert_false(stress_update(&s, &none, &load, SECOND_US));
 	assert_false(s.on);
 }
 

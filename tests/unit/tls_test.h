@@ -11,8 +11,6 @@
 #include <openssl/ssl.h>
 #include <stdio.h>
 
-#define DAY_US (86400 * 1000000LL)
-
 static inline struct tls_pair make_pair(const char *name, bool rsa, int64_t days) {
 	struct tls_pair p = {.key = rsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256")};
 	clock_update();
