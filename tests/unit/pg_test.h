@@ -148,12 +148,16 @@ static inline void open_pool(const struct pg_options *o) {
 	pg = pg_new(loop, o);
 }
 
-static inline void await_up(void) {
+static inline void await_connections(unsigned n) {
 	int64_t end = clock_mono_us_now() + 10000000;
-	while (!pg_up(pg) && clock_mono_us_now() < end)
+	while (pg_stats(pg).up < n && clock_mono_us_now() < end)
 		turn();
 	assert_string_equal(pg_down_reason(pg), "");
-	assert_true(pg_up(pg));
+	assert_true(pg_stats(pg).up >= n);
+}
+
+static inline void await_up(void) {
+	await_connections(1);
 }
 
 static inline void await_down(void) {
@@ -167,7 +171,7 @@ static inline void with_connections(unsigned n) {
 	struct pg_options o = base_options();
 	o.connections = n;
 	open_pool(&o);
-	await_up();
+	await_connections(n);
 }
 
 static inline int teardown(void **state) {

@@ -473,7 +473,6 @@ static void test_freed_in_callback(void **state) {
 	with_connections(2);
 	ask(&echo, 1, &q);
 	await(&q);
-	spin(50000); /* the second is up: one for the first transaction, one for queries */
 	pg_params_init(&p);
 	pg_param_int4(&p, 1);
 	struct pg_tx *tx = pg_tx_begin(pg);

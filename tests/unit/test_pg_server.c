@@ -78,7 +78,10 @@ static void start_slow_commit(struct answer *a) {
 	pg_tx_set_deadline(tx, 300000);
 	step(tx, &put_slow, 1, NULL);
 	pg_tx_commit(tx, on_answer, a);
-	spin(50000);
+	static const char waiting[] = "select count(*) from pg_stat_activity where application_name = 'test' and wait_event = 'advisory'";
+	do
+		turn();
+	while (!a->done && pg_fixture_int(db, waiting) == 0);
 }
 
 static void test_killed_at_commit(void **state) {
@@ -122,7 +125,8 @@ static void test_deadline_at_commit(void **state) {
 	ask(&echo, 4, &b);
 	await(&b);
 	assert_int_equal(b.status, PG_OK);
-	usleep(100000);
+	for (int i = 0; i < 500 && pg_fixture_int(db, "select count(*) from slow") == 0; i++)
+		usleep(20000);
 	assert_int_equal(pg_fixture_int(db, "select count(*) from slow"), 1);
 }
 
@@ -219,7 +223,9 @@ static void test_refused_fsync(void **state) {
 	(void)state;
 	pg_fixture_exec(db, "alter system set fsync = off");
 	pg_fixture_exec(db, "select pg_reload_conf()");
-	usleep(200000);
+	/* Its process hears of it from the one that makes all others. */
+	for (int i = 0; i < 500 && strcmp(pg_fixture_value(db, "show fsync"), "off") != 0; i++)
+		usleep(20000);
 	assert_refused(&o, "fsync off");
 	pg_fixture_exec(db, "alter system reset fsync");
 	pg_fixture_exec(db, "select pg_reload_conf()");
@@ -259,7 +265,9 @@ static void test_refused_timeline(void **state) {
 	await_down();
 	shell("mv data new && mv old data");
 	pg_fixture_start(db);
-	spin(700000);
+	int64_t end = clock_mono_us_now() + 10000000;
+	while (!strstr(pg_down_reason(pg), "timeline") && clock_mono_us_now() < end)
+		turn();
 	assert_false(pg_up(pg));
 	assert_string_equal(pg_down_reason(pg), "the server is on timeline 1, older than 2 seen before");
 	pg_fixture_stop(db, true);

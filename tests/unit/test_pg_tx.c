@@ -234,7 +234,6 @@ static void test_queries_keep_one(void **state) {
 	struct answer a = {0}, b = {0}, q = {0};
 	(void)state;
 	with_connections(2);
-	spin(50000); /* the second is up as well */
 	struct pg_tx *one = pg_tx_begin(pg), *two = pg_tx_begin(pg);
 	step(one, &put, 1, NULL);
 	step(two, &put, 2, NULL);
@@ -259,8 +258,7 @@ static void test_txs_have_all(void **state) {
 	o.connections = 2;
 	o.transactions_only = true;
 	open_pool(&o);
-	await_up();
-	spin(50000);
+	await_connections(2);
 	struct pg_tx *one = pg_tx_begin(pg), *two = pg_tx_begin(pg);
 	step(one, &put, 1, &a);
 	step(two, &put, 2, &b);
@@ -301,7 +299,9 @@ static void test_tx_not_starved(void **state) {
 		with_connections(connections[i]);
 		for (int n = 0; n < 20; n++)
 			on_flood(&f, &ok);
-		spin(50000);
+		int64_t end = clock_mono_us_now() + 10000000;
+		while (f.asked <= 100 && clock_mono_us_now() < end)
+			turn();
 		unsigned before = f.asked;
 		assert_true(before > 100);
 		struct pg_tx *tx = pg_tx_begin(pg);

@@ -126,10 +126,18 @@ static void await(struct mail *m) {
 	assert_true(m->done);
 }
 
-static void await_up(void) {
+static void await_idle(void) {
 	int64_t end = clock_mono_us_now() + 10000000;
-	while (!pg_up(pg) && clock_mono_us_now() < end)
+	while (!store_idle(store) && clock_mono_us_now() < end)
 		turn();
+	assert_true(store_idle(store));
+}
+
+static void await_up(unsigned connections) {
+	int64_t end = clock_mono_us_now() + 10000000;
+	while (pg_stats(pg).up < connections && clock_mono_us_now() < end)
+		turn();
+	assert_int_equal(pg_stats(pg).up, connections);
 	assert_string_equal(pg_down_reason(pg), "");
 }
 
@@ -165,14 +173,29 @@ static void open_store(int64_t deadline_us, size_t batch_octets) {
 	loop = loop_new();
 	pg = pg_new(loop, &pg_options);
 	store = store_new(loop, pg, &options);
-	await_up();
-	spin(20000); /* the other connection too */
+	await_up(pg_options.connections);
+}
+
+/* Whether a commit waits for a standby by now: the server's processes learn of the setting one after the other. */
+static bool commits_wait(void) {
+	bool waits = false;
+	PGconn *pq = PQconnectdb(pg_fixture_conninfo(db, NULL));
+	assert_int_equal(PQsendQuery(pq, "select pg_logical_emit_message(true, '', '')"), 1);
+	while (!waits && PQconsumeInput(pq) && PQisBusy(pq))
+		waits = pg_fixture_int(db,
+		                       "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where pid = %d and "
+		                       "wait_event = 'SyncRep'",
+		                       PQbackendPID(pq));
+	PQfinish(pq);
+	return waits;
 }
 
 static void set_standby(const char *names) {
 	pg_fixture_exec(db, "alter system set synchronous_standby_names = '%s'", names);
 	pg_fixture_exec(db, "select pg_reload_conf()");
-	usleep(100000);
+	int64_t end = clock_mono_us_now() + 10000000;
+	while (commits_wait() != (*names != '\0'))
+		assert_true(clock_mono_us_now() < end);
 }
 
 static int teardown(void **state) {
@@ -496,12 +519,13 @@ static bool server_log_has(const char *text) {
 	return found;
 }
 
-static int64_t kill_backends(const char *state) {
-	return pg_fixture_int(
-		db,
-		"select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'test' "
-		"and wait_event = '%s'",
-		state);
+/* Until so many of the store's transactions wait for the standby in their COMMIT; then `act` on the `pid` of each. */
+static void await_commits(const char *act, int n) {
+	int64_t end = clock_mono_us_now() + 20000000;
+	static const char waiting[] = "from pg_stat_activity where application_name = 'test' and wait_event = 'SyncRep'";
+	while (pg_fixture_int(db, "select count(*) %s", waiting) != n && clock_mono_us_now() < end)
+		turn();
+	assert_int_equal(pg_fixture_int(db, "select count(%s) %s", act, waiting), n);
 }
 
 /* The trap of postgres' synchronous replication: a COMMIT whose wait for the standby was cut off is visible, and only here. What
@@ -516,9 +540,8 @@ static void test_in_doubt(void **state) {
 		make_mail(&m[i], 300000, 1);
 		start(&m[i]);
 	}
-	spin(200000);
-	assert_int_equal(kill_backends("SyncRep"), 1);
-	spin(500000);
+	await_commits("pg_terminate_backend(pid, 10000)", 1);
+	await_commits("pid", 1); /* the next attempt's */
 	assert_int_equal(pg_fixture_int(db, "select count(*) from messages"), 3); /* visible … */
 	for (unsigned i = 0; i < 3; i++)
 		assert_false(m[i].done); /* … and not acknowledged */
@@ -526,7 +549,7 @@ static void test_in_doubt(void **state) {
 	assert_true(server_log_has("execute message_source_insert_again"));
 	make_mail(&late, 100, 1);
 	start(&late);
-	spin(100000);
+	await_commits("pid", 2);
 	assert_false(late.done);
 	set_standby("");
 	await(&late);
@@ -548,11 +571,7 @@ static void test_cancelled_wait(void **state) {
 	set_standby("nobody");
 	make_mail(&m, 100, 1);
 	start(&m);
-	spin(200000);
-	assert_int_equal(
-		pg_fixture_int(db, "select count(pg_cancel_backend(pid)) from pg_stat_activity where application_name = 'test' "
-	                       "and wait_event = 'SyncRep'"),
-		1);
+	await_commits("pg_cancel_backend(pid)", 1);
 	spin(300000);
 	assert_false(m.done);
 	set_standby("");
@@ -565,23 +584,22 @@ static void test_cancelled_wait(void **state) {
 static void test_frozen(void **state) {
 	struct mail m, other;
 	(void)state;
-	open_store(500000, 1 << 20);
+	open_store(1500000, 1 << 20);
 	set_standby("nobody");
 	make_mail(&m, 100, 1);
+	int64_t begin = clock_mono_us_now();
 	start(&m);
-	spin(250000);
+	spin(1000000);
 	make_mail(&other, 100, 1);
 	start(&other);
-	int64_t begin = clock_mono_us_now();
 	await(&m);
-	assert_in_range(clock_mono_us_now() - begin, 150000, 450000);
+	assert_in_range(clock_mono_us_now() - begin, 1400000, 5000000);
 	assert_int_equal(m.verdict, STORE_UNAVAILABLE);
 	assert_false(other.done); /* its own time is not over */
 	await(&other);
 	assert_int_equal(other.verdict, STORE_UNAVAILABLE);
 	set_standby("");
-	spin(300000);
-	assert_true(store_idle(store));
+	await_idle();
 	end_mail(&m);
 	end_mail(&other);
 }
@@ -752,10 +770,8 @@ static void test_large_in_doubt(void **state) {
 	set_standby("nobody");
 	make_mail(&m, LARGE_SIZE, 2);
 	start(&m);
-	int64_t end = clock_mono_us_now() + 10000000;
-	while (kill_backends("SyncRep") == 0 && clock_mono_us_now() < end)
-		spin(50000);
-	spin(500000);
+	await_commits("pg_terminate_backend(pid, 10000)", 1);
+	await_commits("pid", 1);
 	assert_false(m.done);
 	assert_int_equal(pg_fixture_int(db, "select count(*) from messages"), 2);
 	assert_true(server_log_has("execute message_source_chunk_insert_again"));
@@ -816,8 +832,7 @@ static void test_cancel(void **state) {
 	await(&after);
 	assert_int_equal(m[3].verdict, STORE_UNAVAILABLE); /* one recipient of two */
 	assert_int_equal(after.verdict, STORE_COMMITTED);
-	spin(300000);
-	assert_true(store_idle(store));
+	await_idle();
 	end_mail(&m[1]);
 	end_mail(&m[3]);
 	end_mail(&after);
