@@ -134,14 +134,6 @@ port_taken() {
 	(exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
-# A port that nobody listens on now.
-free_port() {
-	python3 -c 'import socket
-s = socket.socket()
-s.bind(("127.0.0.1", 0))
-print(s.getsockname()[1])'
-}
-
 # A process is its number and its start time, since numbers are used again: field 22 of its stat line, counted after the name in
 # brackets, which may hold blanks. A zombie has ended.
 process_start() {

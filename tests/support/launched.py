@@ -1,9 +1,11 @@
 """Both daemons and a PostgreSQL of their own, started the way users do: ./deploy/run on free ports and a temporary directory. System
 tests, the crash bench and the other benches all measure what this starts."""
 
+import itertools
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -19,14 +21,41 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 RUN = ROOT / "deploy" / "run"
 
 
+claims = {}  # port -> the mark that it is ours
+
+
+def claim(port):
+    """Whether it is ours now. The mark is an abstract socket: each network has it once, as it has the port, for whatever user, and it is
+    gone with the process that holds it, however that ends."""
+    mark = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        mark.bind(f"\0minutemail-test-port-{port}")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+    except OSError:
+        mark.close()
+        return False
+    claims[port] = mark
+    return True
+
+
+def unasked_ports():
+    """Those that the kernel gives to nobody who asks for any port, be it for a connection or to listen on."""
+    low, high = map(int, pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    return [port for port in range(10000, 65536) if not low <= port <= high] or list(range(10000, 65536))
+
+
 def free_ports(n):
-    sockets = [socket.socket() for _ in range(n)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+    """Nobody listens on them, and no other process of the tests gets them before release_ports() or our end: not even while what
+    listened there is stopped and started again."""
+    ports = unasked_ports()
+    start = random.randrange(len(ports))
+    return list(itertools.islice(filter(claim, ports[start:] + ports[:start]), n))
+
+
+def release_ports(ports):
+    for port in ports:
+        claims.pop(port).close()
 
 
 def build_is_sanitized():
@@ -257,8 +286,9 @@ class Another:
         self.via = list(via)  # a program that starts it, in its own place
         self.directory = tempfile.mkdtemp(prefix=f"minutemail-{name}-")
         os.chmod(self.directory, 0o777)
-        free = free_ports(sum(":0;" in entry + ";" for entry in listen))
-        self.listen = [entry.replace(":0", f":{free.pop()}", 1) if ":0;" in entry + ";" else entry for entry in listen]
+        self.claimed = free_ports(sum(":0;" in entry + ";" for entry in listen))
+        free = iter(self.claimed)
+        self.listen = [entry.replace(":0", f":{next(free)}", 1) if ":0;" in entry + ";" else entry for entry in listen]
         self.ports = [int(entry.split(";")[0].rpartition(":")[2]) for entry in self.listen if not entry.startswith("unix:")]
         self.metrics_path = os.path.join(self.directory, "metrics")
         self.settings = {name + "_pid_file": "", **settings, name + "_listen": " ".join(self.listen),
@@ -302,6 +332,7 @@ class Another:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        release_ports(self.claimed)
         told = secrets_in(self.log())
         shutil.rmtree(self.directory, ignore_errors=True)
         assert not told, f"in the log: {told}"
