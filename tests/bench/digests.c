@@ -1,5 +1,6 @@
-/* Reads every stored message back from the database and prints "id digest-column sha256-of-the-source size": what the crash bench
- * compares with what the senders were promised. The second digest is computed here from the chunks as they lie there. */
+/* Prints "id digest-column sha256-of-the-source state" of every stored message: what the crash bench compares with what the senders were
+ * promised. The second digest is computed here from the chunks as they lie there, and the state is "whole" or "damaged"; of those whose
+ * id is before SINCE, "- unread". */
 #include <libpq-fe.h>
 #include <openssl/evp.h>
 #include <stdint.h>
@@ -14,7 +15,7 @@ struct source {
 	char id[64], digest[80];
 	long long size, seen; /* as the message's row says, and as counted here */
 	EVP_MD_CTX *sha;
-	int bad;
+	int bad, unread;
 };
 
 static void die(const char *what, const char *why) {
@@ -29,6 +30,10 @@ static void source_end(struct source *s) {
 	EVP_DigestFinal_ex(s->sha, sum, NULL);
 	EVP_MD_CTX_free(s->sha);
 	printf("%s %s ", s->id, s->digest);
+	if (s->unread) {
+		puts("- unread");
+		return;
+	}
 	for (unsigned i = 0; i < sizeof(sum); i++)
 		printf("%02x", sum[i]);
 	printf(" %s\n", s->bad || s->seen != s->size ? "damaged" : "whole");
@@ -58,6 +63,7 @@ static void read_row(const PGresult *r, struct source *s) {
 		snprintf(s->id, sizeof(s->id), "%s", id);
 		snprintf(s->digest, sizeof(s->digest), "%s", PQgetvalue(r, 0, 1));
 		s->size = atoll(PQgetvalue(r, 0, 2));
+		s->unread = *PQgetvalue(r, 0, 6) == 't';
 		s->sha = EVP_MD_CTX_new();
 		if (!s->sha || !EVP_DigestInit_ex(s->sha, EVP_sha256(), NULL))
 			die("a digest", "out of memory");
@@ -73,16 +79,17 @@ static void read_row(const PGresult *r, struct source *s) {
 }
 
 int main(int argc, char **argv) {
-	if (argc != 2)
-		die("usage", "digests CONNINFO");
+	if (argc != 3)
+		die("usage", "digests CONNINFO SINCE");
 	PGconn *db = PQconnectdb(argv[1]);
 	if (PQstatus(db) != CONNECTION_OK)
 		die("connecting", PQerrorMessage(db));
 	const char *sql =
-		"select m.id, encode(m.digest, 'hex'), m.size, s.codec, s.size, s.data from messages m "
-		"left join message_source s on s.bucket = m.bucket and s.id = m.id and s.expiry_hour = m.expiry_hour "
+		"select m.id, encode(m.digest, 'hex'), m.size, s.codec, s.size, s.data, m.id < $1::uuid from messages m "
+		"left join message_source s on s.bucket = m.bucket and s.id = m.id and s.expiry_hour = m.expiry_hour and m.id >= $1::uuid "
 		"order by m.bucket, m.id, s.chunk";
-	if (!PQsendQuery(db, sql) || !PQsetSingleRowMode(db))
+	const char *const since[] = {argv[2]};
+	if (!PQsendQueryParams(db, sql, 1, NULL, since, NULL, NULL, 0) || !PQsetSingleRowMode(db))
 		die("asking", PQerrorMessage(db));
 	struct source source = {0};
 	for (PGresult *r; (r = PQgetResult(db)) != NULL; PQclear(r)) {

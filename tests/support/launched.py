@@ -79,6 +79,14 @@ def process_name(pid):
         return None
 
 
+def command_line(pid):
+    """Its words, each with a NUL behind it; empty if the process has ended."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
 def children(pid):
     """The direct children of a process."""
     found = []
@@ -291,6 +299,8 @@ class Another:
         self.listen = [entry.replace(":0", f":{next(free)}", 1) if ":0;" in entry + ";" else entry for entry in listen]
         self.ports = [int(entry.split(";")[0].rpartition(":")[2]) for entry in self.listen if not entry.startswith("unix:")]
         self.metrics_path = os.path.join(self.directory, "metrics")
+        if name == "apid":  # the launcher's speaks no TLS, and so was told of no place for a certificate
+            settings = {"tls_dir": os.path.join(self.directory, "tls"), **settings}
         self.settings = {name + "_pid_file": "", **settings, name + "_listen": " ".join(self.listen),
                          name + "_metrics_listen": "unix:" + self.metrics_path}
 
