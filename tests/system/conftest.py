@@ -1,6 +1,8 @@
 """`system` is one system for the whole session; tests share it and make mailboxes of their own. `victim` is a second one, for the
 tests that stop, kill and restart things. Both are started by ./deploy/run (tests/support/launched.py). Every answer that the API client
-receives is held to openapi.json (tests/support/contract.py)."""
+receives is held to openapi.json (tests/support/contract.py).
+
+Several pytests may share the suite (--share), each with systems of its own: a file is run by the one that comes to it first."""
 
 import pathlib
 import signal
@@ -53,6 +55,31 @@ def stranger(system):
     system.ctl("user", "create", email, "--account", "stranger-" + stamp, "--role", "owner")
     made = system.ctl("key", "create", "--name", "stranger", "--user", email, "--domain", "minutemail.cc,second.example")
     return Api(system.info["http"].removeprefix("http://"), made["key"])
+
+
+LONGEST = ("test_slow.py", "test_proxies.py", "test_limits.py", "test_tls.py", "test_revocation.py", "test_launcher.py")
+taken = {}  # name of a file -> whether it is ours
+
+
+def pytest_addoption(parser):
+    parser.addoption("--share", metavar="DIRECTORY", help="run those files only that no other pytest with this directory runs")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("share"):  # so that all end at about the same time
+        items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item):
+    directory, name = item.config.getoption("share"), item.path.name
+    if directory and name not in taken:
+        try:
+            pathlib.Path(directory, name).touch(exist_ok=False)
+            taken[name] = True
+        except FileExistsError:
+            taken[name] = False
+    return None if taken.get(name, True) else True  # True: nothing is left to do for it
 
 
 def end(*_):
