@@ -44,7 +44,7 @@ class Line:
     def receive(self):
         """What is there; whole answers as (status, body)."""
         octets = self.socket.recv(262144)
-        assert octets, "the server closed a connection"
+        assert octets, f"the server closed a connection to {self.worker} after {self.sent} requests, {self.waiting} of them not answered"
         self.input += octets
         answers = []
         while (end := self.input.find(b"\r\n\r\n")) >= 0:

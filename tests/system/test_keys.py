@@ -150,11 +150,9 @@ def test_regenerated_key(system, make_key):
 
 @pytest.mark.contract("2 401 expired")
 def test_expired_key_at_its_instant(system, make_key):
-    ends = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)
+    ends = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=5)
     made, client = make_key()
     system.sql("update api_keys set expires_at = %s where id = %s", ends, made["id"])
-    system.sql("notify minutemail_keys, '*'")
-    time.sleep(0.2)
     warm(client)
     time.sleep(max(0, (ends - datetime.datetime.now(datetime.timezone.utc)).total_seconds()) + 0.001)
     assert set(all_workers_refuse(client)) == {401}

@@ -223,7 +223,7 @@ def test_expiry_at_its_instant(system, api):
     assert deliver(system.smtp, messages.plain(), box["address"])[0] == 250
     mail = api.only_mail(box)
     path = f"/v1/mailboxes/{box['id']}"
-    system.expire(box, 2)
+    system.expire(box, 5)
     ends = system.sql("select extract(epoch from expires_at)::float8 from mailboxes where id = %s", box["id"])[0][0]
     assert api.get(path).status == 200
     with smtplib_session(system.smtp) as smtp:

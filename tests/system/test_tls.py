@@ -15,7 +15,7 @@ import time
 import pytest
 
 from client import Smtp, wait_until
-from launched import children, process_name
+from launched import children, command_line, process_name
 from messages import plain
 
 NAME = "mx.example.org"
@@ -401,7 +401,7 @@ def orphans(name):
 
 
 def named(pid, smtpd):
-    return smtpd.listen[0] in pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+    return smtpd.listen[0] in command_line(pid)
 
 
 @pytest.mark.parametrize("settings, what", [
