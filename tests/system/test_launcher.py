@@ -1,6 +1,7 @@
 """deploy/run itself: what it prints, what it refuses, and that the three commands it shows work as pasted."""
 
 import ctypes
+import fcntl
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ import tempfile
 import pytest
 
 from client import Api, wait_until
-from launched import RUN, System, free_ports, process_name, process_state
+from launched import RUN, System, children, free_ports, process_name, process_state
 
 
 def run(*words, **options):
@@ -176,6 +177,28 @@ def test_foreground_three_commands_and_interrupt():
         process.kill()
         process.stdout.close()
         log.close()
+        one.remove()
+
+
+def test_interrupted_before_it_has_said_how():
+    """Its words wait in a full pipe, everything is up already: a Ctrl-C leaves nothing running."""
+    one = System()
+    reader, writer = os.pipe()
+    os.write(writer, bytes(fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)))
+    process = subprocess.Popen(one.arguments(), stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.DEVNULL,
+                               env=one.sanitizer_environment(), start_new_session=True)
+    try:
+        wait_until(lambda: process.poll() is not None or "cat" in map(process_name, children(process.pid)), 120)
+        pids = [int(line.split()[1]) for line in pathlib.Path(one.data, "pids").read_text().splitlines()]
+        assert len(pids) == 3 and all(process_state(pid) for pid in pids)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) != 0
+        assert not [pid for pid in pids if process_state(pid)]
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+        os.close(writer)
         one.remove()
 
 
