@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import re
 import signal
 import socket
 import threading
@@ -88,7 +89,11 @@ class World:
         self.fleet.renew()
         asks, refusals, change = kind(self)
         self.warm(asks)
-        outcome = strike(self.fleet, asks, change, **disturbance)
+        try:
+            outcome = strike(self.fleet, asks, change, **disturbance)
+        except AssertionError as error:
+            said = [line for apid in self.apids for line in apid.log().splitlines() if not re.search(r"\blevel=(?:debug|info)\b", line)]
+            raise AssertionError(f"{kind.__name__}: {error}; {said[-10:]}") from error
         assert {status for status, _ in outcome.early} <= {200} | refusals, (kind.__name__, Counter(outcome.early))
         let_in = Counter((status, worker) for status, worker in outcome.late if status not in refusals)
         assert not let_in, f"{kind.__name__}: after the change was answered: {let_in}"
