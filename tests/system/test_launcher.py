@@ -11,12 +11,14 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 
 import pytest
 
+import launched
 from client import Api, wait_until
-from launched import RUN, System, children, free_ports, process_name, process_state
+from launched import RUN, System, children, free_ports, process_name, process_state, release_ports
 
 
 def run(*words, **options):
@@ -77,6 +79,19 @@ def test_only_loopback_is_listened_on(system):
 def test_second_start_on_the_same_data_is_refused(system):
     done = run("--data", system.data, "--smtp", str(free_ports(1)[0]), "--http", str(free_ports(1)[0]))
     assert done.returncode == 1 and "already running" in done.stderr and "--stop" in done.stderr and done.stdout == ""
+
+
+def test_claimed_ports_are_nobody_elses():
+    """The suite's own ports (support/launched.py): another process gets them only when they were given back."""
+    ports = free_ports(3)
+    words = [sys.executable, "-c", "import launched, sys; print(*[launched.claim(int(port)) for port in sys.argv[1:]])", *map(str, ports)]
+
+    def other():
+        return subprocess.run(words, cwd=pathlib.Path(launched.__file__).parent, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+
+    assert other() == ["False"] * 3
+    release_ports(ports)
+    assert other() == ["True"] * 3
 
 
 @pytest.fixture
