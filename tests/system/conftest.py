@@ -90,6 +90,7 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error::pytest.PytestUnhandledThreadExceptionWarning")
     client.on_answer, client.on_bare_answer = contract.check, contract.check_any
     signal.signal(signal.SIGTERM, end)  # so that the fixtures end what they started
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script in the background has it ignored, and so would what we start
     config.addinivalue_line("markers", "contract: the rows of the published API that this test holds (tests/support/contract_rows.py)")
     config.addinivalue_line("markers", "slow: over a few seconds; left out of --quick and of the sanitized pass")
     config.addinivalue_line("markers", "plain_only: measures or limits that sanitizers distort")
