@@ -149,6 +149,12 @@ def test_stop_without_anything_running(place):
     assert done.returncode == 1 and "no such directory" in done.stderr
 
 
+def test_build_starts_nothing(place):
+    done = run("--build", "--data", str(place / "data"))
+    assert done.returncode == 0 and done.stdout == "", done.stderr
+    assert not (place / "data").exists()
+
+
 def test_help():
     done = run("--help")
     assert done.returncode == 0
