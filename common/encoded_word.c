@@ -169,10 +169,11 @@ static bool looks_like_iso2022(const char *fallback, const char *p, size_t n) {
 	return true;
 }
 
-/* The charset for raw octets that are not UTF-8: guessed once for the whole value. */
+/* The charset for raw octets that are not UTF-8: guessed once for the whole value. ASCII must mean itself in it: no header was ever
+ * written in UTF-16, and UTF-7 could hide the '<' and '@' of another address. */
 static const char *fallback_for(const char *charset, const char *p, size_t n) {
 	const char *name = charset ? text_charset_iconv(charset, strlen(charset)) : NULL;
-	return !name || strcmp(name, "UTF-8") == 0 || strcmp(name, "US-ASCII") == 0 ? text_charset_guess(p, n) : charset;
+	return !name || strncmp(name, "UTF-", 4) == 0 || strcmp(name, "US-ASCII") == 0 ? text_charset_guess(p, n) : charset;
 }
 
 int text_append_header(struct buf *out, const char *p, size_t n, const char *fallback_charset) {

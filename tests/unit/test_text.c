@@ -279,6 +279,8 @@ static const struct {
 	{"M\xfcller \xfc", "us-ascii", "Müller ü"},
 	{"\xcf\xf0 =?utf-8?q?=C3=A9?= \xe8", "windows-1251", "Пр é и"},
 	{"\x1b$B$3$s\x1b(B", "iso-2022-jp", "こん"},
+	{"caf\xe9 +ADw-v+AEA-x+AD4-", "utf-7", "café +ADw-v+AEA-x+AD4-"},
+	{"a\xe9", "utf-16", "aé"},
 };
 
 static void test_headers(void **state) {
