@@ -166,7 +166,7 @@ static void finish_message(struct conn *c, enum session_store_verdict verdict) {
 	uint64_t size = spool_size(c->spool);
 	unsigned recipients = session_transaction(c->session)->recipient_count;
 	if (stored)
-		conn_auth_stored(&c->auth, c->session, &c->spool, c->recipients, recipients);
+		conn_auth_stored(&c->auth, c->session, c->message, &c->spool, c->recipients, recipients);
 	session_on_stored(c->session, verdict, c->queue_id);
 	end_message(c, outcome[verdict], size, recipients);
 }
@@ -235,7 +235,7 @@ static void make_trace(struct conn *c, const struct session_transaction *tx) {
 static void store_message(struct conn *c) {
 	const struct session_transaction *tx = session_transaction(c->session);
 	enum session_policy policy;
-	switch (conn_auth_message(&c->auth, c->session, &c->spool, &policy)) {
+	switch (conn_auth_message(&c->auth, c->session, c->message, &c->spool, &policy)) {
 	case CONN_AUTH_GO:
 		break;
 	case CONN_AUTH_WAIT:

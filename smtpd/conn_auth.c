@@ -2,6 +2,7 @@
 
 #include "smtpd/dnsbl.h"
 #include "smtpd/mail_auth.h"
+#include "smtpd/message.h"
 #include "smtpd/server.h"
 #include "smtpd/store.h"
 
@@ -42,11 +43,20 @@ enum conn_auth_answer conn_auth_recipient(struct conn_auth *a, const struct addr
 
 /* ---- checks ---- */
 
-static struct mail_auth_op *start(struct conn_auth *a, const struct session *session, struct spool *spool, mail_auth_done *done) {
+/* See mail_auth_request. */
+static const char *author_shown(const struct message *m) {
+	if (message_warned(m, "parse_failed") || message_warned(m, "not_parsed"))
+		return NULL;
+	return m->from_address ? m->from_address : "";
+}
+
+static struct mail_auth_op *start(struct conn_auth *a, const struct session *session, const struct message *message, struct spool *spool,
+                                  mail_auth_done *done) {
 	const struct mail_auth_request request = {
 		.client = a->client,
 		.helo = session_helo(session),
 		.mail_from = session_transaction(session)->mail_from.raw,
+		.from = author_shown(message),
 		.spool = spool,
 		.dnsbl = a->listing ? dnsbl_results(a->listing) : NULL,
 	};
@@ -76,21 +86,22 @@ static bool refuses(const struct smtpd_config *config, const struct mail_auth_re
 }
 
 /* NULL: overload; unchecked mail is taken, as where there is no policy. */
-static struct mail_auth_op *start_before_commit(struct conn_auth *a, const struct session *session, struct spool **spool) {
+static struct mail_auth_op *start_before_commit(struct conn_auth *a, const struct session *session, const struct message *message,
+                                                struct spool **spool) {
 	bool is_short = mail_auth_is_short(*spool);
-	struct mail_auth_op *op = start(a, session, *spool, a->server->auth.before_commit ? on_checked : NULL);
+	struct mail_auth_op *op = start(a, session, message, *spool, a->server->auth.before_commit ? on_checked : NULL);
 	if (op && !is_short)
 		*spool = NULL;
 	return op;
 }
 
-enum conn_auth_answer conn_auth_message(struct conn_auth *a, const struct session *session, struct spool **spool,
-                                        enum session_policy *ret_policy) {
+enum conn_auth_answer conn_auth_message(struct conn_auth *a, const struct session *session, const struct message *message,
+                                        struct spool **spool, enum session_policy *ret_policy) {
 	const struct server_auth *auth = &a->server->auth;
 	if (!auth->checks || (!auth->before_commit && !mail_auth_is_short(*spool)))
 		return CONN_AUTH_GO;
 	if (!a->check) {
-		a->check = start_before_commit(a, session, spool);
+		a->check = start_before_commit(a, session, message, spool);
 		a->check_awaited = a->check && auth->before_commit && !mail_auth_concluded(a->check);
 		if (a->check_awaited)
 			return CONN_AUTH_WAIT;
@@ -109,12 +120,12 @@ const char *conn_auth_text(struct conn_auth *a, bool *ret_forged) {
 	return a->check ? mail_auth_text(a->check, ret_forged) : NULL;
 }
 
-void conn_auth_stored(struct conn_auth *a, const struct session *session, struct spool **spool, const struct store_recipient *recipients,
-                      unsigned n) {
+void conn_auth_stored(struct conn_auth *a, const struct session *session, const struct message *message, struct spool **spool,
+                      const struct store_recipient *recipients, unsigned n) {
 	if (!a->server->auth.checks)
 		return;
 	if (!a->check && !a->server->auth.before_commit && !mail_auth_is_short(*spool)) {
-		a->check = start(a, session, *spool, NULL);
+		a->check = start(a, session, message, *spool, NULL);
 		if (a->check)
 			*spool = NULL;
 	}

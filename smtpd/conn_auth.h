@@ -8,6 +8,7 @@
 
 struct dnsbl_op;
 struct mail_auth_op;
+struct message;
 struct server;
 struct spool;
 struct store_recipient;
@@ -34,11 +35,13 @@ enum conn_auth_answer { CONN_AUTH_GO, CONN_AUTH_WAIT, CONN_AUTH_REFUSE };
 enum conn_auth_answer conn_auth_recipient(struct conn_auth *, const struct address *rcpt);
 /* May this message be stored? WAIT: the spool may have been taken; after resume() ask again, and it is there again. REFUSE: for
  * *ret_policy. */
-enum conn_auth_answer conn_auth_message(struct conn_auth *, const struct session *, struct spool **, enum session_policy *ret_policy);
+enum conn_auth_answer conn_auth_message(struct conn_auth *, const struct session *, const struct message *, struct spool **,
+                                        enum session_policy *ret_policy);
 /* What is known of it now, to be stored with it (mail_auth_text). NULL: nothing yet. */
 const char *conn_auth_text(struct conn_auth *, bool *ret_forged);
 /* It was: what was not stored with it will be written beside it. Takes the spool where the check is still to be made. */
-void conn_auth_stored(struct conn_auth *, const struct session *, struct spool **, const struct store_recipient *, unsigned n);
+void conn_auth_stored(struct conn_auth *, const struct session *, const struct message *, struct spool **,
+                      const struct store_recipient *, unsigned n);
 /* It was not, or is over. */
 void conn_auth_drop(struct conn_auth *);
 

@@ -36,11 +36,13 @@ bool dmarc_record_parse(struct slice text, struct dmarc_record *ret);
 enum dmarc_author {
 	DMARC_AUTHOR_ONE,
 	DMARC_AUTHOR_NONE,             /* no From field, or no address in it */
-	DMARC_AUTHOR_SEVERAL,          /* several From fields, or addresses of different domains */
+	DMARC_AUTHOR_SEVERAL,          /* several From fields, or addresses of different domains, or another is shown */
 };
 
 /* The domain of the From field, canonical. */
 enum dmarc_author dmarc_author_domain(const struct header_block *, char ret[DNS_NAME_SIZE]);
+/* Whether this is the address's domain. */
+bool dmarc_author_is(const char *address, const char *domain);
 
 /* ---- the check ---- */
 

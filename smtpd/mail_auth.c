@@ -34,7 +34,7 @@ struct mail_auth_op {
 	mail_auth_done *done;
 	void *arg;
 	struct netaddr client;
-	char *helo, *mail_from;
+	char *helo, *mail_from, *from;
 	struct spool *spool;
 	size_t octets;                 /* that count against the bound */
 	struct dnsbl_results dnsbl;
@@ -136,6 +136,7 @@ static void op_free(struct mail_auth_op *op) {
 	list_unlink(&op->link);
 	free(op->helo);
 	free(op->mail_from);
+	free(op->from);
 	free(op->messages);
 	a->checking -= !op->concluded;
 	free(op);
@@ -265,10 +266,18 @@ static bool check_dkim(struct mail_auth_op *op) {
 	return op->scanned && dkim_verify(&op->scan.dkim, &op->facts, clock_wall_us()) == 0;
 }
 
+/* What is shown and what is checked must be the same author, though a hostile field may read differently in another charset, or
+ * stand where only one of the two readers finds it. */
+static enum dmarc_author author_of(const struct mail_auth_op *op) {
+	if (op->scan.author != DMARC_AUTHOR_ONE || !op->from || dmarc_author_is(op->from, op->scan.author_domain))
+		return op->scan.author;
+	return *op->from ? DMARC_AUTHOR_SEVERAL : DMARC_AUTHOR_NONE;
+}
+
 static bool check_dmarc(struct mail_auth_op *op) {
 	const struct spf_result *spf = &op->result.spf;
 	struct dmarc_request request = {
-		.author = op->scan.author,
+		.author = author_of(op),
 		.domain = op->scan.author_domain,
 		.spf_domain = spf->verdict == SPF_PASS ? spf->domain : NULL,
 		.spf_temporary = spf->verdict == SPF_TEMPERROR,
@@ -339,7 +348,7 @@ static void conclude(struct mail_auth_op *op) {
 	op->concluded = true;
 	a->checking--;
 	op->result.dkim = &op->scan.dkim;
-	op->result.author_domain = op->scan.author_domain;
+	op->result.author_domain = author_of(op) == DMARC_AUTHOR_ONE ? op->scan.author_domain : "";
 	op->result.scan_failed = op->scan.failed;
 	op->result.dnsbl = &op->dnsbl;
 	timer_disarm(&op->deadline);
@@ -376,6 +385,7 @@ static void copy_request(struct mail_auth_op *op, const struct mail_auth_request
 	op->client = request->client;
 	op->helo = xstrdup(request->helo);
 	op->mail_from = xstrdup(request->mail_from);
+	op->from = request->from ? xstrdup(request->from) : NULL;
 	if (request->dnsbl)
 		op->dnsbl = *request->dnsbl;
 }

@@ -45,6 +45,7 @@ bool mail_auth_idle(const struct mail_auth *);
 struct mail_auth_request {             /* all but the spool is copied */
 	struct netaddr client;
 	const char *helo, *mail_from;
+	const char *from;                  /* the author that is shown; "": none; NULL: unknown */
 	struct spool *spool;               /* taken if it is not short (mail_auth_is_short), unless the start is refused */
 	const struct dnsbl_results *dnsbl; /* NULL: none */
 };

@@ -131,6 +131,21 @@ def test_no_author_and_two(checked, api):
     assert (found["result"], found["reason"]) == ("fail", "no author domain")
 
 
+@pytest.mark.parametrize("author, charset, shown, result", [
+    (b"A <a@good.example>", "utf-8", "a@good.example", "pass"),
+    (b"\"A\" <a@good.example>:<v@victim.example>", "utf-8", "v@victim.example", "none"),
+    (b"a@good.example \xff+ADw-v+AEA-victim.example+AD4-", "utf-7", "a@good.example", "pass"),
+    (b"\"\x83\\\" <v@victim.example>, \" <a@good.example>", "shift_jis", "v@victim.example", "fail"),
+    (b"\"\x83\\\" <v@victim.example>, \" <a@good.example>", "windows-1252", "a@good.example", "pass"),
+])
+def test_the_author_that_is_shown_is_the_one_that_was_checked(checked, api, author, charset, shown, result):
+    source = b"From: " + author + b"\r\nContent-Type: text/plain; charset=" + charset.encode() + b"\r\n\r\nbody\r\n"
+    mail = take(checked, api, source)
+    dmarc = mail["authentication"]["dmarc"]
+    assert (mail["from"], dmarc["result"]) == (shown, result), mail
+    assert dmarc["domain"] in (None, shown.partition("@")[2])
+
+
 def test_silent_dns_is_a_temporary_error_after_the_250(checked, api):
     box = api.mailbox()
     with Smtp(checked.address()) as wire:  # two mails: neither waits for the first one's check

@@ -66,6 +66,8 @@ static void test_authors(void **state) {
 		{"From: team: a@example.org, b@example.org;\r\n", DMARC_AUTHOR_ONE, "example.org"},
 		{"From: a@b\xc3\xbc" "cher.example\r\n", DMARC_AUTHOR_ONE, "xn--bcher-kva.example"},
 		{"From: a@[IPv6:2001:db8::1]\r\n", DMARC_AUTHOR_ONE, "[ipv6:2001:db8::1]"},
+		{"From: \"A\" <a@example.net>:<b@example.org>\r\n", DMARC_AUTHOR_ONE, "example.org"},
+		{"From: <a@example.org> b@example.net\r\n", DMARC_AUTHOR_SEVERAL, ""},
 		{"From: a@example.org, b@example.net\r\n", DMARC_AUTHOR_SEVERAL, ""},
 		{"From: a@example.org\r\nFrom: a@example.org\r\n", DMARC_AUTHOR_SEVERAL, ""},
 		{"From: a@example..org\r\n", DMARC_AUTHOR_SEVERAL, ""},
@@ -86,6 +88,15 @@ static void test_authors(void **state) {
 			fail_msg("%s: %d %s", rows[i].header, author, domain);
 		header_block_fini(&b);
 	}
+}
+
+static void test_author_is(void **state) {
+	assert_true(dmarc_author_is("a@Example.ORG", "example.org"));
+	assert_true(dmarc_author_is("a@b\xc3\xbc" "cher.example", "xn--bcher-kva.example"));
+	assert_true(dmarc_author_is("\"a@example.net\"@example.org", "example.org"));
+	assert_false(dmarc_author_is("a@example.net", "example.org"));
+	assert_false(dmarc_author_is("", "example.org"));
+	assert_false(dmarc_author_is("a@b..c", "example.org"));
 }
 
 static const char ZONE[] =
@@ -194,7 +205,7 @@ static void test_temporary(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_records), cmocka_unit_test(test_authors),   cmocka_unit_test(test_checks),
+		cmocka_unit_test(test_records), cmocka_unit_test(test_authors), cmocka_unit_test(test_author_is),   cmocka_unit_test(test_checks),
 		cmocka_unit_test(test_without_author), cmocka_unit_test(test_temporary),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -148,7 +148,7 @@ static struct spool *message(size_t body) {
 }
 
 static struct mail_auth_request request(const char *from, struct spool *spool) {
-	return (struct mail_auth_request){{NETADDR_IPV4, {192, 0, 2, 1}}, "client.example", from, spool, NULL};
+	return (struct mail_auth_request){{NETADDR_IPV4, {192, 0, 2, 1}}, "client.example", from, NULL, spool, NULL};
 }
 
 static void test_waited_for(void **state) {
@@ -170,6 +170,32 @@ static void test_waited_for(void **state) {
 	spool_free(back);
 	mail_auth_cancel(op);
 	assert_true(mail_auth_idle(f->auth));
+}
+
+/* Another author is shown than the one whose domain was checked. */
+static void test_author_shown(void **state) {
+	struct fixture *f = *state;
+	static const struct {
+		const char *from;
+		enum dmarc_verdict verdict;
+		const char *reason, *domain;
+	} rows[] = {
+		{NULL, DMARC_NONE, NULL, "example.org"},
+		{"x@Example.org", DMARC_NONE, NULL, "example.org"},
+		{"x@victim.example", DMARC_FAIL, "several author domains", ""},
+		{"", DMARC_FAIL, "no author domain", ""},
+	};
+	for (size_t i = 0; i < array_len(rows); i++) {
+		struct mail_auth_request q = request("a@example.org", message(10));
+		q.from = rows[i].from;
+		struct mail_auth_op *op = mail_auth_start(f->auth, &q, NULL, NULL);
+		const struct mail_auth_result *r = mail_auth_get(op);
+		assert_int_equal(r->dmarc.verdict, rows[i].verdict);
+		assert_true(r->dmarc.reason == rows[i].reason || strcmp(r->dmarc.reason, rows[i].reason) == 0);
+		assert_string_equal(r->author_domain, rows[i].domain);
+		mail_auth_cancel(op);
+		spool_free(q.spool);
+	}
 }
 
 /* A short message whose answers are known: nothing is left to wait for, and the spool was never taken. */
@@ -308,6 +334,7 @@ int main(void) {
 		cmocka_unit_test(test_claims),
 		cmocka_unit_test(test_text),
 		cmocka_unit_test_setup_teardown(test_waited_for, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_author_shown, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_silence, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kept, setup, teardown),
