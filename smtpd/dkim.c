@@ -152,6 +152,24 @@ static const struct header_field *take_field(const struct header_block *b, struc
 	return NULL; /* signed as absent */
 }
 
+/* Of fields that may stand once and decide how a message reads, one that is not signed beside one that is: it could be the one that
+ * is shown (8.15). */
+static bool has_unsigned_twin(const struct header_block *b, const uint8_t *taken) {
+	static const char *const once[] = {"From", "Subject", "Content-Type", "Content-Transfer-Encoding"};
+	for (size_t k = 0; k < array_len(once); k++) {
+		bool is_signed = false, is_not = false;
+		for (unsigned i = 0; i < b->count; i++) {
+			if (!header_field_is(&b->fields[i], once[k]))
+				continue;
+			is_signed = is_signed || taken[i];
+			is_not = is_not || !taken[i];
+		}
+		if (is_signed && is_not)
+			return true;
+	}
+	return false;
+}
+
 static bool hash_header(const struct header_block *b, const struct header_field *own, const struct tag_list *tags,
                         struct dkim_signature *s) {
 	const struct slice no_hole = {0};
@@ -170,7 +188,9 @@ static bool hash_header(const struct header_block *b, const struct header_field 
 	dkim_header_add(sha, s->relaxed_header, own->raw, tag_list_find(tags, "b")->room);
 	sha256_final(sha, s->header_digest);
 	sha256_free(sha);
-	return names <= NAMES_MAX ? true : refuse(s, "too many names in h=");
+	if (names > NAMES_MAX)
+		return refuse(s, "too many names in h=");
+	return !has_unsigned_twin(b, taken) || refuse(s, "a signed field stands twice");
 }
 
 /* Signatures that hash the body alike share the work. */

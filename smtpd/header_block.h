@@ -6,7 +6,7 @@
 #include "common/base.h"
 
 #define HEADER_BLOCK_MAX (1024 * 1024)   /* octets; a longer one is odd */
-#define HEADER_FIELDS_MAX 4096
+#define HEADER_FIELDS_MAX 1000           /* as many as are read for what is shown */
 
 struct header_field {
 	struct slice raw;              /* all of it, final line end included */

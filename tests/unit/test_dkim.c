@@ -350,6 +350,46 @@ static void test_own(void **state) {
 	}
 }
 
+/* Beyond what is read for what is shown, nobody can say what was signed. */
+static void test_many_fields(void **state) {
+	char text[HEADER_FIELDS_MAX * 4 + 8] = "";
+	for (unsigned n = HEADER_FIELDS_MAX; n <= HEADER_FIELDS_MAX + 1; n++) {
+		struct header_block block;
+		for (unsigned i = 0; i < n; i++)
+			memcpy(text + i * 4, "a:\r\n", 5);
+		header_block_parse(slice_str(text), &block);
+		assert_int_equal(block.odd, n > HEADER_FIELDS_MAX);
+		assert_int_equal(block.count, HEADER_FIELDS_MAX);
+		header_block_fini(&block);
+	}
+}
+
+/* A second field on top of a signed one, for whoever shows the first (8.15). */
+static void test_twins(void **state) {
+	static const struct {
+		const char *before;
+		enum dkim_verdict verdict;
+	} rows[] = {
+		{"", DKIM_PASS},
+		{"Subject: a\r\nSubject: b\r\nReceived: x\r\n", DKIM_PASS}, /* nobody signed one */
+		{"FROM : b@example.com\r\n", DKIM_PERMERROR},
+	};
+	for (size_t i = 0; i < array_len(rows); i++) {
+		char signed_text[2048], message[4096], zone_text[512];
+		struct dkim_set set;
+		snprintf(zone_text, sizeof(zone_text), "k._domainkey.example.com TXT \"k=ed25519; p=%s\"\n", key_text);
+		struct dns_zone *zone = zone_of(zone_text);
+		sign(GOOD, "body\r\n", signed_text, sizeof(signed_text));
+		snprintf(message, sizeof(message), "%s%s", rows[i].before, signed_text);
+		dkim_message(slice_str(message), zone, NOW, 1, &set);
+		assert_int_equal(set.v[0].verdict, rows[i].verdict);
+		if (rows[i].verdict != DKIM_PASS)
+			assert_string_equal(set.v[0].reason, "a signed field stands twice");
+		dkim_set_fini(&set);
+		dns_zone_free(zone);
+	}
+}
+
 /* The top ten count; different l= are different body hashes, of which only so many are made. */
 static void test_many(void **state) {
 	char message[8192] = "";
@@ -375,7 +415,7 @@ static void test_many(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tag_lists), cmocka_unit_test(test_bodies), cmocka_unit_test(test_headers), cmocka_unit_test(test_rfcs),
-		cmocka_unit_test(test_tampered),  cmocka_unit_test(test_own),    cmocka_unit_test(test_many),
+		cmocka_unit_test(test_tampered),  cmocka_unit_test(test_own), cmocka_unit_test(test_twins), cmocka_unit_test(test_many_fields),    cmocka_unit_test(test_many),
 	};
 	return cmocka_run_group_tests(tests, make_key, drop_key);
 }
