@@ -12,22 +12,25 @@
 #define LEVEL_FILE 2
 #define INTERFACE_ID 16 /* octets before the data of an object */
 
-enum { /* attributes (MS-OXTNEF 2.1.3.2): type and number */
-	   ATT_OEM_CODEPAGE = 0x00069007,
-	   ATT_FILE_BEGINS = 0x00069002, /* attAttachRendData */
-	   ATT_TITLE = 0x00018010,
-	   ATT_DATA = 0x0006800f,
-	   ATT_PROPERTIES = 0x00069005, /* attAttachment */
+enum { /* numbers of attributes (MS-OXTNEF 2.1.3.2); their types, in the upper half, are not looked at */
+	   ATT_OEM_CODEPAGE = 0x9007,
+	   ATT_FILE_BEGINS = 0x9002, /* attAttachRendData */
+	   ATT_TITLE = 0x8010,
+	   ATT_DATA = 0x800f,
+	   ATT_PROPERTIES = 0x9005, /* attAttachment */
 };
 
 enum { /* properties (MS-OXPROPS) */
 	   PROP_DISPLAY_NAME = 0x3001,
 	   PROP_DATA = 0x3701,
 	   PROP_NAME = 0x3704,
+	   PROP_METHOD = 0x3705,
 	   PROP_LONG_NAME = 0x3707,
 	   PROP_MIME_TAG = 0x370e,
 	   PROP_CONTENT_ID = 0x3712,
 };
+
+#define METHOD_MESSAGE 5 /* MS-OXCMSG 2.2.2.9 */
 
 enum { /* property types (MS-OXCDATA 2.11.1) */
 	   TYPE_OBJECT = 0x000d,
@@ -136,25 +139,39 @@ static struct mime_tnef_string string_of(struct slice s, bool utf16) {
 	return (struct mime_tnef_string){s, utf16};
 }
 
-/* Of a file that has no attAttachData: an OLE object, or a message (which is a TNEF stream again, and stays one). */
-static void read_data(unsigned type, struct slice value, struct mime_tnef_file *file) {
+/* An OLE object, or a message (which is a TNEF stream again, and stays one). */
+static struct slice data_of(unsigned type, struct slice value) {
 	if (type == TYPE_BINARY)
-		file->data = value;
-	else if (type == TYPE_OBJECT && value.n >= INTERFACE_ID)
-		file->data = slice_of(value.p + INTERFACE_ID, value.n - INTERFACE_ID);
+		return value;
+	if (type == TYPE_OBJECT && value.n >= INTERFACE_ID)
+		return slice_of(value.p + INTERFACE_ID, value.n - INTERFACE_ID);
+	return slice_of(NULL, 0);
 }
 
+static unsigned int_of(struct slice value) {
+	struct cursor c = cursor_of(value);
+	return take_int(&c, 4);
+}
+
+/* The data of a property counts for a file that has no attAttachData, and for a message, in whose attAttachData writers only say that
+ * it is one. */
 static void read_properties(struct slice data, struct mime_tnef_file *file) {
 	struct cursor c = cursor_of(data);
+	struct slice object = {0};
+	unsigned method = 0;
 	uint32_t count = take_int(&c, 4);
 	for (uint32_t i = 0; i < count && !c.bad; i++) {
 		unsigned type = take_int(&c, 2), id = take_int(&c, 2);
 		if (id >= 0x8000)
 			skip_name(&c);
 		struct slice value = take_value(&c, type);
-		if (!c.bad && id == PROP_DATA && !file->data.p)
-			read_data(type, value, file);
-		if (c.bad || (type != TYPE_STRING8 && type != TYPE_UNICODE))
+		if (c.bad)
+			break;
+		if (id == PROP_DATA && !object.p)
+			object = data_of(type, value);
+		else if (id == PROP_METHOD)
+			method = int_of(value);
+		if (type != TYPE_STRING8 && type != TYPE_UNICODE)
 			continue;
 		struct mime_tnef_string s = string_of(value, type == TYPE_UNICODE);
 		bool name = id == PROP_NAME || id == PROP_DISPLAY_NAME;
@@ -165,6 +182,8 @@ static void read_properties(struct slice data, struct mime_tnef_file *file) {
 		else if (id == PROP_CONTENT_ID)
 			file->content_id = s;
 	}
+	if (object.p && (!file->data.p || method == METHOD_MESSAGE))
+		file->data = object;
 }
 
 static void read_attribute(struct mime_tnef *t, uint32_t id, struct slice data, struct mime_tnef_file *file) {
@@ -200,7 +219,7 @@ bool mime_tnef_next(struct mime_tnef *t, struct mime_tnef_file *ret) {
 	while (t->at < t->data.n && !t->bad) {
 		struct cursor c = cursor_of(slice_of(t->data.p + t->at, t->data.n - t->at));
 		unsigned level = take_int(&c, 1);
-		uint32_t id = take_int(&c, 4), n = take_int(&c, 4);
+		uint32_t id = take_int(&c, 4) & 0xffff, n = take_int(&c, 4);
 		struct slice data = take_slice(&c, n);
 		take(&c, 2); /* checksum */
 		if (c.bad || (level != LEVEL_MESSAGE && level != LEVEL_FILE)) {

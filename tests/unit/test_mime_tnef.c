@@ -41,7 +41,7 @@ static void stream_begin(struct buf *b) {
 	attribute(b, 1, 0x00069007, "\xe3\4\0\0\0\0\0\0", 8); /* attOemCodepage: 1251 */
 }
 
-/* The first has an 8-bit title; the second everything a property can say, among all kinds of others; the third its
+/* The first has an 8-bit title; the second everything a property can say, among all kinds of others; the third is a message, with its
  * data in a property; the fourth is only opened. */
 static void make_stream(struct buf *b) {
 	struct buf props;
@@ -70,10 +70,12 @@ static void make_stream(struct buf *b) {
 	attribute(b, 2, 0x00069005, props.data, props.len);
 	buf_fini(&props);
 	buf_init(&props, 10000);
-	put_int(&props, 2, 4);
+	put_int(&props, 3, 4);
 	string_property(&props, 0x001e, 0x3001, "A message\0", 10);
 	string_property(&props, 0x000d, 0x3701, "0123456789abcdefobject", 22);
+	put_int(&props, 0x0003, 2), put_int(&props, 0x3705, 2), put_int(&props, 5, 4);
 	attribute(b, 2, 0x00069002, "", 0);
+	attribute(b, 2, 0x0006800f, "embedded message", 16);
 	attribute(b, 2, 0x00069005, props.data, props.len);
 	buf_fini(&props);
 	attribute(b, 2, 0x00069002, "", 0);
@@ -98,6 +100,26 @@ static void test_reader(void **state) {
 	assert_false(mime_tnef_next(&t, &f));
 	assert_false(mime_tnef_next(&t, &f));
 	assert_false(t.bad);
+	buf_fini(&b);
+}
+
+/* An object beside the file's own data is how it looks, not what it is; and attributes may come without their types. */
+static void test_data_first(void **state) {
+	struct buf b, props;
+	struct mime_tnef t;
+	struct mime_tnef_file f;
+	stream_begin(&b);
+	attribute(&b, 2, 0x9002, "", 0);
+	attribute(&b, 2, 0x800f, "own", 3);
+	buf_init(&props, 10000);
+	put_int(&props, 1, 4);
+	string_property(&props, 0x000d, 0x3701, "0123456789abcdefobject", 22);
+	attribute(&b, 2, 0x9005, props.data, props.len);
+	mime_tnef_begin(&t, buf_slice(&b));
+	assert_true(mime_tnef_next(&t, &f));
+	assert_true(slice_eq(f.data, slice_str("own")));
+	assert_false(mime_tnef_next(&t, &f) || t.bad);
+	buf_fini(&props);
 	buf_fini(&b);
 }
 
@@ -184,7 +206,7 @@ static void test_many(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_reader),
+		cmocka_unit_test(test_reader), cmocka_unit_test(test_data_first),
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_message),
 		cmocka_unit_test(test_many),
