@@ -51,7 +51,7 @@ static const struct label {
 	const char *label;
 	enum charset charset;
 } labels[] = {
-	{"1251", CS_CP1251}, {"437", CS_CP437}, {"646", CS_US_ASCII}, {"7bit", CS_US_ASCII}, {"850", CS_CP850},
+	{"1251", CS_CP1251}, {"1252", CS_CP1252}, {"437", CS_CP437}, {"646", CS_US_ASCII}, {"7bit", CS_US_ASCII}, {"850", CS_CP850},
 	{"852", CS_CP852}, {"866", CS_IBM866}, {"8859-1", CS_CP1252}, {"8bit", CS_US_ASCII}, {"ansi", CS_CP1252},
 	{"ansi_x3.4-1968", CS_US_ASCII}, {"ansi_x3.4-1986", CS_US_ASCII}, {"arabic", CS_ISO_8859_6},
 	{"armscii-8", CS_ARMSCII_8}, {"ascii", CS_US_ASCII}, {"asmo-708", CS_ISO_8859_6}, {"big5", CS_BIG5_HKSCS},
@@ -136,16 +136,17 @@ static const struct label {
 	{"ucs-2le", CS_UTF_16LE}, {"ucs2", CS_UTF_16}, {"uhc", CS_CP949}, {"unicode", CS_UTF_16},
 	{"unicode-1-1-utf-7", CS_UTF_7}, {"unicode-1-1-utf-8", CS_UTF_8}, {"unicodebig", CS_UTF_16BE},
 	{"unicodefffe", CS_UTF_16BE}, {"unicodelittle", CS_UTF_16LE}, {"unknown", CS_US_ASCII},
-	{"unknown-8bit", CS_US_ASCII}, {"us-ascii", CS_US_ASCII}, {"utf-16", CS_UTF_16}, {"utf-16be", CS_UTF_16BE},
+	{"unknown-8bit", CS_US_ASCII}, {"us", CS_US_ASCII}, {"us-ascii", CS_US_ASCII}, {"utf-16", CS_UTF_16}, {"utf-16be", CS_UTF_16BE},
 	{"utf-16le", CS_UTF_16LE}, {"utf-7", CS_UTF_7}, {"utf-8", CS_UTF_8}, {"utf16", CS_UTF_16},
 	{"utf16be", CS_UTF_16BE}, {"utf16le", CS_UTF_16LE}, {"utf7", CS_UTF_7}, {"utf8", CS_UTF_8},
 	{"utf8mb4", CS_UTF_8}, {"utf_8", CS_UTF_8}, {"viscii", CS_VISCII}, {"visual", CS_ISO_8859_8},
-	{"win-1251", CS_CP1251}, {"win1251", CS_CP1251}, {"windows-1250", CS_CP1250}, {"windows-1251", CS_CP1251},
+	{"win-1251", CS_CP1251}, {"win1250", CS_CP1250}, {"win1251", CS_CP1251}, {"win1252", CS_CP1252},
+	{"windows-1250", CS_CP1250}, {"windows-1251", CS_CP1251},
 	{"windows-1252", CS_CP1252}, {"windows-1253", CS_CP1253}, {"windows-1254", CS_CP1254},
 	{"windows-1255", CS_CP1255}, {"windows-1256", CS_CP1256}, {"windows-1257", CS_CP1257},
 	{"windows-1258", CS_CP1258}, {"windows-31j", CS_CP932}, {"windows-874", CS_CP874}, {"windows-932", CS_CP932},
 	{"windows-936", CS_GB18030}, {"windows-949", CS_CP949}, {"windows-950", CS_BIG5_HKSCS},
-	{"windows1251", CS_CP1251}, {"x-ansi", CS_CP1252}, {"x-cp1250", CS_CP1250}, {"x-cp1251", CS_CP1251},
+	{"windows1251", CS_CP1251}, {"x-ansi", CS_CP1252}, {"x-big5", CS_BIG5_HKSCS}, {"x-cp1250", CS_CP1250}, {"x-cp1251", CS_CP1251},
 	{"x-cp1252", CS_CP1252}, {"x-cp1253", CS_CP1253}, {"x-cp1254", CS_CP1254}, {"x-cp1255", CS_CP1255},
 	{"x-cp1256", CS_CP1256}, {"x-cp1257", CS_CP1257}, {"x-cp1258", CS_CP1258}, {"x-cp874", CS_CP874},
 	{"x-euc-cn", CS_GB18030}, {"x-euc-jp", CS_EUC_JP_MS}, {"x-euc-kr", CS_CP949}, {"x-euc-tw", CS_EUC_TW},
@@ -153,13 +154,43 @@ static const struct label {
 	{"x-mac-cyrillic", CS_MAC_CYRILLIC}, {"x-mac-roman", CS_MACINTOSH}, {"x-mac-ukrainian", CS_MAC_UK},
 	{"x-maccyrillic", CS_MAC_CYRILLIC}, {"x-macroman", CS_MACINTOSH}, {"x-sjis", CS_CP932},
 	{"x-unicode-2-0-utf-7", CS_UTF_7}, {"x-unicode20utf8", CS_UTF_8}, {"x-unknown", CS_US_ASCII},
-	{"x-user-defined", CS_US_ASCII}, {"x-utf-8", CS_UTF_8}, {"x-viet-tcvn5712", CS_TCVN},
+	{"x-user-defined", CS_US_ASCII}, {"x-utf-8", CS_UTF_8}, {"x-viet-tcvn5712", CS_TCVN}, {"x-windows-949", CS_CP949},
 	{"x-x-big5", CS_BIG5_HKSCS},
 };
 /* clang-format on */
 
 static int label_compare(const void *key, const void *row) {
 	return strcmp(key, ((const struct label *)row)->label);
+}
+
+/* By their letters and digits: "ISO8859_15" is "iso-8859-15". */
+static int loose_compare(const char *a, const char *b) {
+	for (;; a++, b++) {
+		a += strspn(a, "-_. ");
+		b += strspn(b, "-_. ");
+		if (*a != *b || !*a)
+			return (uint8_t)*a - (uint8_t)*b;
+	}
+}
+
+static int loose_compare_key(const void *key, const void *row) {
+	return loose_compare(key, (*(const struct label *const *)row)->label);
+}
+
+static int loose_compare_rows(const void *a, const void *b) {
+	return loose_compare((*(const struct label *const *)a)->label, (*(const struct label *const *)b)->label);
+}
+
+static const struct label *find_loosely(char *key) {
+	static const struct label *sorted[array_len(labels)];
+	if (!sorted[0]) {
+		for (size_t i = 0; i < array_len(labels); i++)
+			sorted[i] = &labels[i];
+		qsort(sorted, array_len(sorted), sizeof sorted[0], loose_compare_rows);
+	}
+	key[strcspn(key, ":")] = '\0'; /* "iso_8859-3:1988" */
+	const struct label *const *found = bsearch(key, sorted, array_len(sorted), sizeof sorted[0], loose_compare_key);
+	return found ? *found : NULL;
 }
 
 /* CS_COUNT: not one of ours. */
@@ -175,6 +206,8 @@ static enum charset charset_find(const char *p, size_t n) {
 		key[i] = (char)(p[i] >= 'A' && p[i] <= 'Z' ? p[i] + ('a' - 'A') : p[i]);
 	key[n] = '\0';
 	const struct label *l = bsearch(key, labels, array_len(labels), sizeof labels[0], label_compare);
+	if (!l)
+		l = find_loosely(key);
 	return l ? l->charset : CS_COUNT;
 }
 
