@@ -95,6 +95,13 @@ void session_fault(struct session *s, enum reply_id id) {
 	session_fault_about(s, id, s->options->hostname, strlen(s->options->hostname));
 }
 
+void session_refuse(struct session *s, enum reply_id id) {
+	if (reply_get(id)->code < 500)
+		session_reply(s, id);
+	else
+		session_fault(s, id);
+}
+
 void session_close_fault(struct session *s, enum reply_id id) {
 	s->counts.errors++;
 	session_close_with(s, id);
@@ -110,6 +117,7 @@ void session_count_junk(struct session *s) {
 void session_refuse_recipient(struct session *s, enum reply_id id) {
 	const char *raw = session_recipient(s)->raw;
 	s->counts.recipients_refused++;
+	s->tx->put_off |= reply_get(id)->code < 500;
 	session_reply_about(s, id, raw, strlen(raw));
 }
 
@@ -227,10 +235,7 @@ void session_finish_chunk(struct session *s) {
 		if (tx && s->chunk.last)
 			session_end_transaction(s);
 		session_resume(s);
-		if (reply_get(s->chunk_refusal)->code < 500)
-			session_reply(s, s->chunk_refusal); /* ours */
-		else
-			session_fault(s, s->chunk_refusal);
+		session_refuse(s, s->chunk_refusal);
 	} else if (s->chunk.last) {
 		complete_message(s);
 	} else if (tx->too_big || tx->error) {
@@ -363,6 +368,7 @@ void session_on_recipient(struct session *s, enum session_recipient_verdict verd
 		session_refuse_guess(s, REPLY_FOREIGN_DOMAIN);
 		break;
 	case SESSION_RECIPIENT_UNAVAILABLE:
+		tx->put_off = true;
 		session_reply(s, REPLY_UNAVAILABLE);
 		break;
 	case SESSION_RECIPIENT_DISABLED:

@@ -157,6 +157,11 @@ static bool talks_on(const struct session *s, size_t waiting) {
 	return waiting || (s->ops->input_waits && s->ops->input_waits(s->ops_arg));
 }
 
+/* RFC 5321 3.3. Where a recipient was only put off so is the message: a sender that pipelines may look no further. */
+static enum reply_id no_recipients(const struct transaction *tx) {
+	return tx->put_off ? REPLY_UNAVAILABLE : REPLY_NO_RECIPIENTS;
+}
+
 static void act_data(struct session *s, const struct command *c, size_t waiting) {
 	struct transaction *tx = s->tx;
 	if (talks_on(s, waiting)) {
@@ -167,7 +172,7 @@ static void act_data(struct session *s, const struct command *c, size_t waiting)
 	} else if (tx->chunked || tx->binary) {
 		session_fault(s, tx->chunked ? REPLY_BAD_SEQUENCE : REPLY_CHUNKS_ONLY); /* RFC 3030 2, 3 */
 	} else if (tx->pub.recipient_count == 0) {
-		session_fault(s, REPLY_NO_RECIPIENTS); /* RFC 5321 3.3 */
+		session_refuse(s, no_recipients(tx));
 	} else {
 		session_start_body(s);
 		if (tx->error) {
@@ -197,7 +202,7 @@ static enum reply_id judge_chunk(struct session *s) {
 	if (tx->failure != REPLY_CHUNK_OK)
 		return tx->failure;
 	if (tx->pub.recipient_count == 0)
-		return REPLY_NO_RECIPIENTS;
+		return no_recipients(tx);
 	return REPLY_CHUNK_OK;
 }
 

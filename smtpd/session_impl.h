@@ -28,6 +28,7 @@ struct transaction {
 	uint8_t (*tags)[16];
 	unsigned room;
 	unsigned accepted;             /* RCPTs answered 250, repetitions included */
+	bool put_off;                  /* one was answered 4xx for itself */
 	struct data_decoder decoder;
 	uint64_t received;             /* octets of the body, kept or not */
 	int error;                     /* of the sink */
@@ -77,6 +78,8 @@ void session_refuse_guess(struct session *, enum reply_id);       /* likewise: i
 /* A reply to something the client should not have sent; too many end the session. */
 void session_fault(struct session *, enum reply_id);
 void session_fault_about(struct session *, enum reply_id, const char *detail, size_t n);
+/* A reply that refuses: 5xx is the client's fault, 4xx is not. */
+void session_refuse(struct session *, enum reply_id);
 void session_count_junk(struct session *);
 void session_close_with(struct session *, enum reply_id);
 void session_close_fault(struct session *, enum reply_id);
