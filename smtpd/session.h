@@ -81,7 +81,8 @@ struct session_ops {
 	int (*body_start)(void *arg);
 	int (*body_write)(void *arg, const void *p, size_t n);
 	void (*body_drop)(void *arg);
-	/* Whether more has come from the client that session_input() was not given: nothing may follow DATA or, in clear, STARTTLS. NULL: no. */
+	/* Whether more has come from the client that session_input() was not given: nothing may follow DATA, STARTTLS in clear, or
+	 * HELO and what comes after it. NULL: no. */
 	bool (*input_waits)(void *arg);
 	/* Whether the client may have a handshake now; else STARTTLS is 454 and the session goes on. NULL: yes. */
 	bool (*may_start_tls)(void *arg);

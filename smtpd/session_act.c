@@ -16,8 +16,13 @@ static void greet(struct session *s, const struct command *c, bool esmtp) {
 	session_set_state(s, STATE_READY);
 }
 
+/* Whether the client has said more than it may, here or on the way to here. */
+static bool talks_on(const struct session *s, size_t waiting) {
+	return waiting || (s->ops->input_waits && s->ops->input_waits(s->ops_arg));
+}
+
 static void act_helo(struct session *s, const struct command *c, size_t waiting) {
-	if (waiting) { /* no PIPELINING without EHLO */
+	if (talks_on(s, waiting)) { /* no PIPELINING without EHLO */
 		session_close_fault(s, REPLY_UNSYNCHRONISED);
 		return;
 	}
@@ -150,11 +155,6 @@ static void act_rcpt(struct session *s, const struct command *c, size_t waiting)
 		judge_literal(s, to);
 	else
 		session_set_state(s, STATE_RCPT_WAIT);
-}
-
-/* Whether the client has said more than it may, here or on the way to here. */
-static bool talks_on(const struct session *s, size_t waiting) {
-	return waiting || (s->ops->input_waits && s->ops->input_waits(s->ops_arg));
 }
 
 /* RFC 5321 3.3. Where a recipient was only put off so is the message: a sender that pipelines may look no further. */
@@ -355,7 +355,7 @@ void session_execute(struct session *s, const char *line, size_t n, bool ended, 
 		session_close_fault(s, REPLY_UNFRAMEABLE); /* what follows could be a body read as commands */
 	else if (!ended)
 		session_fault(s, REPLY_BARE_NEWLINE);
-	else if (waiting && action->alone && s->helo && !s->esmtp)
+	else if (action->alone && s->helo && !s->esmtp && talks_on(s, waiting))
 		session_close_fault(s, REPLY_UNSYNCHRONISED);
 	else if (s->refused && c.verb != COMMAND_QUIT && c.verb != COMMAND_BDAT)
 		session_fault(s, REPLY_REFUSED_SESSION);
