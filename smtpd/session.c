@@ -12,6 +12,7 @@
 
 #define OUTPUT_MAX (64 * 1024)
 #define SKIP_MAX (64 * 1024)       /* of a command line that is too long anyway */
+#define GATHER_MAX 4096
 
 void session_set_state(struct session *s, enum state to) {
 	if (s->state == STATE_CLOSING)
@@ -168,8 +169,7 @@ void session_start_body(struct session *s) {
 	data_init(&tx->decoder);
 }
 
-static void body_octets(void *arg, const char *p, size_t n) {
-	struct session *s = arg;
+static void body_octets(struct session *s, const char *p, size_t n) {
 	struct transaction *tx = s->tx;
 	tx->received += n;
 	if (tx->received > s->options->size_max) {
@@ -217,9 +217,38 @@ static bool excess(const struct session *s) {
 	return s->tx->received > s->options->size_max && s->tx->received - s->options->size_max > SESSION_EXCESS_MAX;
 }
 
+/* Undone dots cut a body into runs, in the worst case of a few octets: what is short goes to the sink together. */
+struct gathered {
+	struct session *session;
+	size_t n;
+	char octets[GATHER_MAX];
+};
+
+static void hand_on(struct gathered *g) {
+	if (g->n)
+		body_octets(g->session, g->octets, g->n);
+	g->n = 0;
+}
+
+static void gather(void *arg, const char *p, size_t n) {
+	struct gathered *g = arg;
+	if (n > sizeof(g->octets) - g->n)
+		hand_on(g);
+	if (n > sizeof(g->octets)) {
+		body_octets(g->session, p, n);
+		return;
+	}
+	memcpy(g->octets + g->n, p, n);
+	g->n += n;
+}
+
 static size_t feed_data(struct session *s, const char *p, size_t n) {
 	size_t used;
-	enum data_result r = data_decode(&s->tx->decoder, p, n, &used, body_octets, s);
+	struct gathered g;
+	g.session = s;
+	g.n = 0;
+	enum data_result r = data_decode(&s->tx->decoder, p, n, &used, gather, &g);
+	hand_on(&g);
 	s->counts.octets += used;
 	if (r == DATA_DONE)
 		complete_message(s);

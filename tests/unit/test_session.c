@@ -159,6 +159,27 @@ static void test_large_runs(void **state) {
 	assert_int_equal(f->body.len, 2 * sizeof(text));
 }
 
+/* Dots cost the sink nothing: it is not called for each line. */
+static void test_short_runs(void **state) {
+	struct fixture *f = *state;
+	enum { LINES = 20000 };
+	char *lines = xmalloc(LINES * 4 + 4), *want = xmalloc(LINES * 3);
+	to_data(f);
+	for (unsigned i = 0; i < LINES; i++) {
+		memcpy(lines + 4 * i, "..\r\n", 4);
+		memcpy(want + 3 * i, ".\r\n", 3);
+	}
+	memcpy(lines + LINES * 4, ".\r\n", 4);
+	feed_all(f, lines);
+	assert_int_equal(session_wants(f->s), SESSION_WANT_STORE);
+	assert_int_equal(f->body.len, LINES * 3);
+	assert_memory_equal(f->body.data, want, LINES * 3);
+	assert_int_equal(session_transaction(f->s)->size, LINES * 3);
+	assert_in_range(f->writes, 1, LINES * 3 / 4000 + 1);
+	free(lines);
+	free(want);
+}
+
 static void test_sink_errors(void **state) {
 	struct fixture *f = *state;
 	to_data(f);
@@ -288,6 +309,7 @@ int main(void) {
 		cmocka_unit_test_setup_teardown(test_stops_at_look_up, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_stops_at_store, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_large_runs, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_short_runs, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_sink_errors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_flush, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_output_mark, set_up, tear_down),
