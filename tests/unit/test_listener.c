@@ -228,20 +228,25 @@ static void sink(void *arg, enum log_level level, const char *line, size_t n) {
 	warnings += level == LOG_LEVEL_WARNING;
 }
 
+/* Returns the limit as it was. */
+static struct rlimit run_out_of_descriptors(void) {
+	struct rlimit old;
+	int next = dup(0);
+	close(next);
+	getrlimit(RLIMIT_NOFILE, &old);
+	const struct rlimit few = {.rlim_cur = (rlim_t)next, .rlim_max = old.rlim_max};
+	setrlimit(RLIMIT_NOFILE, &few);
+	return old;
+}
+
 static void test_shortage(void **state) {
 	struct fixture f = {.loop = loop_new()};
-	struct rlimit old, few;
 	const char *error;
 	int fd, client;
 	assert_int_equal(listener_open("127.0.0.1:0", 1, &fd, &error), 0);
 	f.listener = listener_new(f.loop, fd, on_accept, &f);
 	client = dial(fd);
-	int next = dup(0);
-	close(next);
-	getrlimit(RLIMIT_NOFILE, &old);
-	few = old;
-	few.rlim_cur = (rlim_t)next;
-	setrlimit(RLIMIT_NOFILE, &few);
+	struct rlimit old = run_out_of_descriptors();
 	warnings = 0;
 	log_set_sink(sink, NULL);
 	turns_for(f.loop, 1500 * MS); /* two attempts */
@@ -261,7 +266,6 @@ static void test_shortage(void **state) {
 /* One of those who wait is told, with a descriptor kept for that; the others stay in the queue. */
 static void test_shortage_refusal(void **state) {
 	struct fixture f = {.loop = loop_new()};
-	struct rlimit old, few;
 	const char *error;
 	char said[64] = "";
 	int fd, clients[2];
@@ -270,12 +274,7 @@ static void test_shortage_refusal(void **state) {
 	listener_set_refusal(f.listener, "421 4.3.2 busy\r\n");
 	for (int i = 0; i < 2; i++)
 		clients[i] = dial(fd);
-	int next = dup(0);
-	close(next);
-	getrlimit(RLIMIT_NOFILE, &old);
-	few = old;
-	few.rlim_cur = (rlim_t)next;
-	setrlimit(RLIMIT_NOFILE, &few);
+	struct rlimit old = run_out_of_descriptors();
 	log_set_sink(sink, NULL);
 	turns_for(f.loop, 500 * MS); /* one attempt */
 	assert_int_equal(f.count, 0);
