@@ -58,7 +58,7 @@ void api_auth_answer_busy(struct request *r) {
 /* ---- limits ---- */
 
 static void answer_too_many(struct request *r, int64_t wait_us) {
-	respond_problem(r, PROBLEM_RATE_LIMIT, "too many attempts; try again in %lld seconds", (long long)(wait_us / 1000000 + 1));
+	respond_problem(r, PROBLEM_RATE_LIMIT, "too many attempts; try again in %lld seconds", (long long)wait_us / 1000000 + 1);
 }
 
 bool api_auth_may_try(struct request *r) {

@@ -96,13 +96,12 @@ static bool boundary_ok(struct slice b) {
 
 static int find_boundary(struct slice content_type, struct slice *ret, const char **ret_error) {
 	struct slice name, value;
-	int r;
 	*ret_error = "the Content-Type must be multipart/form-data";
 	if (!multipart_is_form_data(content_type))
 		return -EINVAL;
 	main_value(&content_type);
 	*ret_error = "the Content-Type's boundary is missing or malformed";
-	while ((r = next_param(&content_type, &name, &value)) > 0) {
+	while (next_param(&content_type, &name, &value) > 0) {
 		if (!is_word(name, "boundary"))
 			continue;
 		*ret = value;

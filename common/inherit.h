@@ -14,8 +14,8 @@ unsigned inherit_take(bool (*match)(int fd, const void *arg), const void *arg, i
 /* Closes what nobody took, with a line in the log each. */
 void inherit_close_rest(void);
 
-/* In a child that is about to exec, single-threaded: puts `fds` where the protocol wants them (3 and up), and `more` (descriptors of
+/* In a child that is about to exec, single-threaded: puts `from` where the protocol wants them (3 and up), and `more` (descriptors of
  * another use) right behind; everything above is closed. Returns where the first of `more` is now, or -errno. */
-int inherit_pass(const int *fds, unsigned n, const int *more, unsigned more_n);
+int inherit_pass(const int *from, unsigned n, const int *more, unsigned more_n);
 
 #endif

@@ -149,7 +149,6 @@ void pg_op_complete(struct pg_op *);
 void pg_op_call(struct pg_op *, enum pg_status, const char *sqlstate, const char *message, const PGresult *);
 /* How op->res is to be understood; PG_IN_DOUBT also when libpq or a dying server made the error. */
 enum pg_status pg_op_status(const struct pg_op *, char ret_sqlstate[6]);
-void pg_deliver(void *pg); /* the job behind pg->deliver */
 
 /* pg_tx.c */
 void pg_tx_assign(struct pg_tx *, struct pg_conn *); /* sends what is queued */

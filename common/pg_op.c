@@ -48,17 +48,6 @@ void pg_op_keep_params(struct pg_op *op, const struct pg_params *params) {
 	buf_append(&op->params->data, params->data.data, params->data.len);
 }
 
-void pg_op_refuse(struct pg_op *op, enum pg_status status, const char *sqlstate) {
-	struct pg *pg = op->pg;
-	list_unlink(&op->link);
-	PQclear(op->res);
-	op->res = NULL;
-	op->status = status;
-	memcpy(op->sqlstate, sqlstate, min_of(strlen(sqlstate), sizeof(op->sqlstate) - 1) + 1);
-	list_append(&pg->refused, &op->link);
-	loop_defer(pg->loop, &pg->deliver, pg_deliver, pg);
-}
-
 void pg_op_call(struct pg_op *op, enum pg_status status, const char *sqlstate, const char *message,
                 const PGresult *res) {
 	const struct pg_rows rows = {res};
@@ -74,7 +63,8 @@ void pg_op_call(struct pg_op *op, enum pg_status status, const char *sqlstate, c
 	op->done(op->arg, &result);
 }
 
-void pg_deliver(void *arg) {
+/* The job behind pg->deliver. */
+static void deliver(void *arg) {
 	struct pg *pg = arg;
 	struct list *l;
 	/* pg_free() inside a callback empties the list; the memory lasts until the turn ends. */
@@ -90,6 +80,17 @@ void pg_deliver(void *arg) {
 		if (tx && !pg->closed)
 			pg_tx_free(tx);
 	}
+}
+
+void pg_op_refuse(struct pg_op *op, enum pg_status status, const char *sqlstate) {
+	struct pg *pg = op->pg;
+	list_unlink(&op->link);
+	PQclear(op->res);
+	op->res = NULL;
+	op->status = status;
+	memcpy(op->sqlstate, sqlstate, min_of(strlen(sqlstate), sizeof(op->sqlstate) - 1) + 1);
+	list_append(&pg->refused, &op->link);
+	loop_defer(pg->loop, &pg->deliver, deliver, pg);
 }
 
 static bool severe(const PGresult *res) {

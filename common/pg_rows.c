@@ -82,7 +82,7 @@ unsigned pg_array_count(const struct pg_rows *r, unsigned row, unsigned col) {
 
 struct slice pg_array_elem(const struct pg_rows *r, unsigned row, unsigned col, unsigned i) {
 	struct slice s = cell(r, row, col);
-	assert(i < pg_array_count(r, row, col));
+	assert(s.p && i < pg_array_count(r, row, col));
 	size_t at = 20;
 	for (;; i--) {
 		assert(s.n - at >= 4);

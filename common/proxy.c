@@ -62,7 +62,7 @@ static enum proxy_result parse_v1(struct proxy_header *h, struct slice line) {
 static enum proxy_result feed_v1(struct proxy_header *h, const uint8_t *p, size_t n, size_t *ret_used) {
 	size_t used = 0;
 	while (used < n) {
-		if (h->n == PROXY_V1_MAX)
+		if (h->n >= PROXY_V1_MAX)
 			return PROXY_BAD;
 		uint8_t c = h->octets[h->n++] = p[used++];
 		*ret_used = used;

@@ -158,7 +158,7 @@ static uint8_t *qp_escape(struct transfer *t, uint8_t c, uint8_t *o) {
 		return o;
 	}
 	if (t->state == QP_ESCAPE_HEX && hex_value((char)c) >= 0) {
-		*o++ = (uint8_t)(hex_value(t->held[t->held_n - 1]) << 4 | hex_value((char)c));
+		*o++ = (uint8_t)(hex_value(t->held[t->held_n - 1]) * 16 + hex_value((char)c));
 		t->held_n = 0;
 		t->state = QP_TEXT;
 		return o;

@@ -92,9 +92,9 @@ struct ctl_column {
 };
 #define CTL_EPOCH(column) "(extract(epoch from " column ") * 1000000)::bigint"
 /* {"items":[…]}, or a table. Columns in the order of the result's. */
-int ctl_print_list(struct ctl *, const struct ctl_column *, unsigned columns, const PGresult *);
+int ctl_print_list(struct ctl *, const struct ctl_column *, unsigned n, const PGresult *);
 /* One object, or lines "title: value". `secret_name` NULL: none; else one more member, first. */
-int ctl_print_one(struct ctl *, const struct ctl_column *, unsigned columns, const PGresult *, const char *secret_name,
+int ctl_print_one(struct ctl *, const struct ctl_column *, unsigned n, const PGresult *, const char *secret_name,
                   const char *secret);
 /* {"id":…,"NAME":true}, or the sentence. */
 int ctl_print_done(struct ctl *, const char *id, const char *name, const char *fmt, ...) printf_like(4, 5);

@@ -78,9 +78,9 @@ void conn_limits_arm(struct conn *, bool owing, bool progress);
 /* ---- conn_spool.c: where octets of messages go ---- */
 
 void conn_spool_count(const struct conn *);   /* sets the gauges; after spools came or went */
-int conn_spool_start(void *conn);             /* session.h's body_ three */
-int conn_spool_write(void *conn, const void *p, size_t n);
-void conn_spool_drop(void *conn);
+int conn_spool_start(void *arg);              /* session.h's body_ three; arg: the connection */
+int conn_spool_write(void *arg, const void *p, size_t n);
+void conn_spool_drop(void *arg);
 
 /* ---- conn_ops.c: what the session asks; its argument is the connection ---- */
 

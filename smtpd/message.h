@@ -30,7 +30,7 @@ struct message {
 struct message *message_new(void);
 struct message *message_free(struct message *);
 define_cleanup(struct message *, message_free)
-void message_strings_add(struct message_strings *, const char *s, size_t n);
+void message_strings_add(struct message_strings *, const char *p, size_t n);
 void message_warn(struct message *, const char *warning);  /* once each, at most 32 */
 bool message_warned(const struct message *, const char *warning);
 
