@@ -8,6 +8,7 @@
 #include "apid/handlers.h"
 #include "apid/passwords.h"
 #include "apid/principal.h"
+#include "apid/session.h"
 #include "apid/session_open.h"
 #include "common/clock.h"
 #include "people_stmts.h"
@@ -86,7 +87,7 @@ typedef void tried(struct request *, void *arg, const struct proof *proof);
 
 struct attempt {
 	struct request *request;
-	char email[ADDRESS_MAX + 1];
+	char person[ADDRESS_MAX + 8]; /* as whose attempts it counts */
 	struct slice password, next; /* of the body */
 	struct passwords_op *op;
 	struct id account, user;
@@ -101,8 +102,11 @@ static void cancel_check(void *arg) {
 	t->op = passwords_cancel(t->op);
 }
 
-static struct slice person(const struct attempt *t) {
-	return slice_str(t->email);
+/* Those of browsers that are known count apart: whoever guesses elsewhere does not keep their owner out. */
+static void name_person(struct attempt *t, const char *email) {
+	struct request *r = t->request;
+	bool known = session_is_known(request_header(r, "cookie"), request_secure(r), email, request_api(r)->config->secret);
+	snprintf(t->person, sizeof t->person, "%s%s", known ? "known\n" : "", email); /* no address has a line end */
 }
 
 static void on_checked(void *arg, const struct passwords_result *result) {
@@ -111,7 +115,7 @@ static void on_checked(void *arg, const struct passwords_result *result) {
 	bool right = result->right && t->active;
 	t->op = NULL;
 	if (right)
-		was_right(r, person(t));
+		was_right(r, slice_str(t->person));
 	const struct proof proof = {.account = t->account, .user = t->user, .set_at = t->set_at, .made = result->made};
 	t->done(r, t->arg, right ? &proof : NULL);
 }
@@ -142,17 +146,17 @@ static void try_password(struct request *r, const char *email, struct slice pass
 	struct attempt *t = request_alloc(r, sizeof *t);
 	struct pg_params p;
 	*t = (struct attempt){.request = r, .password = password, .next = next, .done = done, .arg = arg};
-	snprintf(t->email, sizeof t->email, "%s", email);
+	name_person(t, email);
 	if (!api_auth_may_try(r))
 		return;
-	int64_t wait_us = clients_take_name(request_api(r)->clients, person(t), CLIENTS_NAME_LOGINS);
+	int64_t wait_us = clients_take_name(request_api(r)->clients, slice_str(t->person), CLIENTS_NAME_LOGINS);
 	if (wait_us > 0) {
 		answer_too_many(r, wait_us);
 		return;
 	}
 	request_at_end(r, cancel_check, t);
 	pg_params_init(&p);
-	pg_param_cstring(&p, t->email);
+	pg_param_cstring(&p, email);
 	api_query(r, &STMT_USER_PASSWORD, &p, on_user, t);
 	pg_params_fini(&p);
 }

@@ -20,7 +20,7 @@
 #include <stdio.h>
 
 #define NETWORK_FACTOR 4 /* times that a client's network (IPv4 /24, IPv6 /48) may do what a client may */
-#define NAME_LOGINS 2 /* wrong passwords a minute for one e-mail address, whether it is known or not, from wherever; nobody is locked out */
+#define NAME_LOGINS 2 /* wrong passwords a minute for one e-mail address, whether it is known or not, from wherever; a browser that was signed in before counts apart */
 #define MIB (1024 * 1024LL)
 #define KEY(name, type, member, ...)                                                                                   \
 	{ name, type, offsetof(struct apid_config, member), __VA_ARGS__ }

@@ -7,8 +7,11 @@ static const char *cookie_name(bool secure) {
 	return secure ? "__Host-mm_session" : "mm_session";
 }
 
-struct slice session_cookie(struct slice field, bool secure) {
-	const struct slice name = slice_str(cookie_name(secure));
+static const char *known_name(bool secure) {
+	return secure ? "__Host-mm_known" : "mm_known";
+}
+
+static struct slice cookie(struct slice field, struct slice name) {
 	struct slice found = {NULL, 0}, rest = field;
 	while (rest.n > 0) {
 		const char *end = memchr(rest.p, ';', rest.n);
@@ -23,6 +26,25 @@ struct slice session_cookie(struct slice field, bool secure) {
 		rest = end ? slice_of(end + 1, rest.n - len - 1) : slice_of(NULL, 0);
 	}
 	return found;
+}
+
+struct slice session_cookie(struct slice field, bool secure) {
+	return cookie(field, slice_str(cookie_name(secure)));
+}
+
+bool session_is_known(struct slice field, bool secure, const char *email, const uint8_t secret[32]) {
+	char token[TOKEN_SIZE];
+	token_derive(TOKEN_KNOWN, email, strlen(email), secret, token);
+	return token_equal(cookie(field, slice_str(known_name(secure))), token);
+}
+
+void session_set_known(const char *email, const uint8_t secret[32], bool secure, char ret[SESSION_COOKIE_SIZE]) {
+	char token[TOKEN_SIZE];
+	token_derive(TOKEN_KNOWN, email, strlen(email), secret, token);
+	int n = snprintf(ret, SESSION_COOKIE_SIZE, "%s=%s; Path=/; HttpOnly; SameSite=Lax; Max-Age=31536000%s", known_name(secure), token,
+	                 secure ? "; Secure" : "");
+	assert(n < SESSION_COOKIE_SIZE);
+	(void)n;
 }
 
 void session_set_cookie(const char *token, bool secure, char ret[SESSION_COOKIE_SIZE]) {

@@ -55,12 +55,14 @@ static void write_session(struct request *r, const struct session_user *user, co
 }
 
 void session_open_answer(struct request *r, unsigned status, const struct session_user *user, struct session_new *s) {
-	char cookie[SESSION_COOKIE_SIZE];
-	const struct respond_header extra[] = {{"Set-Cookie", cookie}, {NULL, NULL}};
+	char cookie[SESSION_COOKIE_SIZE], known[SESSION_COOKIE_SIZE];
+	const struct respond_header extra[] = {{"Set-Cookie", cookie}, {"Set-Cookie", known}, {NULL, NULL}};
+	char *email = request_strndup(r, user->email.p, user->email.n);
 	int64_t idle_ends = clock_wall_us() + request_api(r)->config->session_idle_us;
 	struct buf body;
 	write_session(r, user, &s->id, min_of(idle_ends, s->ends_at), &body);
 	session_set_cookie(s->token, request_secure(r), cookie);
+	session_set_known(email, request_api(r)->config->secret, request_secure(r), known);
 	respond_bytes(r, status, "application/json", extra, &body);
 	sodium_memzero(cookie, sizeof cookie);
 	sodium_memzero(s->token, sizeof s->token);

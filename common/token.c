@@ -11,6 +11,7 @@ static const char *const USES[] = {
     [TOKEN_CSRF] = "minutemail csrf ",
     [TOKEN_RESET] = "minutemail reset ",
     [TOKEN_INVITATION] = "minutemail invitation ",
+    [TOKEN_KNOWN] = "minutemail known ",
 };
 
 static void encode(const uint8_t octets[OCTETS], char ret[TOKEN_SIZE]) {

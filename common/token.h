@@ -15,6 +15,7 @@ enum token_use {
 	TOKEN_CSRF,       /* not random: the keyed hash of a session's id, as text */
 	TOKEN_RESET,
 	TOKEN_INVITATION,
+	TOKEN_KNOWN,      /* not random: the keyed hash of an e-mail address */
 };
 
 void token_make(char ret[TOKEN_SIZE]);

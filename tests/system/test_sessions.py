@@ -289,6 +289,27 @@ def test_one_clients_guesses_are_slowed_not_anothers(proxied):
     assert through(proxied, "/v1/auth/login", {"email": "nobody@example.com", "password": PASSWORD}, client="192.0.2.8").status == 401
 
 
+def test_who_signed_in_before_is_not_kept_out_by_others_who_guess(system, proxied):
+    email, other = make_person(system), make_person(system)
+
+    def sign_in(client, password=PASSWORD, cookie=None):
+        return through(proxied, "/v1/auth/login", {"email": email, "password": password}, client=client, Cookie=cookie or "a=b")
+
+    def known(person):
+        answer = through(proxied, "/v1/auth/login", {"email": person, "password": PASSWORD}, client="192.0.2.20")
+        cookie, = [c for c in answer.headers.get_all("Set-Cookie") if c.startswith("__Host-mm_known=")]
+        assert "Secure" in cookie and "HttpOnly" in cookie
+        return cookie.split(";")[0]
+
+    mine, theirs = known(email), known(other)
+    guesses = [sign_in(f"198.51.{i}.2", "a wrong long password").status for i in range(14)]
+    assert set(guesses) == {401, 429}, guesses
+    assert sign_in("192.0.2.20").status == 429 and sign_in("192.0.2.20", cookie=theirs).status == 429
+    assert sign_in("192.0.2.21", cookie=mine).status == 200
+    guesses = [sign_in(f"203.0.{i}.2", "a wrong long password", mine).status for i in range(14)]  # has a limit, too
+    assert set(guesses) == {401, 429}, guesses
+
+
 def at_once(jobs):
     """Their results, eight under way at a time."""
     with concurrent.futures.ThreadPoolExecutor(8) as pool:

@@ -58,6 +58,25 @@ static void test_set_cookie(void **state) {
 	assert_true(slice_eq(session_cookie(slice_of(text, strcspn(text, ";")), true), slice_str(token)));
 }
 
+static void test_known(void **state) {
+	static const uint8_t secret[32] = {1}, other[32] = {2};
+	char text[SESSION_COOKIE_SIZE];
+	session_set_known("a@example.com", secret, false, text);
+	const char *rest = text + strcspn(text, ";");
+	assert_string_equal(rest, "; Path=/; HttpOnly; SameSite=Lax; Max-Age=31536000");
+	struct slice cookie = slice_of(text, (size_t)(rest - text));
+	assert_true(session_is_known(cookie, false, "a@example.com", secret));
+	assert_false(session_is_known(cookie, true, "a@example.com", secret));
+	assert_false(session_is_known(cookie, false, "b@example.com", secret));
+	assert_false(session_is_known(cookie, false, "a@example.com", other));
+	assert_false(session_is_known(slice_str("mm_known="), false, "a@example.com", secret));
+	assert_false(session_is_known(slice_of(NULL, 0), false, "a@example.com", secret));
+	assert_null(session_cookie(cookie, false).p);
+	session_set_known("a@example.com", secret, true, text);
+	assert_true(strncmp(text, "__Host-mm_known=", 16) == 0 && strstr(text, "; Secure"));
+	assert_true(session_is_known(slice_of(text, strcspn(text, ";")), true, "a@example.com", secret));
+}
+
 static void test_origin(void **state) {
 	static const struct {
 		const char *origin, *site, *host;
@@ -164,7 +183,7 @@ static void test_password_hash(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_cookie), cmocka_unit_test(test_set_cookie),     cmocka_unit_test(test_origin),
+	    cmocka_unit_test(test_cookie), cmocka_unit_test(test_known), cmocka_unit_test(test_set_cookie),     cmocka_unit_test(test_origin),
 	    cmocka_unit_test(test_csrf),   cmocka_unit_test(test_token),          cmocka_unit_test(test_password_rules),
 	    cmocka_unit_test(test_password_hash),
 	};
