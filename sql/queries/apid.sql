@@ -176,11 +176,13 @@ where b.bucket = $1 and b.id = $2 and (b.expires_at is null or b.expires_at > $3
 order by m.id desc
 
 -- All of $6 or none; what was found comes back. $7: how many they are. Each is looked up by itself, in one order for all who delete:
--- left to itself the planner goes through the whole mailbox. The limit lets it expect few, so that it keeps its plan.
+-- left to itself the planner goes through the whole mailbox. The limit lets it expect few, so that it keeps its plan. Whoever deletes or
+-- changes the mailbox goes through its mails in an order of their own; the lock keeps the two apart.
 -- name: mail_delete
 with box as (
 	select id from mailboxes
 	where bucket = $1 and id = $2 and (expires_at is null or expires_at > $3) and user_id = $4 and domain_id = any($5::uuid[])
+	for key share
 ), found as (
 	select m.id, m.expiry_hour from box b cross join (select distinct id from unnest($6::uuid[]) w (id) order by id limit $7) w
 	cross join lateral (

@@ -1,13 +1,14 @@
 """Mails: lists, single ones, raw and headers, deletion, and injected test mails."""
 
 import base64
+import concurrent.futures
 import hashlib
 import uuid
 
 import pytest
 
 import messages
-from client import check_problem, deliver, items, multipart, quote
+from client import Api, check_problem, deliver, items, multipart, quote, wait_until
 
 MAIL_MEMBERS = {"id", "mailboxId", "sender", "from", "displaySender", "fromName", "to", "cc", "replyTo", "subject", "body", "bodyText", "bodyTextFromHtml",
                 "bodyHtml",
@@ -365,3 +366,35 @@ def test_digest_in_the_database_is_of_the_source(system, api, box):
     mail = api.only_mail(box)
     (digest,), = system.sql("select digest from messages where id = %s", mail["id"])
     assert bytes(digest) == hashlib.sha256(source).digest()
+
+
+@pytest.mark.parametrize("method, members, left", [("DELETE", None, 404), ("PATCH", {"noExpiration": True}, 200)])
+def test_mails_deleted_while_their_mailbox_changes(system, api, box, method, members, left):
+    """Both go through the mails, in orders of their own, and would wait for each other: so one waits for the mailbox, and has touched no
+    mail by then. The first mail is held until both have begun, each in a worker of its own."""
+    for i in range(3):
+        assert deliver(system.smtp, messages.plain(f"number {i}"), box["address"])[0] == 250
+    ids = [mail["id"] for mail in api.mails(box)]
+    path = f"/v1/mailboxes/{box['id']}"
+
+    def waiting():
+        """{who waits: for a row of what}"""
+        return dict(system.sql("select a.pid, l.relation::regclass::text from pg_stat_activity a join pg_locks l on l.pid = a.pid "
+                               "where a.usename = 'minutemail_apid' and a.wait_event_type = 'Lock' and l.locktype = 'tuple'"))
+
+    holder = system.connect_as("postgres")
+    holder.autocommit = False
+    with system.another_apid("127.0.0.1:0", workers=1) as apid, concurrent.futures.ThreadPoolExecutor(2) as pool:
+        try:
+            holder.cursor().execute("select from messages where id = %s for update", [ids[-1]])
+            mails = pool.submit(api.delete, path + "/mails", {"ids": ids})
+            wait_until(lambda: list(waiting().values()) == ["messages"])
+            mailbox = pool.submit(Api(apid.address(), api.key).request, method, path, members)
+            wait_until(lambda: len(waiting()) == 2)
+            assert sorted(waiting().values()) == ["mailboxes", "messages"]
+        finally:
+            holder.rollback()
+            holder.close()
+        assert mails.result().status == 204 and mailbox.result().status == (204 if left == 404 else 200)
+    assert api.get(path).status == left
+    assert system.sql("select count(*) from messages where mailbox_id = %s", box["id"]) == [(0,)]
