@@ -204,6 +204,10 @@ void api_mailbox_insert_steps(struct api_tx *tx, struct request *r, const struct
 	const struct principal *who = request_principal(r);
 	struct pg_params p;
 	pg_params_init(&p);
+	pg_param_uuid(&p, &who->account_id);
+	pg_param_uuid(&p, &who->user_id);
+	api_tx_step(tx, &STMT_MAILBOX_OWNER_STAYS, &p, NULL, NULL);
+	pg_params_reset(&p);
 	param_mailbox(&p, r, m, domain);
 	api_tx_step(tx, &STMT_MAILBOX_INSERT, &p, NULL, NULL);
 	pg_params_reset(&p);

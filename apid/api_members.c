@@ -248,8 +248,8 @@ void api_member_patch(struct request *r) {
 
 /* ---- removal ----
  *
- * First suspended, which every worker knows before anything else happens, so no mailbox is made any more; then the mailboxes,
- * some at a time, because each lies in its bucket; then the user. Whatever fails on the way leaves somebody who can do nothing, and
+ * First suspended, which every worker knows before anything else happens, so no request comes in any more; then the mailboxes,
+ * some at a time, because each lies in its bucket; then the user, once nothing that had come in makes another. Whatever fails on the way leaves somebody who can do nothing, and
  * DELETE goes on from there. */
 
 #define BOXES_AT_ONCE 100
@@ -261,14 +261,31 @@ static void removed(struct request *r, void *arg, const struct pg_result *result
 		api_answer_failure(r, result);
 }
 
-static void remove_user(struct request *r, struct change *c) {
+static void boxes_counted(struct request *r, void *arg, const struct pg_result *result) {
+	struct change *c = arg;
 	struct pg_params p;
-	c->tx = api_tx_begin(r);
+	if (pg_rows_count(result->rows) > 0) { /* made by a request that was under way */
+		api_tx_rollback(c->tx);
+		remove_boxes(r, c);
+		return;
+	}
 	pg_params_init(&p);
 	param_member(&p, r, &c->id);
 	api_tx_step(c->tx, &STMT_MEMBER_DELETE, &p, NULL, NULL);
 	pg_params_fini(&p);
 	api_tx_commit(c->tx, removed, NULL);
+}
+
+static void remove_user(struct request *r, struct change *c) {
+	struct pg_params p;
+	c->tx = api_tx_begin(r);
+	pg_params_init(&p);
+	param_member(&p, r, &c->id);
+	api_tx_step(c->tx, &STMT_MEMBER_LOCK, &p, NULL, NULL);
+	pg_param_int8(&p, 1);
+	api_tx_step(c->tx, &STMT_MEMBER_BOXES, &p, boxes_counted, c);
+	pg_params_fini(&p);
+	api_tx_flush(c->tx);
 }
 
 static void boxes_removed(struct request *r, void *arg, const struct pg_result *result) {

@@ -25,8 +25,8 @@ static bool passing(const char *sqlstate) {
 	return memcmp(sqlstate, "40", 2) == 0 || memcmp(sqlstate, "53", 2) == 0 || memcmp(sqlstate, "57", 2) == 0;
 }
 
-/* A limit of the account's plan (sql/migrations/0007_mailbox_limits.sql). True: answered. */
-static bool answer_limit(struct request *r, const char *sqlstate) {
+/* What our own functions raise (sql/migrations/0007_mailbox_limits.sql, 0024_mailbox_owner_stays.sql). True: answered. */
+static bool answer_raised(struct request *r, const char *sqlstate) {
 	const struct principal *who = request_principal(r);
 	if (strcmp(sqlstate, "MMACT") == 0)
 		respond_problem(r, PROBLEM_QUOTA, "the account has the %" PRId64 " active mailboxes that its plan allows",
@@ -36,6 +36,8 @@ static bool answer_limit(struct request *r, const char *sqlstate) {
 		                "the account has the %" PRId64 " archived mailboxes that its plan allows: delete one, or make this "
 		                "mailbox not recoverable first",
 		                who->archived_mailboxes);
+	else if (strcmp(sqlstate, "MMGON") == 0)
+		respond_problem(r, PROBLEM_UNAUTHORIZED, "the user has just been removed");
 	else
 		return false;
 	return true;
@@ -53,7 +55,7 @@ void api_answer_failure(struct request *r, const struct pg_result *result) {
 	case PG_ERROR:
 		break;
 	}
-	if (result->status == PG_ERROR && answer_limit(r, result->sqlstate))
+	if (result->status == PG_ERROR && answer_raised(r, result->sqlstate))
 		return;
 	log_failure(r, result);
 	if (result->status == PG_ERROR && passing(result->sqlstate))

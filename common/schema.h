@@ -2,6 +2,6 @@
 #ifndef MINUTEMAIL_SCHEMA_H
 #define MINUTEMAIL_SCHEMA_H
 
-#define SCHEMA_VERSION 23
+#define SCHEMA_VERSION 24
 
 #endif

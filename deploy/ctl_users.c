@@ -204,7 +204,9 @@ int ctl_user_delete(struct ctl *ctl) {
 	const char *param = id;
 	struct keys_sync ks;
 	unsigned missing = 0;
+	/* The lock waits for what apid is making for the user (mailbox_owner_stays), and lets nothing begin. */
 	if (!ctl_resolve(ctl, CTL_USER, ctl->words[0], id) || !ctl_change_begin(ctl, &ks) ||
+	    !ctl_exec(ctl, "select from users where id = $1::uuid for update", 1, &param) ||
 	    !ctl_exec(ctl,
 	              "delete from account_mailboxes where account_id = (select account_id from users where id = $1::uuid)"
 	              " and user_id = $1::uuid",

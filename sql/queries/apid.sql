@@ -45,6 +45,10 @@ order by mailbox_id limit $6
 -- name: mailbox_make_room
 select dead, dead_account from mailbox_make_room($1, $2, $3, $4)
 
+-- Fails if the user is no more, and keeps him until the transaction ends. $1 account, $2 user.
+-- name: mailbox_owner_stays
+select mailbox_owner_stays($1, $2)
+
 -- name: mailbox_insert
 insert into mailboxes (bucket, id, account_id, user_id, domain_id, address, recoverable, tag, created_at, expires_at)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)

@@ -48,9 +48,9 @@ returning status = 'pending' and txt_valid and mx_valid
 -- name: domain_verify
 update domains set status = 'verified', check_at = $3 where account_id = $1 and id = $2
 
--- Who gets postmaster's mail: the oldest owner.
+-- Who gets postmaster's mail: the oldest owner who can sign in. Kept until the mailbox is made, as by mailbox_owner_stays.
 -- name: domain_postmaster
-select id from users where account_id = $1 order by role <> 'owner', id limit 1
+select id from users where account_id = $1 order by role <> 'owner', state <> 'active', id limit 1 for key share
 
 -- $1 bucket, $2 id, $3 account, $4 user, $5 domain, $6 address, $7 now.
 -- name: postmaster_insert

@@ -55,6 +55,10 @@ from users u where u.account_id = $1 and u.id = $2
 -- name: member_update
 update users set role = $3, state = $4 where account_id = $1 and id = $2
 
+-- From here on nothing is made for the member, and what was being made is there. $2 user.
+-- name: member_lock
+select id from users where account_id = $1 and id = $2 for update
+
 -- With keys and sessions. $2 user.
 -- name: member_delete
 delete from users where account_id = $1 and id = $2

@@ -1,5 +1,6 @@
 """The people of an account: members, invitations, links. What a member loses is lost everywhere at once."""
 
+import concurrent.futures
 import smtplib
 import threading
 import time
@@ -7,7 +8,7 @@ import time
 import pytest
 
 import messages
-from client import Api, Console, check_problem, deliver, items
+from client import Api, Console, check_problem, deliver, items, wait_until
 from launched import System
 from people import PASSWORD, address, login, make_account, make_person
 
@@ -198,6 +199,45 @@ def test_removed_member_with_many_mailboxes(team):
         team.member.mailbox()
     assert team.owner.delete("/v1/members/" + team.member.user["id"]).status == 204
     assert team.system.sql("select count(*) from mailboxes where user_id = %s", team.member.user["id"]) == [(0,)]
+
+
+@pytest.mark.parametrize("held, made", [
+    ("select from mailboxes where id = %(id)s for update", 401),  # waits before it asks whether its user is there
+    ("insert into mailboxes select bucket, gen_random_uuid(), account_id, user_id, domain_id, 'late-' || address, false, null, now(), null "
+     "from mailboxes where id = %(id)s", 201)])  # and after
+def test_what_a_removed_member_was_making_goes_too(team, held, made):
+    """A request that came in before the removal and is held up in the database; the removal is asked for elsewhere, since a worker has
+    one transaction at a time."""
+    dead = team.owner.mailbox()
+    system, alias = team.system, dead["alias"] if made == 401 else "late-" + dead["alias"]
+    if made == 201:  # the address that is waited for lies in its own bucket
+        probe = team.member.mailbox(alias=alias)
+        bucket, = system.sql("select bucket from mailboxes where id = %s", probe["id"])[0]
+        assert team.member.delete(f"/v1/mailboxes/{probe['id']}").status == 204
+        held = held.replace("select bucket", f"select {bucket}")
+    system.expire(dead, -1)
+    answers = {}
+
+    def waiting():
+        return system.sql("select count(*) from pg_stat_activity where usename = 'minutemail_apid' and wait_event_type = 'Lock'")[0][0]
+
+    holder = system.connect_as("postgres")
+    holder.autocommit = False
+    with system.another_apid("127.0.0.1:0") as apid, concurrent.futures.ThreadPoolExecutor(2) as pool:
+        elsewhere = Console(apid.address())
+        elsewhere.cookie, elsewhere.csrf = team.owner.cookie, team.owner.csrf
+        try:
+            holder.cursor().execute(held, {"id": dead["id"]})
+            answers["made"] = pool.submit(team.member.post, "/v1/mailboxes", {"alias": alias, "noExpiration": True})
+            wait_until(lambda: waiting() == 1)
+            answers["removed"] = pool.submit(elsewhere.delete, "/v1/members/" + team.member.user["id"])
+            wait_until(lambda: waiting() == 2 or answers["removed"].done())
+        finally:
+            holder.rollback()
+            holder.close()
+        assert answers["removed"].result().status == 204 and answers["made"].result().status == made
+    for table in ("mailboxes", "account_mailboxes"):
+        assert system.sql(f"select count(*) from {table} where user_id = %s", team.member.user["id"]) == [(0,)], table
 
 
 def test_a_domains_postmaster_outlives_its_owner(team):
