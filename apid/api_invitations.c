@@ -103,16 +103,17 @@ static void told(struct request *r, void *arg, bool delivered) {
 
 static void created(struct request *r, void *arg, const struct pg_result *result) {
 	struct creation *c = arg;
-	char link[LINK_SIZE], text[2 * LINK_SIZE];
+	char text[1024];
 	if (result->status != PG_OK) {
 		api_answer_failure(r, result);
 		return;
 	}
-	make_link(r, c->token, link);
-	snprintf(text, sizeof text, "%s invites you to an account on this mail server.\r\n\r\n%s\r\n\r\nThe link is good for 7 days.\r\n",
-	         request_principal(r)->owner, link);
+	/* Not the whole link: its host is what the asker's Host said, and this is a mail of the server's own to somebody else. */
+	snprintf(text, sizeof text,
+	         "%s invites you to an account on this mail server: for 7 days, at the address of its console followed by\r\n\r\n"
+	         "/invitation#%s\r\n",
+	         request_principal(r)->owner, c->token);
 	api_inject_notice(r, c->email, "An invitation", text, told, c);
-	sodium_memzero(link, sizeof link);
 	sodium_memzero(text, sizeof text);
 }
 
