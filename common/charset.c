@@ -313,15 +313,22 @@ static int append_iconv(struct buf *out, enum charset cs, char *in, size_t n, bo
 	return r;
 }
 
-static int append_utf16(struct buf *out, char *in, size_t n, bool strip_controls, bool *bad) {
-	enum charset cs = CS_UTF_16LE; /* the byte order mark decides; without one, what Windows writes */
-	if (n >= 2 && (uint8_t)in[0] == 0xfe && (uint8_t)in[1] == 0xff)
-		cs = CS_UTF_16BE;
-	if (n >= 2 && (cs == CS_UTF_16BE || ((uint8_t)in[0] == 0xff && (uint8_t)in[1] == 0xfe)))
-		in += 2, n -= 2;
-	else
-		*bad = true;
-	return append_iconv(out, cs, in, n, strip_controls, bad);
+/* Of a byte order mark at the start; CS_COUNT: there is none. */
+static enum charset utf16_mark(const char *p, size_t n) {
+	if (n >= 2 && (uint8_t)p[0] == 0xfe && (uint8_t)p[1] == 0xff)
+		return CS_UTF_16BE;
+	return n >= 2 && (uint8_t)p[0] == 0xff && (uint8_t)p[1] == 0xfe ? CS_UTF_16LE : CS_COUNT;
+}
+
+/* CS_UTF_16: the mark decides; without one, what Windows writes. */
+static int append_utf16(struct buf *out, enum charset cs, const char *p, size_t n, bool strip_controls, bool *bad) {
+	enum charset mark = utf16_mark(p, n);
+	if (cs == CS_UTF_16) {
+		*bad = mark == CS_COUNT;
+		cs = mark == CS_COUNT ? CS_UTF_16LE : mark;
+	}
+	size_t skip = cs == mark ? 2 : 0;
+	return append_iconv(out, cs, (char *)(uintptr_t)p + skip, n - skip, strip_controls, bad);
 }
 
 /* HZ (RFC 1843): GB 2312 in seven bits, between "~{" and "~}", to the same in eight. "~~" is '~', "~" before a line
@@ -392,12 +399,17 @@ bool text_append_charset_check(struct buf *out, const char *charset, const char 
 		append_1252(out, p, n, strip_controls);
 		break;
 	case CS_UTF_16:
-		append_utf16(out, (char *)(uintptr_t)p, n, strip_controls, &bad);
+	case CS_UTF_16LE:
+	case CS_UTF_16BE:
+		append_utf16(out, cs, p, n, strip_controls, &bad);
 		break;
 	case CS_US_ASCII:
 	case CS_COUNT:
 		if (text_utf8_valid(p, n)) {
 			text_append_clean(out, p, n, strip_controls);
+		} else if (n % 2 == 0 && utf16_mark(p, n) != CS_COUNT) {
+			append_utf16(out, CS_UTF_16, p, n, strip_controls, &bad);
+			bad = true;
 		} else {
 			bad = true;
 			cs = charset_find(text_charset_guess(p, n), sizeof "windows-125x" - 1);

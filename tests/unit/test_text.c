@@ -187,6 +187,11 @@ static void test_utf16(void **state) {
 		{"utf-16le", "\x00\xd8x\x00", 4, FFFD "x", true}, /* a lone surrogate */
 		{"utf-16le", "x\x00y", 3, "x" FFFD, true},
 		{"utf-16le", "a\x00\r\x00\n\x00", 6, "a\r\n", false},
+		{"utf-16le", "\xff\xfe\x1f\x04", 4, "П", false},
+		{"utf-16be", "\xfe\xff\x04\x1f", 4, "П", false},
+		{"us-ascii", "\xff\xfe\x1f\x04", 4, "П", true}, /* nobody said so, but the mark does */
+		{"us-ascii", "\xfe\xff\x04\x1f", 4, "П", true},
+		{"us-ascii", "\xff\xfe!", 3, "яю!", true},
 	};
 	for (size_t i = 0; i < array_len(rows); i++) {
 		struct buf b;
