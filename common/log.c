@@ -1,5 +1,6 @@
 /* logfmt lines on standard error, whole lines a write(2) and never more octets than a pipe takes at once, so lines of several
- * processes do not mix. Not a logger of levels per module, and it keeps no files: the service manager does.
+ * processes do not mix. Not a logger of levels per module, and it keeps no files: the service manager does. Should whoever reads the log
+ * stand still, lines are left out and not waited for.
  *
  * Invariants: text[len] always has room left for what ends a cut line, LOG_TAIL octets; a warning is written with all that was
  * held before it. */
@@ -7,11 +8,14 @@
 
 #include "common/clock.h"
 
+#include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
 
+#define PATIENCE_MS 1000
 #define LOG_TAIL 16 /* closing quote, " cut=true", LF, and some */
 
 static const char *process_name = "";
@@ -21,6 +25,7 @@ static void *sink_arg;
 static bool holding;
 static char held[PIPE_BUF];
 static size_t held_len;
+static unsigned untaken; /* lines left out since the log was last read */
 
 static const char *const level_names[] = {
     [LOG_LEVEL_DEBUG] = "debug",
@@ -29,7 +34,18 @@ static const char *const level_names[] = {
     [LOG_LEVEL_ERROR] = "error",
 };
 
+/* Else the first socket would take the place of a closed one, and lines would go to whom it leads. */
+static void keep_standard_places(void) {
+	int fd;
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 void log_init(const char *process, enum log_level least) {
+	keep_standard_places();
 	process_name = process;
 	least_level = least;
 }
@@ -194,11 +210,48 @@ void log_errno(struct log_line *l, int r) {
 		log_str(l, "error", strerror(r < 0 ? -r : r));
 }
 
+/* Whether what a pipe takes whole will be taken at once. A reader that stands still is waited for once, and not again before it goes on. */
+static bool writable(void) {
+	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+	return poll(&p, 1, untaken ? 0 : PATIENCE_MS) != 0;
+}
+
+static void count_untaken(const char *p, size_t n) {
+	for (const char *end = p + n; (p = memchr(p, '\n', (size_t)(end - p))); p++)
+		untaken++;
+}
+
+static void begin_left_out(struct log_line *l, const char *what, unsigned count) {
+	log_begin(l, LOG_LEVEL_WARNING, "lines left out");
+	log_str(l, "of", what);
+	log_int(l, "count", count);
+}
+
+static void write_or_count(const char *p, size_t n) {
+	if (writable()) {
+		ssize_t done = write(STDERR_FILENO, p, n);
+		(void)done;
+	} else {
+		count_untaken(p, n);
+	}
+}
+
+/* Not by log_end(): what is held is being written. */
+static void tell_untaken(void) {
+	struct log_line l;
+	if (!untaken || !writable() || !log_enabled(LOG_LEVEL_WARNING))
+		return;
+	begin_left_out(&l, "log", untaken);
+	l.text[l.len++] = '\n';
+	untaken = 0;
+	write_or_count(l.text, l.len);
+}
+
 /* A log that cannot be written must not stop mail, so the result is of no use. */
 static void write_out(const char *p, size_t n) {
 	int saved = errno;
-	ssize_t done = write(STDERR_FILENO, p, n);
-	(void)done;
+	tell_untaken();
+	write_or_count(p, n);
 	errno = saved;
 }
 
@@ -253,9 +306,7 @@ bool log_limit_pass(struct log_limit *l) {
 		l->used = l->left_out = 0;
 		if (left_out) {
 			struct log_line line;
-			log_begin(&line, LOG_LEVEL_WARNING, "lines left out");
-			log_str(&line, "of", l->what);
-			log_int(&line, "count", left_out);
+			begin_left_out(&line, l->what, left_out);
 			log_end(&line);
 		}
 	}

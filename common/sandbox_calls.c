@@ -68,7 +68,11 @@ static const struct call COMMON[] = {
     MAY(clock_gettime), MAY(gettimeofday), MAY(close), MAY(lseek), MAY(fstat), MAY(munmap), MAY(mremap), MAY(madvise),
     MAY(brk), MAY(exit), MAY(exit_group), MAY(rt_sigreturn), MAY(rt_sigaction), MAY(rt_sigprocmask), MAY(sigaltstack),
     MAY(getrandom), MAY(getpid), MAY(gettid), MAY(restart_syscall), MAY(sched_yield), MAY(clock_nanosleep),
-    MAY(nanosleep), END};
+    MAY(nanosleep), MAY(ppoll),
+#ifdef __NR_poll
+    MAY(poll),
+#endif
+    END};
 
 /* What GLib, iconv and libc may try when a message asks for it, and do without: a charset that was not loaded before, or how
  * many processors there are. */
@@ -84,9 +88,9 @@ static const struct call TRIED[] = {
 static const struct call COMPUTES[] = {IF(mmap, NO_EXEC), IF(mprotect, NO_EXEC), IF(tgkill, OURSELVES), END};
 
 static const struct call KEYS[] = {
-    MAY(ppoll), MAY(epoll_pwait), MAY(epoll_ctl), MAY(pselect6), MAY(shutdown), MAY(mlock), MAY(munlock), MAY(wait4),
+    MAY(epoll_pwait), MAY(epoll_ctl), MAY(pselect6), MAY(shutdown), MAY(mlock), MAY(munlock), MAY(wait4),
 #ifdef __NR_poll
-    MAY(poll), MAY(epoll_wait), MAY(select),
+    MAY(epoll_wait), MAY(select),
 #endif
     END};
 
@@ -103,7 +107,7 @@ static const struct call ZYGOTE[] = {
 static const struct call WORKER[] = {
     MAY(epoll_pwait), MAY(epoll_ctl), IF(ioctl, FILE_IOCTL), MAY(accept4), MAY(shutdown), MAY(connect),
     IF(socket, FAMILY), MAY(setsockopt), MAY(getsockopt), MAY(getsockname), MAY(getpeername), MAY(sendmmsg),
-    MAY(recvmmsg), MAY(accept), IF(socketpair, UNIX), MAY(ppoll), MAY(pselect6), MAY(fcntl), MAY(pread64), MAY(pwrite64),
+    MAY(recvmmsg), MAY(accept), IF(socketpair, UNIX), MAY(pselect6), MAY(fcntl), MAY(pread64), MAY(pwrite64),
     MAY(preadv), MAY(pwritev), MAY(preadv2), MAY(pwritev2), IF(mmap, NO_WX), IF(mprotect, NO_WX), MAY(openat),
     MAY(newfstatat), MAY(statx), MAY(faccessat), MAY(faccessat2), MAY(readlinkat), MAY(getdents64), MAY(getcwd),
     MAY(unlinkat), MAY(ftruncate), MAY(fallocate), MAY(fsync), MAY(fdatasync), MAY(fadvise64), MAY(fstatfs),
@@ -115,7 +119,7 @@ static const struct call WORKER[] = {
     MAY(getuid), MAY(geteuid), MAY(getgid), MAY(getegid), MAY(getgroups), MAY(wait4), MAY(waitid), MAY(mlock),
     MAY(munlock), MAY(mlock2), MAY(mincore), MAY(msync), MAY(capget),
 #ifdef __NR_open
-    MAY(epoll_wait), MAY(poll), MAY(select), MAY(open), MAY(stat), MAY(lstat), MAY(access), MAY(readlink), MAY(unlink),
+    MAY(epoll_wait), MAY(select), MAY(open), MAY(stat), MAY(lstat), MAY(access), MAY(readlink), MAY(unlink),
     MAY(dup2), MAY(pipe), MAY(getrlimit), MAY(time), MAY(getdents), MAY(eventfd),
 #endif
     /* No library of ours asks for these on any version: whoever does is not us any more. */

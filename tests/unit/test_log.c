@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char got[4096];
@@ -160,6 +161,54 @@ static void test_hold(void **state) {
 	log_set_sink(sink, NULL);
 }
 
+/* Nobody reads: lines are left out instead of waited for, and counted once somebody does again. */
+static void test_reader_stands_still(void **state) {
+	static char text[1 << 17];
+	int pair[2], saved = dup(STDERR_FILENO), room;
+	assert_int_equal(pipe2(pair, O_NONBLOCK), 0);
+	room = fcntl(pair[1], F_GETPIPE_SZ);
+	fcntl(pair[1], F_SETFL, 0); /* as a service manager gives it to us: a write would wait */
+	log_set_sink(NULL, NULL);
+	dup2(pair[1], STDERR_FILENO);
+	alarm(20);
+	for (int sent = 0; sent < 2 * room; sent += 1000)
+		log_msg(LOG_LEVEL_INFO, "x", "%1000u", 1U);
+	assert_true(drain(pair[0], text, sizeof(text)) > 0);
+	assert_null(strstr(text, "left out"));
+	unsigned taken = 0;
+	for (const char *p = text; (p = strchr(p, '\n')); p++)
+		taken++;
+	log_msg(LOG_LEVEL_INFO, "after", "it");
+	alarm(0);
+	assert_true(drain(pair[0], text, sizeof(text)) > 0);
+	unsigned sent = (unsigned)(2 * room + 999) / 1000;
+	cleanup(freep) char *count = xasprintf("event=\"lines left out\" of=log count=%u\n", sent - taken);
+	assert_non_null(strstr(text, count));
+	assert_non_null(strstr(text, "event=after msg=it\n"));
+	log_msg(LOG_LEVEL_INFO, "then", "on");
+	assert_true(drain(pair[0], text, sizeof(text)) > 0);
+	assert_null(strstr(text, "left out"));
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	close(pair[0]);
+	close(pair[1]);
+	log_set_sink(sink, NULL);
+}
+
+/* What is printed must not go into a socket that got the place of a closed descriptor. */
+static void test_closed_places(void **state) {
+	pid_t pid = fork();
+	if (pid == 0) {
+		for (int fd = 0; fd <= STDERR_FILENO; fd++)
+			close(fd);
+		log_init("test", LOG_LEVEL_INFO);
+		_exit(dup(0) == STDERR_FILENO + 1 && fcntl(STDERR_FILENO, F_GETFD) == 0 ? 0 : 1);
+	}
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static void test_limit(void **state) {
 	struct log_limit limit = {.what = "x y", .per_second = 3};
 	unsigned before = lines;
@@ -181,7 +230,8 @@ int main(void) {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_values), cmocka_unit_test(test_every_octet),
 	                                   cmocka_unit_test(test_pairs),  cmocka_unit_test(test_levels),
 	                                   cmocka_unit_test(test_cut),    cmocka_unit_test(test_hold),
-	                                   cmocka_unit_test(test_limit)};
+	                                   cmocka_unit_test(test_limit),  cmocka_unit_test(test_reader_stands_still),
+	                                   cmocka_unit_test(test_closed_places)};
 	clock_set(1795533314123456);
 	log_init("test 1", LOG_LEVEL_INFO);
 	log_set_sink(sink, NULL);
