@@ -20,11 +20,6 @@ static void log_failure(struct request *r, const struct pg_result *result) {
 	log_end(&line);
 }
 
-/* Serialization failures, deadlocks, resources and shutdowns: the same request may succeed a moment later. */
-static bool passing(const char *sqlstate) {
-	return memcmp(sqlstate, "40", 2) == 0 || memcmp(sqlstate, "53", 2) == 0 || memcmp(sqlstate, "57", 2) == 0;
-}
-
 /* What our own functions raise (sql/migrations/0007_mailbox_limits.sql, 0024_mailbox_owner_stays.sql). True: answered. */
 static bool answer_raised(struct request *r, const char *sqlstate) {
 	const struct principal *who = request_principal(r);
@@ -58,7 +53,7 @@ void api_answer_failure(struct request *r, const struct pg_result *result) {
 	if (result->status == PG_ERROR && answer_raised(r, result->sqlstate))
 		return;
 	log_failure(r, result);
-	if (result->status == PG_ERROR && passing(result->sqlstate))
+	if (result->status == PG_ERROR && pg_passing(result->sqlstate))
 		respond_problem(r, PROBLEM_UNAVAILABLE, "the database could not carry the request out; try again");
 	else
 		respond_problem(r, PROBLEM_INTERNAL, "the database refused a statement");

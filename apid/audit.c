@@ -225,10 +225,8 @@ static void give_up(struct audit *a) {
 	a->sent = 0;
 }
 
-/* Deadlocks, resources and shutdowns: the same batch may succeed a moment later. */
 static bool passing(const struct pg_result *result) {
-	const char *s = result->sqlstate;
-	return result->status != PG_ERROR || memcmp(s, "40", 2) == 0 || memcmp(s, "53", 2) == 0 || memcmp(s, "57", 2) == 0;
+	return result->status != PG_ERROR || pg_passing(result->sqlstate);
 }
 
 static void on_written(void *arg, const struct pg_result *result) {

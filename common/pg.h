@@ -49,6 +49,9 @@ struct pg_result {
 	int64_t affected;            /* rows touched, from the command tag */
 };
 
+/* A failure of the moment, not of the statement: serialization, a deadlock, resources, a lock that was not to be had, a shutdown. */
+bool pg_passing(const char *sqlstate);
+
 struct pg_options {
 	const char *conninfo;              /* libpq string or URI; several hosts allowed */
 	const char *application_name;
@@ -58,7 +61,8 @@ struct pg_options {
 	unsigned depth;                    /* queries in flight on one connection at the most, default 64 when 0 */
 	unsigned queue;                    /* queries and transactions waiting for room at the most, default 1024 when 0 */
 	int64_t query_deadline_us;         /* from start to result; past it the connection is closed (a query past its deadline
-	                                      costs its connection; libpq 15 has no asynchronous cancel) */
+	                                      costs its connection; libpq 15 has no asynchronous cancel). A statement that
+	                                      waits for a lock fails before that, with 55P03 */
 	int64_t connect_deadline_us;
 	const char *row_security;          /* a table whose row-level security must bind our role, or the connection is refused; NULL: not
 	                                      looked at */
@@ -74,6 +78,8 @@ struct pg *pg_free(struct pg *);
 bool pg_up(const struct pg *);         /* at least one connection is ready */
 /* Why not, for /ready and the log: "" when up. Borrowed until the next call. */
 const char *pg_down_reason(const struct pg *);
+/* How long the server lets a statement wait for a lock. */
+int64_t pg_lock_timeout_us(const struct pg *);
 struct pg_stats {
 	unsigned up, waiting;    /* connections ready; queries and transactions that wait for one */
 	unsigned long connects;  /* that came up, ever */

@@ -98,6 +98,14 @@ static bool severe(const PGresult *res) {
 	return !severity || strcmp(severity, "ERROR") != 0;
 }
 
+bool pg_passing(const char *sqlstate) {
+	static const char classes[][3] = {"40", "53", "55", "57"};
+	for (size_t i = 0; i < array_len(classes); i++)
+		if (strncmp(sqlstate, classes[i], 2) == 0)
+			return true;
+	return false;
+}
+
 /* A COMMIT answered with one of these may have happened: interrupted after its record was written, or said to be unknown. */
 static bool commit_unknown(const char *sqlstate) {
 	return strncmp(sqlstate, "57", 2) == 0 || strncmp(sqlstate, "XX", 2) == 0 || strncmp(sqlstate, "08", 2) == 0 ||

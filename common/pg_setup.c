@@ -46,6 +46,19 @@ static void send_text(struct pg_conn *c, enum pg_op_kind kind, const struct pg_s
 	pg_conn_sent(c, op, PQsendQueryParams(c->pq, sql, 0, NULL, NULL, NULL, NULL, 0));
 }
 
+int64_t pg_lock_timeout_us(const struct pg *pg) {
+	return max_of(pg->options.query_deadline_us / 3, INT64_C(1000)); /* 0 would be for ever */
+}
+
+/* A statement that waits for a lock fails there before we give it up here. Given up it would go on waiting, each time on one more of the
+ * server's connections, and commit in the end what was answered as failed. Not statement_timeout: it would end COMMIT's wait for a
+ * standby. */
+static void send_lock_timeout(struct pg_conn *c) {
+	char sql[64];
+	snprintf(sql, sizeof(sql), "set lock_timeout = %lld", (long long)(pg_lock_timeout_us(c->pg) / 1000));
+	send_text(c, PG_OP_GREETING, NULL, sql);
+}
+
 static void send_check_role(struct pg_conn *c) {
 	struct pg_op *op = setup_op(c, PG_OP_CHECK_ROLE, &check_role);
 	pg_conn_sent(c, op, PQsendQueryParams(c->pq, check_role.sql, 1, NULL, &c->pg->options.row_security, NULL, NULL, 0));
@@ -64,6 +77,7 @@ void pg_setup_start(struct pg_conn *c) {
 		send_text(c, PG_OP_CHECK_SCHEMA, &check_schema, check_schema.sql);
 	if (pg->options.row_security)
 		send_check_role(c);
+	send_lock_timeout(c);
 	send_prepare(c, &PG_BEGIN);
 	send_prepare(c, &PG_COMMIT);
 	send_prepare(c, &PG_ROLLBACK);

@@ -167,7 +167,7 @@ struct pg *server_open_pg(struct server *s, unsigned connections, enum server_pg
 		.transactions_only = kind == SERVER_PG_TRANSACTIONS,
 		.depth = 256,
 		.queue = 8192,
-		.query_deadline_us = QUERY_DEADLINE_US,
+		.query_deadline_us = kind == SERVER_PG_TRANSACTIONS ? s->config->store_deadline : QUERY_DEADLINE_US,
 		.connect_deadline_us = CONNECT_DEADLINE_US,
 		.schema_version = SCHEMA_VERSION,
 	};

@@ -178,6 +178,19 @@ static void isolate(struct store_batch *b, const struct pg_result *r) {
 	}
 }
 
+static int64_t last_deadline(const struct store_batch *b) {
+	int64_t at = 0;
+	list_for_each (l, &b->rows)
+		at = max_of(at, list_entry(l, struct store_row, link)->op->started);
+	return at + b->store->options.deadline_us;
+}
+
+/* Once more would end here before it ends there: given up in a lock's queue, the transaction may still be carried out after we have said
+ * 451. */
+static bool too_late_for_locks(const struct store_batch *b, const char *sqlstate) {
+	return strcmp(sqlstate, "55P03") == 0 && !b->large && last_deadline(b) - clock_mono_us() < pg_lock_timeout_us(b->store->pg);
+}
+
 static void on_refused(struct store_batch *b, const struct pg_result *r) {
 	switch (refusal_of(r->sqlstate)) {
 	case REFUSAL_DATA:
@@ -187,7 +200,10 @@ static void on_refused(struct store_batch *b, const struct pg_result *r) {
 			isolate(b, r);
 		break;
 	case REFUSAL_LATER:
-		pause_then_again(b);
+		if (too_late_for_locks(b, r->sqlstate))
+			finish_rows(b, STORE_UNAVAILABLE);
+		else
+			pause_then_again(b);
 		break;
 	case REFUSAL_FULL:
 		log_msg(LOG_LEVEL_ERROR, "database full", "%s", r->message);
@@ -248,13 +264,6 @@ void store_batch_unreadable(struct store_op *op, int error) {
 	log_errno(&line, error);
 	log_end(&line);
 	op->verdict = STORE_UNAVAILABLE;
-}
-
-static int64_t last_deadline(const struct store_batch *b) {
-	int64_t at = 0;
-	list_for_each (l, &b->rows)
-		at = max_of(at, list_entry(l, struct store_row, link)->op->started);
-	return at + b->store->options.deadline_us;
 }
 
 static bool build(struct store_batch *b) {

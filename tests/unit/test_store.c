@@ -158,7 +158,7 @@ static void open_store(int64_t deadline_us, size_t batch_octets) {
 		.stmts = SMTPD_STMTS,
 		.connections = 2,
 		.transactions_only = true,
-		.query_deadline_us = 5000000,
+		.query_deadline_us = deadline_us,
 		.connect_deadline_us = 5000000,
 		.schema_version = pg_fixture_version(db),
 	};
@@ -501,6 +501,35 @@ static void test_verdicts(void **state) {
 		teardown(state);
 	}
 	open_store(10000000, 1 << 20);
+}
+
+/* Somebody holds the table. What got 451 for it is not stored when he lets go, and nothing of ours waits there meanwhile. */
+static void test_locked(void **state) {
+	struct mail m, other, after;
+	(void)state;
+	open_store(3000000, 1 << 20);
+	pg_fixture_exec(db, "begin");
+	pg_fixture_exec(db, "lock table messages in access exclusive mode");
+	make_mail(&m, 100, 1);
+	start(&m);
+	spin(500000);
+	make_mail(&other, 100, 1);
+	start(&other);
+	assert_true(pg_fixture_int(db, "select count(*) from pg_locks where not granted") > 0);
+	await(&m);
+	await(&other);
+	assert_int_equal(m.verdict, STORE_UNAVAILABLE);
+	assert_int_equal(other.verdict, STORE_UNAVAILABLE);
+	assert_int_equal(pg_fixture_int(db, "select count(*) from pg_locks where not granted"), 0);
+	pg_fixture_exec(db, "commit");
+	make_mail(&after, 100, 1);
+	start(&after);
+	await(&after);
+	assert_int_equal(after.verdict, STORE_COMMITTED);
+	assert_int_equal(pg_fixture_int(db, "select count(*) from messages"), 1);
+	end_mail(&m);
+	end_mail(&other);
+	end_mail(&after);
 }
 
 /* ---- doubt ---- */
@@ -910,6 +939,7 @@ int main(void) {
 		row(test_poison_envelope),
 		row(test_refused_for_good),
 		row(test_verdicts),
+		row(test_locked),
 		row(test_in_doubt),
 		row(test_cancelled_wait),
 		row(test_frozen),
