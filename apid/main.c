@@ -135,7 +135,9 @@ static int worker_confine(void *arg) {
 }
 
 static void worker_drain(void *arg) {
-	server_drain(&((struct apid *)arg)->server);
+	struct apid *d = arg;
+	server_drain(&d->server);
+	daemon_sockets_close(&d->sockets);
 }
 
 static void worker_reload(void *arg) {

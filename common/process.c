@@ -76,6 +76,8 @@ static void begin_drain(struct master *m) {
 	m->draining = true;
 	slots_end(&m->slots);
 	slots_signal_workers(&m->slots, SIGTERM);
+	if (m->options->sockets)
+		daemon_sockets_close(m->options->sockets);
 	end_exporter_last(m);
 	timer_arm(&m->drain_limit, m->options->drain_us);
 }

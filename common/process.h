@@ -23,7 +23,9 @@ struct process_ops {
 	/* In the worker, after the fork: build everything, then return; the loop runs afterwards. 0: ready. PROCESS_LATER: not yet.
 	 * -errno ends the worker. */
 	int (*start)(void *arg, struct loop *, unsigned index);
-	void (*drain)(void *arg);    /* first SIGTERM/SIGINT: accept nothing new, finish what is in hand, then loop_stop() */
+	/* First SIGTERM/SIGINT: close the listening sockets (whoever waits in them unanswered could try elsewhere, and the next daemon
+	 * could not have the address), finish what is in hand, then loop_stop(). */
+	void (*drain)(void *arg);
 	/* SIGHUP; also once right after start() in a worker that was forked after one. Not called in the master. */
 	void (*reload)(void *arg);
 	void (*stop)(void *arg);     /* after the loop ended: tear down in reverse, so leak checkers prove the destructors */
@@ -49,7 +51,7 @@ struct process_options {
 	struct metrics *metrics;
 	const char *pid_file;        /* NULL or "": none; written by the master once all workers have started */
 	char **argv;                 /* main()'s: how to start the next master at SIGUSR2; NULL: SIGUSR2 is ignored */
-	const struct daemon_sockets *sockets; /* what the next master gets; NULL: none. Borrowed, the master's to keep open */
+	struct daemon_sockets *sockets; /* what the next master gets; NULL: none. Open in the master until it drains: closed then */
 	int heirloom;                /* a descriptor that the next master gets, too (process_heirloom()); 0: none. The caller's to keep open */
 	int64_t hang_us;             /* a child whose loop does not turn for this long is killed and replaced; 0: never */
 };

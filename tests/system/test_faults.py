@@ -47,6 +47,19 @@ def accepts(victim, box):
         return False
 
 
+def refuses(address):
+    """At once: who waited in a queue that nobody serves could have tried elsewhere."""
+    host, port = address.rsplit(":", 1)
+    try:
+        with socket.create_connection((host, int(port)), timeout=2) as s:
+            s.recv(10)
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:  # it came just before
+        pass
+    return False
+
+
 @pytest.mark.contract("2 503", "3 Retry-After", "1 ready")
 def test_database_stopped_and_started(victim, box):
     """Every answer is temporary while it is away, and nothing needs a restart."""
@@ -193,6 +206,23 @@ def test_master_killed_takes_its_workers_along(victim, box):
     assert accepts(victim, box)
 
 
+def test_master_killed_gives_the_address_back(victim, box):
+    """What its workers still have in hand keeps nobody from starting anew."""
+    with victim.another_smtpd("127.0.0.1:0", workers=1) as killed, Smtp(killed.address()) as busy:
+        busy.greet()
+        busy.start_data(box["address"])
+        busy.send(messages.plain("in hand"))
+        [worker] = killed.workers()
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.process.wait()
+        wait_until(lambda: refuses(killed.address()), 10)
+        with victim.another_smtpd(killed.listen[0], workers=1) as next_one:
+            assert process_state(worker) is not None
+            assert deliver(next_one.address(), messages.plain("new"), box["address"])[0] == 250
+            assert busy.say(b"\r\n.")[0] == 250
+    assert {mail["subject"] for mail in victim.api.mails(box)} == {"in hand", "new"}
+
+
 def test_drain(victim, box):
     """SIGTERM: no new sessions, idle ones are told to go, a message in hand gets its true answer."""
     idle, busy = Smtp(victim.smtp), Smtp(victim.smtp)
@@ -205,15 +235,7 @@ def test_drain(victim, box):
     pid = victim.pid("smtpd")
     os.kill(pid, signal.SIGTERM)
     os.kill(victim.pid("apid"), signal.SIGTERM)
-    host, port = victim.smtp.rsplit(":", 1)
-
-    def refused():
-        try:
-            with socket.create_connection((host, int(port)), timeout=2) as fresh:
-                return not fresh.recv(10).startswith(b"220")
-        except OSError:
-            return True
-    wait_until(refused, 5)
+    wait_until(lambda: refuses(victim.smtp), 5)
     busy.send(b".\r\n")
     code, text = busy.reply()
     assert code == 250, text
