@@ -88,6 +88,7 @@ static int ask(struct tls *t, struct tls_request *q, struct tls_reply *a) {
 /* ---- signatures ---- */
 
 static void on_changed(void *arg);
+static void on_stale(void *arg);
 
 static int sign(const struct tls_remote *r, enum tls_op op, const void *p, size_t n, uint8_t ret[TLS_SIGN_MAX], size_t *ret_len) {
 	struct tls *t = r->arg;
@@ -97,7 +98,10 @@ static int sign(const struct tls_remote *r, enum tls_op op, const void *p, size_
 		return -E2BIG;
 	memcpy(q.data, p, n);
 	int result = ask(t, &q, &a);
-	if (t->news >= 0) /* not here: the handshake under way uses the set */
+	/* Not here: the handshake under way uses the set. */
+	if (result == -ESTALE)
+		loop_defer(t->loop, &t->changed, on_stale, t);
+	else if (t->news >= 0)
 		loop_defer(t->loop, &t->changed, on_changed, t);
 	if (result < 0)
 		return result;
@@ -171,6 +175,19 @@ static void on_changed(void *arg) {
 		log_msg(LOG_LEVEL_ERROR, "certificates not taken over", "%s", strerror(-r));
 }
 
+static void fetch(struct tls *t) {
+	struct tls_request q = {.op = TLS_OP_CERTIFICATES};
+	struct tls_reply a;
+	if (atomic_load(&t->keys->status->serving))
+		ask(t, &q, &a);
+	on_changed(t);
+}
+
+/* Ours are older than what the signer keeps: news that came while there was no descriptor for them were lost. */
+static void on_stale(void *arg) {
+	fetch(arg);
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg) {
 	struct tls *t = arg;
 	struct tls_reply a;
@@ -191,8 +208,6 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
 
 struct tls *tls_open(struct tls_keys *keys, struct loop *loop, unsigned worker, struct metrics *metrics, unsigned expiry_gauge) {
 	struct tls *t = xcalloc(1, sizeof(*t));
-	struct tls_request q = {.op = TLS_OP_CERTIFICATES};
-	struct tls_reply a;
 	*t = (struct tls){.keys = keys, .loop = loop, .news = -1, .watches = worker == 0, .metrics = metrics, .gauge = expiry_gauge, .days = 999};
 	t->fd = keys->worker_fds[worker];
 	keys->worker_fds[worker] = -1;
@@ -207,9 +222,7 @@ struct tls *tls_open(struct tls_keys *keys, struct loop *loop, unsigned worker, 
 	/* What an earlier worker on this socket was answered has other numbers. */
 	t->seq = (uint64_t)clock_mono_us_now() << 16;
 	timer_init(&t->timer, loop, watch_expiry, t);
-	if (atomic_load(&keys->status->serving))
-		ask(t, &q, &a);
-	on_changed(t);
+	fetch(t);
 	if (t->watches)
 		watch_expiry(t);
 	t->readable = event_new(loop_base(loop), t->fd, EV_READ | EV_PERSIST, on_readable, t);

@@ -16,6 +16,7 @@
 
 #include <openssl/pem.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -216,6 +217,36 @@ static void test_reload(void **state) {
 	end(&f);
 }
 
+/* News that came while there was no descriptor for them cost one handshake, not all from the second reload on. */
+static void test_news_lost(void **state) {
+	struct fixture f;
+	struct rlimit many, none;
+	begin(&f, true);
+	struct tls_set *first = tls_usable(f.tls);
+	int next = dup(STDERR_FILENO);
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &many), 0);
+	none = many;
+	none.rlim_cur = (rlim_t)next;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	tls_keys_reload(f.keys);
+	tls_keys_reload(f.keys);
+	bool works = true;
+	for (int i = 0; i < 2000 && works; i++) {
+		timer_arm(&f.tick, 5000);
+		loop_turn(f.loop);
+		assert_ptr_equal(tls_usable(f.tls), first);
+		works = meet_once(first, &(struct offer){0}).done;
+	}
+	assert_false(works);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &many), 0);
+	meet_once(first, &(struct offer){0});
+	struct tls_set *second = await_change(&f, first);
+	assert_ptr_not_equal(second, first);
+	assert_true(meet_once(second, &(struct offer){0}).done);
+	end(&f);
+}
+
 static void test_signer_dies(void **state) {
 	struct fixture f;
 	begin(&f, true);
@@ -311,8 +342,8 @@ static void test_not_startable(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_signatures),     cmocka_unit_test(test_refused),      cmocka_unit_test(test_reload),
-		cmocka_unit_test(test_signer_dies),    cmocka_unit_test(test_signer_hangs), cmocka_unit_test(test_self_signed),
-		cmocka_unit_test(test_expiry_warning), cmocka_unit_test(test_not_startable),
+		cmocka_unit_test(test_news_lost),      cmocka_unit_test(test_signer_dies),  cmocka_unit_test(test_signer_hangs),
+		cmocka_unit_test(test_self_signed),    cmocka_unit_test(test_expiry_warning), cmocka_unit_test(test_not_startable),
 	};
 	signal(SIGPIPE, SIG_IGN);
 	log_init("test", LOG_LEVEL_WARNING);
