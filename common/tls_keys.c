@@ -23,6 +23,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -79,9 +80,12 @@ static int load_one(const char *spec, bool any_date, struct tls_pair *ret) {
 	return r;
 }
 
-/* The self-signed pair becomes the user's: a master that follows another at an upgrade has no rights to read it with otherwise. */
+/* The self-signed pair becomes the user's: the keeper that made it reads it again as that one. */
 static void give_to_user(const char *path, const char *dir, const char *user) {
 	const struct passwd *pw = user && *user && geteuid() == 0 ? getpwnam(user) : NULL;
+	struct stat st;
+	if (pw && stat(path, &st) == 0 && st.st_uid == pw->pw_uid)
+		return; /* the keeper of a master that follows another could not give it away again */
 	if (pw && (chown(path, pw->pw_uid, pw->pw_gid) < 0 || chown(dir, pw->pw_uid, pw->pw_gid) < 0))
 		log_msg(LOG_LEVEL_WARNING, "certificate stays root's", "%s: %s", path, strerror(errno));
 }

@@ -106,7 +106,11 @@ def test_self_signed_is_kept(system, directory):
     for _ in range(2):
         with system.another_smtpd("127.0.0.1:0", tls_dir=where, tls_certificates="", hostname=NAME) as smtpd:
             seen.append(served(smtpd.address()))
-    assert seen[0] == seen[1] and common_name(seen[0]) == NAME
+            smtpd.upgrade()
+            wait_until(lambda: "event=stopped" in smtpd.log())
+            seen.append(served(smtpd.address()))
+            assert not re.search("level=(warning|error)", smtpd.log())
+    assert len(set(seen)) == 1 and common_name(seen[0]) == NAME
 
 
 @pytest.mark.parametrize("version, name", [(ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")])
@@ -190,6 +194,32 @@ def test_large_message(served_by, api, box):
         s.starttls(context=context())
         s.sendmail("sender@example.org", [box["address"]], body)
     assert api.source(api.only_mail(box)).endswith(body)
+
+
+def test_an_end_behind_the_last_command(served_by):
+    """Who has nothing more to say may still hear."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with Smtp(served_by.address()) as wire:
+        wire.reply()
+        assert wire.say(b"STARTTLS")[0] == 220
+        tls = context().wrap_bio(incoming, outgoing)
+
+        def until_done(step):
+            """None: it cannot be done, since nothing more comes."""
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    wire.send(outgoing.read())
+                    octets = wire.socket.recv(65536)
+                    if not octets:
+                        return None
+                    incoming.write(octets)
+        until_done(tls.do_handshake)
+        tls.write(b"NOOP\r\n")
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.unwrap()  # into the same segment
+        assert until_done(tls.read) == b"250 2.0.0 Ok\r\n"
 
 
 def test_resumed_across_workers(served_by):
@@ -353,6 +383,18 @@ def test_reload_under_an_open_session(system, directory):
                 os.kill(smtpd.process.pid, signal.SIGHUP)
                 for _ in range(3):
                     served(smtpd.address())
+
+
+def test_an_upgrade_reads_what_only_root_may(system, directory):
+    with reloadable(system, directory, "upgrade") as (smtpd, here):
+        os.chmod(os.path.join(here, "a.key"), 0o600)
+        for n in 1, 2:
+            smtpd.upgrade()
+            wait_until(lambda: smtpd.log().count("event=stopped") == n)
+        certificate(here, "a", "second.example.org")
+        os.kill(smtpd.pid, signal.SIGHUP)
+        wait_until(lambda: common_name(served(smtpd.address())) == "second.example.org")
+        assert not re.search("level=(warning|error)", smtpd.log())
 
 
 def test_key_process(system, directory):
