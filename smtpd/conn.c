@@ -147,8 +147,9 @@ static void end_message(struct conn *c, enum smtpd_metric outcome, uint64_t size
 	if (c->message && message_warned(c->message, "parse_failed"))
 		metrics_add(m, SMTPD_PARSE_FAILED, 1);
 	c->messages++;
-	conn_limits_message(c, size);
-	conn_log_message(c, stored ? "message stored" : "message not stored", stored ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, size, recipients);
+	conn_limits_message(c);
+	conn_log_message(c, stored ? "message stored" : "message not stored", stored ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, size, recipients,
+	                 session_counts(c->session)->last_code);
 	conn_auth_drop(&c->auth);
 	conn_drop_transaction(c);
 	conn_spool_count(c);

@@ -69,7 +69,7 @@ bool conn_limits_recipient(struct conn *);
 void conn_limits_refused_recipient(struct conn *);
 bool conn_limits_handshake(struct conn *);   /* whether there may be one more, and then counts it */
 int64_t conn_limits_handshake_us(const struct conn *);
-void conn_limits_message(struct conn *, uint64_t size);
+void conn_limits_message(struct conn *);
 /* After input was used: counts errors, and octets of a message towards its deadline. */
 void conn_limits_used(struct conn *);
 /* Sets the stream's deadline. `owing`: the client is to send something; `progress`: it has just sent something whole. */
@@ -90,6 +90,6 @@ extern const struct session_ops CONN_OPS;
 
 void conn_log_end(const struct conn *, const char *reason);
 void conn_log_sender(struct conn *, const char *mail_from);   /* a message begins its way to the store */
-void conn_log_message(const struct conn *, const char *event, enum log_level, uint64_t size, unsigned recipients);
+void conn_log_message(const struct conn *, const char *event, enum log_level, uint64_t size, unsigned recipients, unsigned code);
 
 #endif

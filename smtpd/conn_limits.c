@@ -45,9 +45,8 @@ void conn_limits_refused_recipient(struct conn *c) {
 	clients_count(c->server->clients, &c->client.place, CLIENTS_BAD_RECIPIENTS, 1);
 }
 
-void conn_limits_message(struct conn *c, uint64_t size) {
+void conn_limits_message(struct conn *c) {
 	clients_count(c->server->clients, &c->client.place, CLIENTS_MESSAGES, 1);
-	clients_count(c->server->clients, &c->client.place, CLIENTS_OCTETS, (int64_t)size);
 }
 
 /* ---- errors and time ---- */
@@ -69,6 +68,7 @@ void conn_limits_used(struct conn *c) {
 	uint64_t octets = session_counts(c->session)->octets;
 	if (octets > c->octets_seen && rate && c->in_message && c->due)
 		c->due = min_of(c->due + (int64_t)(octets - c->octets_seen) * 1000000 / rate, clock_mono_us() + patience(c, true));
+	clients_count(c->server->clients, &c->client.place, CLIENTS_OCTETS, (int64_t)(octets - c->octets_seen)); /* refused ones cost as much */
 	c->octets_seen = octets;
 	count_errors(c);
 }

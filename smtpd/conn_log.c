@@ -82,12 +82,13 @@ void conn_log_end(const struct conn *c, const char *reason) {
 	log_end(&line);
 }
 
-void conn_log_message(const struct conn *c, const char *event, enum log_level level, uint64_t size, unsigned recipients) {
+void conn_log_message(const struct conn *c, const char *event, enum log_level level, uint64_t size, unsigned recipients,
+                      unsigned code) {
 	struct log_line line;
 	int64_t now = clock_mono_us_now();
 	log_begin(&line, level, event);
 	log_client(&line, c);
-	log_str(&line, "id", c->queue_id);
+	log_str(&line, "id", c->queue_id[0] ? c->queue_id : NULL);
 	log_helo(&line, c);
 	log_str(&line, "from", c->log_from);
 	log_str(&line, "tls", c->tls);
@@ -96,7 +97,7 @@ void conn_log_message(const struct conn *c, const char *event, enum log_level le
 	log_int(&line, "parts", c->message ? c->message->parts.count : 0);
 	if (c->message && c->message->warnings.n)
 		log_str(&line, "warning", c->message->warnings.v[0]);
-	log_int(&line, "code", session_counts(c->session)->last_code);
+	log_int(&line, "code", code);
 	log_int(&line, "parse_us", c->parsed_us - c->dot_us);
 	log_int(&line, "us", now - c->dot_us);
 	log_end(&line);

@@ -187,6 +187,11 @@ static void body_octets(struct session *s, const char *p, size_t n) {
 	tx->pub.size += n;
 }
 
+static void tell_refused(struct session *s, enum reply_id id) {
+	if (s->ops->body_refused)
+		s->ops->body_refused(s->ops_arg, id, s->tx->received);
+}
+
 static enum reply_id body_failure(const struct transaction *tx) {
 	return tx->too_big ? REPLY_TOO_BIG : session_error_reply(tx->error);
 }
@@ -198,6 +203,7 @@ static void complete_message(struct session *s) {
 	s->counts.stage = "end of message";
 	if (tx->too_big || tx->error) {
 		enum reply_id id = body_failure(tx);
+		tell_refused(s, id);
 		session_end_transaction(s);
 		session_reply(s, id);
 		return;
@@ -206,6 +212,7 @@ static void complete_message(struct session *s) {
 	tx->pub.bare_newline = tx->decoder.bare_newline || tx->decoder.bare_cr || tx->decoder.nul_start;
 	tx->pub.bare_cr = tx->decoder.bare_cr;
 	if (s->options->reject_bare_newline && tx->pub.bare_newline) {
+		tell_refused(s, REPLY_BARE_NEWLINE_DATA);
 		session_close_fault(s, REPLY_BARE_NEWLINE_DATA);
 		return;
 	}
@@ -250,10 +257,12 @@ static size_t feed_data(struct session *s, const char *p, size_t n) {
 	enum data_result r = data_decode(&s->tx->decoder, p, n, &used, gather, &g);
 	hand_on(&g);
 	s->counts.octets += used;
-	if (r == DATA_DONE)
+	if (r == DATA_DONE) {
 		complete_message(s);
-	else if (excess(s))
+	} else if (excess(s)) {
+		tell_refused(s, REPLY_TOO_BIG);
 		session_close_with(s, REPLY_TOO_BIG);
+	}
 	session_settle(s);
 	return used;
 }
@@ -269,6 +278,7 @@ void session_finish_chunk(struct session *s) {
 		complete_message(s);
 	} else if (tx->too_big || tx->error) {
 		tx->failure = body_failure(tx);
+		tell_refused(s, tx->failure);
 		session_resume(s);
 		session_reply(s, tx->failure);
 	} else {

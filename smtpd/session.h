@@ -76,11 +76,13 @@ enum session_policy {
  * 451) the message is refused and nothing else is called for it. A failing body_write is remembered and answered at
  * the end (452 or 451); it is not called again for that message. body_drop: the octets so far are void (RSET, too
  * big, failed write, session over); called at most once for each body_start, and not after SESSION_WANT_STORE, when
- * the octets are the connection's. */
+ * the octets are the connection's. body_refused: the session itself refuses a message of which all has come, or more than may, with this
+ * reply; the transaction is still to be seen. */
 struct session_ops {
 	int (*body_start)(void *arg);
 	int (*body_write)(void *arg, const void *p, size_t n);
 	void (*body_drop)(void *arg);
+	void (*body_refused)(void *arg, enum reply_id, uint64_t octets); /* NULL: nothing */
 	/* Whether more has come from the client that session_input() was not given: nothing may follow DATA, STARTTLS in clear, or
 	 * HELO and what comes after it. NULL: no. */
 	bool (*input_waits)(void *arg);

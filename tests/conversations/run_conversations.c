@@ -599,7 +599,7 @@ static void finish(struct run *r) {
 }
 
 static unsigned run_one(const char *file, const struct conversation *c, bool octets) {
-	static const struct session_ops ops = {sink_start, sink_write, sink_drop, more_waits, may_start_tls, local_literal};
+	static const struct session_ops ops = {sink_start, sink_write, sink_drop, NULL, more_waits, may_start_tls, local_literal};
 	struct run r = {
 		.file = file,
 		.title = c->lines[c->first] + 3,

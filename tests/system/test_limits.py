@@ -134,8 +134,11 @@ def test_new_connections_a_minute(system):
         assert clients.open("127.0.0.3")[0] == 220
 
 
-@pytest.mark.parametrize("setting", [dict(client_messages_rate=2), dict(client_octets_rate="1000")])
-def test_messages_a_minute(system, box, setting):
+@pytest.mark.parametrize("setting, answer", [(dict(client_messages_rate=2), 250), (dict(client_octets_rate="1000"), 250),
+                                             (dict(client_messages_rate=2, message_size_max=1024), 552),
+                                             (dict(client_octets_rate="4000", message_size_max=1024), 552)])
+def test_messages_a_minute(system, box, setting, answer):
+    """Those that are refused at their end cost as much."""
     with system.another_smtpd("127.0.0.1:0", **setting, **STRICT) as smtpd:
         def send():
             with Smtp(smtpd.address(), source="127.0.0.2") as wire:
@@ -144,8 +147,8 @@ def test_messages_a_minute(system, box, setting):
                 code, text = wire.say(b"RCPT TO:<" + box["address"].encode() + b">")
                 if code == 250:
                     assert wire.say(b"DATA")[0] == 354
-                    wire.send(messages.plain() + b"x" * 400 + b"\r\n.\r\n")
-                    assert wire.reply()[0] == 250
+                    wire.send(messages.plain() + b"x" * (400 if answer == 250 else 2000) + b"\r\n.\r\n")
+                    assert wire.reply()[0] == answer
                 return code, text[:5]
 
         sent = [send() for _ in range(6)]

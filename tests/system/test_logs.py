@@ -2,6 +2,7 @@
 looked at where the systems end (conftest.py, launched.py)."""
 
 import hashlib
+import os
 import re
 
 import pytest
@@ -73,6 +74,23 @@ def test_a_message_over_tls(smtpd, box, sni):
     assert line["from"] == "<>"
     ended = wait_until(lambda: [one for one in lines(smtpd, "session ended") if one.get("tls") == line["tls"]])[-1]
     assert ended["messages"] == "1" and ended["helo"] == "x" and ended["code"] == "221"
+
+
+def test_a_message_refused_at_its_end(system, box):
+    spool = os.path.join(system.directory, "gone")
+    os.mkdir(spool)
+    with system.another_smtpd("127.0.0.1:0;message_size_max=2000", "127.0.0.1:0;bare_newline=reject", "127.0.0.1:0",
+                              spool_dir=spool) as smtpd:
+        os.rmdir(spool)
+        for i, body, code in (0, b"x" * 900 + b"\r\n", 552), (1, b"x\ny\r\n", 550), (2, b"x" * 900 + b"\r\n", 451):
+            source = messages.plain() + body * (1 if code == 550 else 3 if code == 552 else 1000)
+            line = one_more(smtpd, "message not stored", lambda: deliver(smtpd.address(i), source, box["address"], mail_from=SENDER))
+            assert line["from"] == hashlib.sha256(SENDER.lower().encode()).hexdigest()[:16]
+            assert (line["code"], line["size"], line["recipients"]) == (str(code), str(len(source)), "1") and "id" not in line
+        [line] = lines(smtpd, "no room for messages")
+        assert (line["setting"], line["spool_dir"], line["error"]) == ("spool_dir", spool, "No such file or directory")
+        counts = smtpd.metrics()
+        assert [counts[f'minutemail_smtpd_messages_total{{outcome="{outcome}"}}'] for outcome in ("stored", "deferred", "refused")] == [0, 1, 2]
 
 
 def test_a_session_without_a_message(smtpd):
