@@ -153,12 +153,18 @@ static void worker_stop(void *arg) {
 	d->tls = tls_close(d->tls);
 }
 
-static void let_go(void *arg) {
+/* In processes that neither ask the database nor read the configuration again. */
+static void forget_secrets(void *arg) {
 	struct apid *d = arg;
-	config_forget(KEYS);
+	config_forget(NULL);
 	explicit_bzero(d->config.database, strlen(d->config.database));
 	explicit_bzero(d->config.key_secret, strlen(d->config.key_secret));
 	explicit_bzero(d->config.secret, sizeof(d->config.secret));
+}
+
+static void let_go(void *arg) {
+	struct apid *d = arg;
+	forget_secrets(d);
 	daemon_sockets_close(&d->sockets);
 	d->tls_keys = tls_keys_free(d->tls_keys);
 	d->clients = clients_free(d->clients);
@@ -286,6 +292,8 @@ static bool start_tls_keys(struct apid *d, unsigned workers) {
 	    .user = d->config.user,
 	    .alpn = "http/1.1",
 	    .workers = workers,
+	    .forget = forget_secrets,
+	    .arg = d,
 	};
 	if (tls_keys_start(&d->tls_options, &d->tls_keys) < 0)
 		return false;

@@ -325,6 +325,8 @@ _Noreturn static void become_keeper(struct tls_keys *keys, int control) {
 	sigaddset(&mask, SIGCHLD);
 	sigprocmask(SIG_SETMASK, &mask, NULL);
 	close_others(&k);
+	if (keys->options->forget)
+		keys->options->forget(keys->options->arg);
 	k.signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (k.signal_fd < 0 || !bound_rights(keys->options))
 		_exit(1);

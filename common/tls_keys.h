@@ -26,6 +26,8 @@ struct tls_keys_options {
 	const char *hostname;         /* of the self-signed one */
 	const char *user;             /* the signer's; "" or NULL: as we are */
 	unsigned workers;
+	void (*forget)(void *arg);    /* in the keeper: wipe what is none of its business; NULL: nothing */
+	void *arg;
 	const char *alpn;             /* the one protocol spoken, for clients that offer a choice (RFC 7301); NULL: what they say is ignored */
 };
 

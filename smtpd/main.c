@@ -165,10 +165,16 @@ static void worker_stop(void *arg) {
 	d->tls = tls_close(d->tls);
 }
 
+/* In processes that neither ask the database nor read the configuration again. */
+static void forget_secrets(void *arg) {
+	struct smtpd *d = arg;
+	config_forget(NULL);
+	explicit_bzero(d->config.database, strlen(d->config.database));
+}
+
 static void let_go(void *arg) {
 	struct smtpd *d = arg;
-	config_forget(KEYS);
-	explicit_bzero(d->config.database, strlen(d->config.database));
+	forget_secrets(d);
 	daemon_sockets_close(&d->sockets);
 	d->tls_keys = tls_keys_free(d->tls_keys);
 	d->clients = clients_free(d->clients);
@@ -271,6 +277,8 @@ static int run(struct smtpd *d, char **argv) {
 		.hostname = d->config.name,
 		.user = d->config.user,
 		.workers = workers,
+		.forget = forget_secrets,
+		.arg = d,
 	};
 	if (tls_keys_start(&d->tls_options, &d->tls_keys) < 0 || !listeners_have_tls(d))
 		return 1;

@@ -12,7 +12,7 @@ import pytest
 
 import messages
 from client import deliver
-from launched import build_is_sanitized, children, process_name
+from launched import Another, build_is_sanitized, children, process_name
 
 ROOT = os.getuid() == 0
 plain = pytest.mark.plain_only  # sanitizers need what a sandbox forbids
@@ -176,6 +176,41 @@ def test_environment_is_forgotten(processes, kind):
     for pid in processes[kind]:
         text = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
         assert b"key_secret" not in text and b"MINUTEMAIL_KEY_SECRET_FILE=/" not in text
+
+
+def memory_has(pid, secrets):
+    """Which of them are in the memory of a process."""
+    found = set()
+    with open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, rights = line.split()[:2]
+            start, end = (int(number, 16) for number in span.split("-"))
+            if "r" in rights and not line.endswith(("[vvar]", "[vvar_vclock]", "[vsyscall]")):
+                memory.seek(start)
+                octets = memory.read(end - start)
+                found |= {secret for secret in secrets if secret in octets}
+    return found
+
+
+def descendants(pid):
+    return [below for child in children(pid) for below in (child, *descendants(child))]
+
+
+@plain
+@pytest.mark.skipif(not ROOT, reason="root reads what the kernel hides from others")
+@pytest.mark.parametrize("daemon", ("smtpd", "apid"))
+def test_secrets_are_where_they_are_needed(system, daemon):
+    """The database's password and the secret of the keys: workers need them, and the master for the next ones."""
+    key_secret = (pathlib.Path(system.info["data"]) / "key_secret").read_bytes().strip()
+    secrets = {b"a-password-of-the-database", key_secret, bytes.fromhex(key_secret.decode())}
+    via = ["env", "PGPASSWORD=a-password-of-the-database"]
+    with Another(system, daemon, ["127.0.0.1:0;tls"], {daemon + "_workers": 1}, via) as running:
+        [worker] = running.workers()
+        assert memory_has(worker, secrets) == (secrets if daemon == "apid" else {b"a-password-of-the-database"})
+        others = [pid for pid in descendants(running.pid) if pid != worker]
+        assert {process_name(pid) for pid in others} >= {"keys keeper", "keys", daemon + " metrics"}
+        for pid in others:
+            assert memory_has(pid, secrets) == set(), process_name(pid)
 
 
 @root_only
