@@ -97,7 +97,11 @@ static _Noreturn void become_successor(const struct upgrade *u, int channel, con
 	snprintf(text, sizeof(text), "%ld", (long)getpid());
 	if (getenv("WATCHDOG_PID"))
 		setenv("WATCHDOG_PID", text, 1);
-	execvp(u->program, u->argv);
+	/* execvp() alone would have a shell make something of a file that is no program. */
+	if (strchr(u->program, '/'))
+		execv(u->program, u->argv);
+	else
+		execvp(u->program, u->argv);
 	log_msg(LOG_LEVEL_ERROR, "cannot execute", "%s: %s", u->program, strerror(errno));
 	_exit(127);
 }

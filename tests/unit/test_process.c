@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -650,6 +651,23 @@ static void test_upgrade_fails(void **state) {
 	}
 }
 
+/* A file that is no program, half of one for instance, is not given to a shell. */
+static void test_upgrade_is_no_script(void **state) {
+	char address[] = "127.0.0.1:0", path[] = "/tmp/minutemail-upgrade-XXXXXX", *argv[] = {path, NULL};
+	struct run r = {.options = {.argv = argv}};
+	int fd = mkstemp(path);
+	assert_true(fd >= 0 && fchmod(fd, 0755) == 0 && write(fd, "exit 7\n", 7) == 7);
+	close(fd);
+	launch_with(&r, &ops, address);
+	expect(&r, "event=ready");
+	kill(r.master, SIGUSR2);
+	expect(&r, "event=\"upgrade failed\"");
+	kill(r.master, SIGTERM);
+	finish(&r, 0);
+	assert_int_equal(count(&r, "status=7"), 0);
+	unlink(path);
+}
+
 static void test_nothing_to_start(void **state) {
 	struct run r = {0};
 	launch(&r);
@@ -713,6 +731,7 @@ int main(int argc, char **argv) {
 	    cmocka_unit_test(test_metrics_taken),  cmocka_unit_test(test_later),
 	    cmocka_unit_test(test_hang),           cmocka_unit_test(test_watchdog),
 	    cmocka_unit_test(test_upgrade),        cmocka_unit_test(test_upgrade_fails),
+	    cmocka_unit_test(test_upgrade_is_no_script),
 	    cmocka_unit_test(test_nothing_to_start), cmocka_unit_test(test_who_serves),
 	    cmocka_unit_test(test_metrics_process), cmocka_unit_test(test_root),
 	};
