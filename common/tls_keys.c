@@ -308,6 +308,13 @@ static bool bound_rights(const struct tls_keys_options *o) {
 	return sandbox_keep_capabilities(mask) == 0;
 }
 
+/* As the master's, which has not entered its own yet. */
+static bool filter_calls(void) {
+	struct sandbox sandbox;
+	sandbox_init(&sandbox, SANDBOX_MASTER);
+	return sandbox_enter(&sandbox) == 0;
+}
+
 _Noreturn static void become_keeper(struct tls_keys *keys, int control) {
 	static const int deaf[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2};
 	static char title[64]; /* the log keeps it */
@@ -328,7 +335,7 @@ _Noreturn static void become_keeper(struct tls_keys *keys, int control) {
 	if (keys->options->forget)
 		keys->options->forget(keys->options->arg);
 	k.signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (k.signal_fd < 0 || !bound_rights(keys->options))
+	if (k.signal_fd < 0 || !bound_rights(keys->options) || !filter_calls())
 		_exit(1);
 	run_keeper(&k);
 }

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from client import Smtp, wait_until
-from launched import children, command_line, process_name
+from launched import build_is_sanitized, children, command_line, process_name
 from messages import plain
 
 NAME = "mx.example.org"
@@ -405,6 +405,7 @@ def test_key_process(system, directory):
         rights = re.search(r"^CapEff:\s*(\w+)", pathlib.Path(f"/proc/{keeper}/status").read_text(), re.M).group(1)
         # DAC_READ_SEARCH, KILL, SETGID, SETUID, SETPCAP; none at all for an ordinary user's
         assert int(rights, 16) & ~(1 << 2 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8) == 0
+        assert re.search(r"^Seccomp:\s*2$", pathlib.Path(f"/proc/{keeper}/status").read_text(), re.M) or build_is_sanitized()
         status = pathlib.Path(f"/proc/{signer}/status").read_text()
         assert re.search(r"^NoNewPrivs:\s*1$", status, re.M)
         if os.getuid() == 0:
