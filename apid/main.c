@@ -190,7 +190,9 @@ static void reload_master(void *arg) {
 }
 
 static void tidy(void *arg) {
-	clients_sweep(((struct apid *)arg)->clients);
+	struct apid *d = arg;
+	clients_sweep(d->clients);
+	tls_keys_look(d->tls_keys);
 }
 
 /* ---- start-up ---- */

@@ -410,6 +410,17 @@ void tls_keys_reload(struct tls_keys *k) {
 		log_msg(LOG_LEVEL_ERROR, "certificates not reloaded", "the key keeper is gone; start the daemon anew");
 }
 
+void tls_keys_look(struct tls_keys *k) {
+	int status;
+	if (!k || k->keeper <= 0 || waitpid(k->keeper, &status, WNOHANG) != k->keeper)
+		return;
+	k->keeper = 0;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return; /* nobody needs it any more */
+	log_msg(LOG_LEVEL_ERROR, "key keeper died", "%s %d; until an upgrade or a restart no certificate is reloaded, and a key process that dies stays so",
+	        WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+}
+
 struct tls_keys *tls_keys_free(struct tls_keys *k) {
 	if (!k)
 		return NULL;

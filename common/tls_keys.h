@@ -39,6 +39,8 @@ int tls_keys_start(const struct tls_keys_options *, struct tls_keys **ret);
 /* In the master: at SIGHUP. Returns at once; workers get what was loaded from the signer. A failure is logged by the signer. NULL is
  * fine. */
 void tls_keys_reload(struct tls_keys *);
+/* In the master, now and then: says so once if the keeper has died. NULL is fine. */
+void tls_keys_look(struct tls_keys *);
 /* In a process that serves no TLS: closes all of it. NULL is fine, and returned. In the master: the keeper and the signer end. */
 struct tls_keys *tls_keys_free(struct tls_keys *);
 

@@ -185,7 +185,9 @@ static void reload_master(void *arg) {
 }
 
 static void tidy(void *arg) {
-	clients_sweep(((struct smtpd *)arg)->clients);
+	struct smtpd *d = arg;
+	clients_sweep(d->clients);
+	tls_keys_look(d->tls_keys);
 }
 
 static void check_dnsbl(struct config_check *c, const struct smtpd_config *config) {

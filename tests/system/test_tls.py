@@ -416,6 +416,7 @@ def test_key_process(system, directory):
             wait_until(lambda: "STARTTLS" in keywords(smtpd) and shakes_hands(smtpd))
         assert common_name(served(smtpd.address())) == "first.example.org"
         os.kill(keeper, signal.SIGKILL)
+        wait_until(lambda: 'event="key keeper died" msg="signal 9;' in smtpd.log())
         assert common_name(served(smtpd.address())) == "first.example.org"
         os.kill(next(pid for pid in orphans("keys") if named(pid, smtpd)), signal.SIGKILL)
         wait_until(lambda: "STARTTLS" not in keywords(smtpd))
