@@ -58,14 +58,10 @@ void api_auth_answer_busy(struct request *r) {
 
 /* ---- limits ---- */
 
-static void answer_too_many(struct request *r, int64_t wait_us) {
-	respond_problem(r, PROBLEM_RATE_LIMIT, "too many attempts; try again in %lld seconds", (long long)wait_us / 1000000 + 1);
-}
-
 bool api_auth_may_try(struct request *r) {
 	int64_t wait_us = request_take(r, CLIENTS_LOGINS);
 	if (wait_us > 0)
-		answer_too_many(r, wait_us);
+		respond_too_many(r, wait_us, "too many attempts");
 	return wait_us == 0;
 }
 
@@ -151,7 +147,7 @@ static void try_password(struct request *r, const char *email, struct slice pass
 		return;
 	int64_t wait_us = clients_take_name(request_api(r)->clients, slice_str(t->person), CLIENTS_NAME_LOGINS);
 	if (wait_us > 0) {
-		answer_too_many(r, wait_us);
+		respond_too_many(r, wait_us, "too many attempts");
 		return;
 	}
 	request_at_end(r, cancel_check, t);

@@ -111,6 +111,7 @@ struct request {
 	void (*on_abort)(void *arg);
 	void *abort_arg;
 	int64_t began_us; /* measured inside the turn */
+	int64_t wait_us;  /* until what a 429 is about is let in again; 0: the principal's quota knows */
 	unsigned status;
 	uint64_t octets_out; /* of the body */
 	struct {

@@ -1,6 +1,7 @@
 /* The catalogue of errors (RFC 9457) and the one answer that all of them share. */
 #include "apid/http_server.h"
 
+#include "common/clock.h"
 #include "common/json_out.h"
 #include "common/log.h"
 
@@ -39,8 +40,16 @@ static const struct problem_row PROBLEMS[] = {
 
 #define WAIT_SIZE 16
 
-/* Until the limit that was met begins again. How many mailboxes there are is nobody's clock: a minute. */
+static int whole_seconds(int64_t us) {
+	return (int)(us / SECOND_US) + 1;
+}
+
+/* Until the limit that was met lets one more in. How many mailboxes there are is nobody's clock: a minute. */
 static void retry_after(const struct request *req, enum problem problem, char ret[WAIT_SIZE]) {
+	if (req->wait_us > 0) {
+		snprintf(ret, WAIT_SIZE, "%d", whole_seconds(req->wait_us));
+		return;
+	}
 	struct quota_state state = {.day_seconds = 60, .minute_seconds = 60};
 	if (req->principal && req->api->quota)
 		quota_state(req->api->quota, req->principal, &state);
@@ -106,6 +115,11 @@ void respond_problem(struct request *req, enum problem problem, const char *deta
 	}
 	extra_headers(req, problem, wait, extra);
 	answer(req, problem, text, extra);
+}
+
+void respond_too_many(struct request *req, int64_t wait_us, const char *what) {
+	req->wait_us = wait_us;
+	respond_problem(req, PROBLEM_RATE_LIMIT, "%s; try again in %d seconds", what, whole_seconds(wait_us));
 }
 
 void respond_range_problem(struct request *req, uint64_t length) {

@@ -104,6 +104,8 @@ enum problem {
 	PROBLEM_HTTP_VERSION,           /* 505 */
 };
 void respond_problem(struct request *, enum problem, const char *detail, ...) printf_like(3, 4);
+/* 429 for what an address or a person did too often; Retry-After and the text say when once more is let in. */
+void respond_too_many(struct request *, int64_t wait_us, const char *what);
 void respond_range_problem(struct request *, uint64_t length);   /* 416, with the length there is */
 
 #endif

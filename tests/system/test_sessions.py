@@ -87,7 +87,8 @@ def test_guessing_is_slowed(system, person):
     answers = [login(system, email, "wrong password %d" % i) for i in range(80)]
     refused = [a for a in answers if a.status == 429]
     assert refused and {a.status for a in answers} == {401, 429}
-    check_problem(refused[0], 429, "rate_limit_exceeded")
+    problem = check_problem(refused[0], 429, "rate_limit_exceeded")
+    assert problem["message"].endswith("try again in %s seconds" % refused[0].headers["Retry-After"])
 
 
 def test_hash_of_another_cost_is_made_again_at_sign_in(many, person):
