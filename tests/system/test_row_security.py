@@ -4,7 +4,9 @@ here until it has a policy and rows to try it on, or stands in OPEN with a reaso
 for a password."""
 
 import json
+import os
 import re
+import signal
 import time
 
 import psycopg2
@@ -14,7 +16,7 @@ from psycopg2.sql import SQL, Identifier
 
 import messages
 from client import Api, Console, deliver, wait_until
-from launched import ROOT, System
+from launched import ROOT, System, process_state
 from people import PASSWORD, address, make_account, make_person
 
 ROLE, ROLE_PASSWORD = "minutemail_apid", "correct horse battery staple"
@@ -64,6 +66,7 @@ class World:
         self.a, self.b = Account(system), Account(system)
         for account in (self.a, self.b):
             self.fill(account)
+        self.settle()
         self.mate = make_person(system, account=self.a.name, role="member")
         self.mate_id = system.sql("select id::text from users where email = %s", self.mate)[0][0]
         self.require_password()
@@ -86,6 +89,12 @@ class World:
         system.sql("insert into domain_leftovers values (gen_random_uuid(), %s, now())", account.id)
         wait_until(lambda: system.sql("select 1 from api_audit where account_id = %s", account.id)
                    and system.sql("select 1 from api_key_usage where account_id = %s", account.id))
+
+    def settle(self):
+        """Nobody changes a row any more but who tries to: at its end apid writes last uses and the audit log, and its janitor rests."""
+        apid = self.system.pid("apid")
+        os.kill(apid, signal.SIGTERM)
+        wait_until(lambda: process_state(apid) is None)
 
     def require_password(self):
         self.system.sql(f"alter role {ROLE} password '{ROLE_PASSWORD}'")
