@@ -73,17 +73,21 @@ def test_what_was_asked(system):
 @pytest.mark.contract("8 audit filters")
 def test_pages(system):
     member = People(system).member
-    for _ in range(7):
+    for _ in range(9):
         member.get("/v1/mailboxes")
-    wait_until(lambda: len(audit(member, "?status=200")) >= 7, 20)
-    until = "&until=" + audit(member)[0]["time"]
+
+    def asked():
+        return [e for e in audit(member, "?limit=1000") if e["route"] == "/mailboxes"]
+
+    wait_until(lambda: len(asked()) == 9, 20)
+    until = "&until=" + asked()[0]["time"]  # the asking itself is still being written, by one worker and another
     everything = [e["id"] for e in audit(member, "?limit=1000" + until)]
     found, cursor = [], ""
     while cursor is not None:
         page = member.get(f"/v1/audit?limit=2{until}{cursor}")
         found += [e["id"] for e in items(page)]
         cursor = "&cursor=" + page.json["nextCursor"] if "nextCursor" in page.json else None
-    assert found == everything and len(found) >= 6
+    assert found == everything and len(found) > 4  # of one millisecond may be several
 
 
 @pytest.mark.contract("8 usage")
