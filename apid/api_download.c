@@ -10,11 +10,7 @@ static struct slice up_to(struct slice *rest, char c) {
 	size_t n = at ? (size_t)(at - rest->p) : rest->n, skipped = n + (at != NULL);
 	struct slice s = slice_of(rest->p, n);
 	*rest = slice_of(rest->p + skipped, rest->n - skipped);
-	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
-		s = slice_of(s.p + 1, s.n - 1);
-	while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
-		s.n--;
-	return s;
+	return slice_trim(s);
 }
 
 static bool is(struct slice s, const char *word) {

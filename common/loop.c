@@ -12,6 +12,7 @@
 
 #include <event2/event.h>
 #include <signal.h>
+#include <unistd.h>
 
 struct grave {
 	void *obj;
@@ -64,6 +65,15 @@ struct loop *loop_free(struct loop *l) {
 	event_base_free(l->base);
 	free(l);
 	return NULL;
+}
+
+void loop_close(struct event **ev, int *fd) {
+	if (*ev)
+		event_free(*ev);
+	*ev = NULL;
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
 }
 
 struct event_base *loop_base(struct loop *l) {

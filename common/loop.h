@@ -12,6 +12,8 @@ struct loop;
 struct loop *loop_new(void);
 struct loop *loop_free(struct loop *);
 struct event_base *loop_base(struct loop *);
+/* An event and the descriptor that it is on: both end, and are NULL and -1 then, as they may be already. */
+void loop_close(struct event **, int *fd);
 /* Runs until loop_stop(), or until nothing is left that could happen. Each turn: clock_update(), callbacks, deferred jobs, then
  * the graveyard is emptied. After loop_stop() it goes on for LOOP_ADOPTED_US at the most while adopted objects remain. */
 #define LOOP_ADOPTED_US 2000000

@@ -28,18 +28,9 @@ void slots_init(struct slots *slots, struct loop *loop, unsigned workers, bool m
 	}
 }
 
-static void forget_pipe(struct slot *s) {
-	if (s->ready_ev)
-		event_free(s->ready_ev);
-	s->ready_ev = NULL;
-	if (s->ready_fd >= 0)
-		close(s->ready_fd);
-	s->ready_fd = -1;
-}
-
 void slots_fini(struct slots *slots) {
 	for (unsigned i = 0; i < slots->count; i++) {
-		forget_pipe(&slots->v[i]);
+		loop_close(&slots->v[i].ready_ev, &slots->v[i].ready_fd);
 		timer_fini(&slots->v[i].restart);
 	}
 	free(slots->v);
@@ -92,7 +83,7 @@ static void on_ready(evutil_socket_t fd, short what, void *arg) {
 	(void)what;
 	/* At the end of the pipe the child is dead, and SIGCHLD tells the rest. */
 	s->ready = read(fd, &c, 1) == 1;
-	forget_pipe(s);
+	loop_close(&s->ready_ev, &s->ready_fd);
 	for (unsigned i = 0; i < slots->count; i++)
 		if (!slots->v[i].ready)
 			return;
@@ -154,7 +145,7 @@ bool slot_reap(struct slot *s, struct slot_end *ret) {
 		s->back_off = BACK_OFF_FIRST_US;
 	s->pid = 0;
 	s->ready = s->hung = false;
-	forget_pipe(s);
+	loop_close(&s->ready_ev, &s->ready_fd);
 	return true;
 }
 

@@ -45,17 +45,8 @@ void upgrade_init(struct upgrade *u, struct loop *loop, char **argv, void (*on_r
 	timer_init(&u->limit, loop, on_limit, u);
 }
 
-static void close_channel(struct upgrade *u) {
-	if (u->ev)
-		event_free(u->ev);
-	u->ev = NULL;
-	if (u->fd >= 0)
-		close(u->fd);
-	u->fd = -1;
-}
-
 void upgrade_fini(struct upgrade *u) {
-	close_channel(u);
+	loop_close(&u->ev, &u->fd);
 	timer_fini(&u->limit);
 	free(u->program);
 	u->program = NULL;
@@ -67,7 +58,7 @@ static void on_channel(evutil_socket_t fd, short what, void *arg) {
 	(void)what;
 	if (read(fd, &c, 1) != 1) {
 		/* It is ending; SIGCHLD tells the rest. */
-		close_channel(u);
+		loop_close(&u->ev, &u->fd);
 		return;
 	}
 	event_del(u->ev);
@@ -148,21 +139,21 @@ bool upgrade_reap(struct upgrade *u) {
 	log_end(&line);
 	u->pid = 0;
 	timer_disarm(&u->limit);
-	close_channel(u);
+	loop_close(&u->ev, &u->fd);
 	return true;
 }
 
 void upgrade_abandon(struct upgrade *u) {
 	if (u->pid)
 		kill(u->pid, SIGTERM);
-	close_channel(u);
+	loop_close(&u->ev, &u->fd);
 }
 
 void upgrade_release(struct upgrade *u) {
 	ssize_t n = write(u->fd, "g", 1);
 	(void)n;
 	u->pid = 0;
-	close_channel(u);
+	loop_close(&u->ev, &u->fd);
 }
 
 /* Meant for us: an environment that outlived its process names a descriptor that may be anything here. -1: it is not, or there is none. */
@@ -188,12 +179,7 @@ bool predecessor_init(struct predecessor *p) {
 }
 
 void predecessor_fini(struct predecessor *p) {
-	if (p->ev)
-		event_free(p->ev);
-	p->ev = NULL;
-	if (p->fd >= 0)
-		close(p->fd);
-	p->fd = -1;
+	loop_close(&p->ev, &p->fd);
 }
 
 static void on_predecessor(evutil_socket_t fd, short what, void *arg) {

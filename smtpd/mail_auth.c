@@ -174,9 +174,18 @@ struct mail_auth *mail_auth_free(struct mail_auth *a) {
 
 /* ---- scanning, on a helper thread ---- */
 
+/* What is shown and what is checked must be the same author, though a hostile field may read differently in another charset, or
+ * stand where only one of the two readers finds it. */
+static void scan(struct mail_auth_op *op, struct spool *spool) {
+	struct mail_auth_scan *found = &op->scan;
+	mail_auth_scan(spool, op->owner->options.authserv_id, found);
+	if (found->author == DMARC_AUTHOR_ONE && op->from && !dmarc_author_is(op->from, found->author_domain))
+		found->author = *op->from ? DMARC_AUTHOR_SEVERAL : DMARC_AUTHOR_NONE;
+}
+
 static void job_run(void *arg) {
 	struct mail_auth_op *op = arg;
-	mail_auth_scan(op->spool, op->owner->options.authserv_id, &op->scan);
+	scan(op, op->spool);
 }
 
 static void job_done(void *arg) {
@@ -266,18 +275,10 @@ static bool check_dkim(struct mail_auth_op *op) {
 	return op->scanned && dkim_verify(&op->scan.dkim, &op->facts, clock_wall_us()) == 0;
 }
 
-/* What is shown and what is checked must be the same author, though a hostile field may read differently in another charset, or
- * stand where only one of the two readers finds it. */
-static enum dmarc_author author_of(const struct mail_auth_op *op) {
-	if (op->scan.author != DMARC_AUTHOR_ONE || !op->from || dmarc_author_is(op->from, op->scan.author_domain))
-		return op->scan.author;
-	return *op->from ? DMARC_AUTHOR_SEVERAL : DMARC_AUTHOR_NONE;
-}
-
 static bool check_dmarc(struct mail_auth_op *op) {
 	const struct spf_result *spf = &op->result.spf;
 	struct dmarc_request request = {
-		.author = author_of(op),
+		.author = op->scan.author,
 		.domain = op->scan.author_domain,
 		.spf_domain = spf->verdict == SPF_PASS ? spf->domain : NULL,
 		.spf_temporary = spf->verdict == SPF_TEMPERROR,
@@ -348,7 +349,7 @@ static void conclude(struct mail_auth_op *op) {
 	op->concluded = true;
 	a->checking--;
 	op->result.dkim = &op->scan.dkim;
-	op->result.author_domain = author_of(op) == DMARC_AUTHOR_ONE ? op->scan.author_domain : "";
+	op->result.author_domain = op->scan.author == DMARC_AUTHOR_ONE ? op->scan.author_domain : "";
 	op->result.scan_failed = op->scan.failed;
 	op->result.dnsbl = &op->dnsbl;
 	timer_disarm(&op->deadline);
@@ -422,7 +423,7 @@ bool mail_auth_is_short(const struct spool *spool) {
 static bool start_scan(struct mail_auth_op *op, struct spool *spool) {
 	struct mail_auth *a = op->owner;
 	if (mail_auth_is_short(spool)) {
-		mail_auth_scan(spool, a->options.authserv_id, &op->scan);
+		scan(op, spool);
 		op->scanned = true;
 		return true;
 	}
