@@ -69,8 +69,10 @@ static void describe(const json_error_t *why, struct json_in_error *error) {
 		fail(error, "a member is there twice: %s", why->text);
 }
 
-json_t *json_in_parse(const char *p, size_t n, struct json_in_error *ret) {
+json_t *json_in_parse(const char *p, size_t n, bool optional, struct json_in_error *ret) {
 	ret->text[0] = '\0';
+	if (n == 0 && optional)
+		return json_object();
 	if (n == 0) {
 		fail(ret, "the body is empty; a JSON object is needed");
 		return NULL;
@@ -78,11 +80,13 @@ json_t *json_in_parse(const char *p, size_t n, struct json_in_error *ret) {
 	if (check_size(p, n, ret) < 0)
 		return NULL;
 	json_error_t why;
-	json_t *root = json_loadb(p, n, JSON_REJECT_DUPLICATES, &why);
+	json_t *root = json_loadb(p, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
 	if (!root) {
 		describe(&why, ret);
 		return NULL;
 	}
+	if (optional && json_is_null(root)) /* jansson has one null for all, which nobody frees */
+		return json_object();
 	if (!json_is_object(root)) {
 		fail(ret, "the body must be a JSON object");
 		return json_in_free(root);

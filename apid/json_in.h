@@ -15,8 +15,9 @@ struct json_in_error {
 	char text[240]; /* `member "alias" must be a string`; valid UTF-8 is not promised: print it with json_out */
 };
 
-/* An object, or NULL with the error set: what is not JSON, and JSON that is no object. */
-json_t *json_in_parse(const char *p, size_t n, struct json_in_error *ret);
+/* An object, or NULL with the error set: what is not JSON, and JSON that is no object. When `optional`, nothing at all is {}, and so is
+ * null, which clients send that write an absent object as JSON. */
+json_t *json_in_parse(const char *p, size_t n, bool optional, struct json_in_error *ret);
 json_t *json_in_free(json_t *); /* NULL is fine; returns NULL */
 
 /* A member of an object. 1: there, *ret set. 0: absent or null, *ret untouched. -EINVAL: of another type or out of

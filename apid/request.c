@@ -349,15 +349,13 @@ json_t *request_json(struct request *req, bool optional) {
 	struct slice body = request_body(req);
 	if (req->json)
 		return req->json;
-	if (body.n == 0 && optional)
-		body = slice_str("{}");
-	else if (body.n > 0 && !is_json(request_header(req, "content-type"))) {
+	if (body.n > 0 && !is_json(request_header(req, "content-type"))) {
 		struct slice type = request_header(req, "content-type");
 		respond_problem(req, PROBLEM_UNSUPPORTED_MEDIA_TYPE, "the body's Content-Type must be application/json, %s%.*s",
 		                type.n ? "and is " : "and there is none", (int)min_of(type.n, (size_t)60), type.n ? type.p : "");
 		return NULL;
 	}
-	req->json = json_in_parse(body.p, body.n, &error);
+	req->json = json_in_parse(body.p, body.n, optional, &error);
 	if (!req->json)
 		respond_problem(req, PROBLEM_BAD_REQUEST, "%s", error.text);
 	return req->json;

@@ -52,7 +52,7 @@ void request_on_abort(struct request *, void (*fn)(void *arg), void *arg);
 
 /* Helpers for handlers that answer 400/404 themselves: false means answered. */
 bool request_param_id(struct request *, unsigned i, struct id *ret); /* not a UUID in the path: 404 */
-/* The body as a JSON object, or NULL after answering 400 or 415. An absent body counts as {} when `optional`.
+/* The body as a JSON object, or NULL after answering 400 or 415. `optional`: json_in_parse()'s.
  * Borrowed until the request's end. Duplicate members and trailing data are 400 (RFC 8259 4). */
 json_t *request_json(struct request *, bool optional);
 

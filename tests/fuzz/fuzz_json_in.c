@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
 	const json_t *array;
 	size_t count;
 	char *text = xmemdup(p, n ? n : 1);
-	json_t *root = json_in_parse(text, n, &error);
+	json_t *root = json_in_parse(text, n, n % 2, &error);
 	require(root || error.text[0]);
 	if (root) {
 		if (json_in_string(root, "a", &s, &error) == 1)

@@ -90,7 +90,7 @@ class Api:
         finally:
             if own:
                 connection.close()
-        if response.body[:1] == b"{" and len(response.body) < 10000:
+        if "json" in response.headers.get("Content-Type", "") and 0 < len(response.body) < 10000:
             note_secrets(response.json)
         note_secret(response.headers.get("Set-Cookie", "").split(";")[0].partition("=")[2])
         if on_answer:

@@ -270,9 +270,10 @@ def test_reactivate(system, api):
 
 
 @pytest.mark.contract("5 reactivate body")
-def test_reactivate_without_a_body(api):
+@pytest.mark.parametrize("body", [b"", b"null", b" null\n"])
+def test_reactivate_without_a_body(api, body):
     _, archive = archived(api)
-    answer = api.post(f"/v1/archived-mailboxes/{archive['id']}/reactivate")
+    answer = api.post(f"/v1/archived-mailboxes/{archive['id']}/reactivate", body, headers={"Content-Type": "application/json"})
     assert answer.status == 201 and abs(lifetime(answer.json) - 900) < 1
 
 

@@ -19,7 +19,9 @@ static const struct {
     {"escaped quote in a string", "{\"a\":\"\\\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\\\\\"}", NULL},
     {"nothing", "", "empty"},
     {"an array", "[]", "object"},
-    {"a number", "1", "not valid JSON"},
+    {"a number", "1", "must be a JSON object"},
+    {"null", "null", "must be a JSON object"},
+    {"two scalars", "1 2", "not valid JSON"},
     {"text", "hello", "not valid JSON"},
     {"cut", "{\"a\":1", "not valid JSON"},
     {"trailing data", "{} {}", "not valid JSON"},
@@ -49,11 +51,36 @@ static void test_documents(void **state) {
 		struct json_in_error error;
 		size_t n = strlen(documents[i].text);
 		char *text = xmemdup(documents[i].text, n + 1);
-		json_t *root = json_in_parse(text, n, &error);
+		json_t *root = json_in_parse(text, n, false, &error);
 		if (documents[i].says ? root || !strstr(error.text, documents[i].says) : !root)
 			fail_msg("%s: %s", documents[i].name, root ? "taken" : error.text);
 		json_in_free(root);
 		free(text);
+	}
+}
+
+static const struct {
+	const char *text, *says;
+} optional_documents[] = {
+    {"", NULL},
+    {"null", NULL},
+    {" null\r\n", NULL},
+    {"{\"a\":1}", NULL},
+    {"nul", "not valid JSON"},
+    {"null null", "not valid JSON"},
+    {"false", "must be a JSON object"},
+    {"[]", "must be a JSON object"},
+};
+
+static void test_optional(void **state) {
+	for (size_t i = 0; i < array_len(optional_documents); i++) {
+		const char *text = optional_documents[i].text, *says = optional_documents[i].says;
+		struct json_in_error error;
+		json_t *root = json_in_parse(text, strlen(text), true, &error);
+		struct slice string;
+		if (says ? root || !strstr(error.text, says) : !root || json_in_string(root, "b", &string, &error) != 0)
+			fail_msg("'%s': %s", text, root ? "taken" : error.text);
+		json_in_free(root);
 	}
 }
 
@@ -66,7 +93,7 @@ static json_t *nested(unsigned depth, struct json_in_error *error) {
 	for (unsigned i = 1; i < depth; i++)
 		buf_append_char(&b, ']');
 	buf_append_str(&b, depth > 1 ? "}" : "1}");
-	json_t *root = json_in_parse(b.data, b.len, error);
+	json_t *root = json_in_parse(b.data, b.len, false, error);
 	buf_fini(&b);
 	return root;
 }
@@ -85,14 +112,14 @@ static void test_limits(void **state) {
 	for (unsigned i = 0; i < JSON_IN_VALUES; i++)
 		buf_append_str(&b, ",0");
 	buf_append_str(&b, "]}");
-	assert_null(json_in_parse(b.data, b.len, &error));
+	assert_null(json_in_parse(b.data, b.len, false, &error));
 	assert_non_null(strstr(error.text, "too many"));
 	buf_fini(&b);
 }
 
 static json_t *parse(const char *text) {
 	struct json_in_error error;
-	json_t *root = json_in_parse(text, strlen(text), &error);
+	json_t *root = json_in_parse(text, strlen(text), false, &error);
 	assert_non_null(root);
 	return root;
 }
@@ -176,6 +203,7 @@ static void test_durations(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_documents),
+	    cmocka_unit_test(test_optional),
 	    cmocka_unit_test(test_limits),
 	    cmocka_unit_test(test_members),
 	    cmocka_unit_test(test_durations),

@@ -76,7 +76,7 @@ static struct slice member(const json_t *o, const char *name) {
 
 static json_t *parse(void) {
 	struct json_in_error error;
-	json_t *o = json_in_parse(got_body, got_len, &error);
+	json_t *o = json_in_parse(got_body, got_len, false, &error);
 	if (!o)
 		fail_msg("%s: %.*s", error.text, (int)got_len, got_body);
 	return o;
