@@ -69,9 +69,10 @@ struct pg_options {
 	int32_t schema_version;            /* > 0: checked after connecting; another version: connection refused, logged once */
 };
 
-/* Starts connecting at once; reconnects with back-off 50 ms doubling to 2 s with jitter. After each connect the timeline is
- * read and a server on an older one than the highest seen is refused, since it has not got what we were told is committed, as are fsync=off and
- * full_page_writes=off unless the environment has MINUTEMAIL_ALLOW_UNSAFE_DATABASE=1. The planner is told to use indexes. */
+/* Starts connecting at once; reconnects with back-off 50 ms doubling to 2 s with jitter. Of several hosts one that said nothing within a
+ * deadline, or was refused, is the last to be tried next time. After each connect the timeline is read and a server on an older one than
+ * the highest seen is refused, since it has not got what we were told is committed, as are fsync=off and full_page_writes=off unless the
+ * environment has MINUTEMAIL_ALLOW_UNSAFE_DATABASE=1. The planner is told to use indexes. */
 struct pg *pg_new(struct loop *, const struct pg_options *);
 /* Outstanding operations and transactions are cancelled without a callback; their pointers are dead. */
 struct pg *pg_free(struct pg *);

@@ -114,6 +114,11 @@ void pg_conn_die(struct pg_conn *c, const char *reason) {
 	pg_went_down(c->pg, was_up, copy);
 }
 
+void pg_conn_give_up(struct pg_conn *c, const char *reason) {
+	pg_hosts_pass(&c->pg->hosts, c->pq);
+	pg_conn_die(c, reason);
+}
+
 static void lose_later(struct pg_conn *c) {
 	c->broken = true;
 	loop_defer(c->pg->loop, &c->lost, on_lost, c);
@@ -192,8 +197,10 @@ static void poll_connect(struct pg_conn *c) {
 /* DOWN -> CONNECTING */
 static void start(struct pg_conn *c) {
 	struct pg *pg = c->pg;
-	const char *const keys[] = {"dbname", "application_name", "client_encoding", NULL};
-	const char *const values[] = {pg->conninfo, pg->application_name, "UTF8", NULL};
+	cleanup(freep) char *host = NULL, *hostaddr = NULL, *port = NULL;
+	pg_hosts_order(&pg->hosts, &host, &hostaddr, &port);
+	const char *const keys[] = {"dbname", "host", "hostaddr", "port", "application_name", "client_encoding", NULL};
+	const char *const values[] = {pg->conninfo, host, hostaddr, port, pg->application_name, "UTF8", NULL};
 	c->state = PG_CONN_CONNECTING;
 	c->pq = PQconnectStartParams(keys, values, 1);
 	if (!c->pq)
@@ -493,14 +500,14 @@ static void on_timer(void *arg) {
 		break;
 	case PG_CONN_CONNECTING:
 	case PG_CONN_PREPARING:
-		pg_conn_die(c, "connecting took too long");
+		pg_conn_give_up(c, "connecting took too long");
 		break;
 	case PG_CONN_READY:
 		c->timer_at = 0;
 		if (!l)
 			break;
 		if (list_entry(l, struct pg_op, link)->deadline <= clock_mono_us())
-			pg_conn_die(c, "no answer within the deadline");
+			pg_conn_give_up(c, "no answer within the deadline");
 		else
 			watch(c, list_entry(l, struct pg_op, link)->deadline);
 		break;

@@ -13,6 +13,7 @@
 #include "common/list.h"
 #include "common/loop.h"
 #include "common/pg.h"
+#include "common/pg_hosts.h"
 
 #include <libpq-fe.h>
 
@@ -111,6 +112,7 @@ struct pg {
 	struct loop *loop;
 	struct pg_options options;
 	char *conninfo, *application_name;
+	struct pg_hosts hosts;
 	struct pg_conn *conns;
 	unsigned up;  /* READY */
 	unsigned long connects;
@@ -172,6 +174,8 @@ void pg_conn_sent(struct pg_conn *, struct pg_op *, bool ok); /* bookkeeping of 
 void pg_conn_sync(struct pg_conn *);                          /* ends the group sent so far, if there is one */
 void pg_conn_rollback(struct pg_conn *);
 void pg_conn_die(struct pg_conn *, const char *reason);
+/* Likewise, and the next attempt begins with another host. */
+void pg_conn_give_up(struct pg_conn *, const char *reason);
 bool pg_conn_usable(const struct pg_conn *); /* READY and not known to be lost */
 bool pg_conn_idle(const struct pg_conn *);   /* usable, owned by nobody, nothing in flight */
 

@@ -23,6 +23,7 @@ static void copy_options(struct pg *pg, const struct pg_options *o) {
 	pg->conninfo = xstrdup(o->conninfo);
 	pg->application_name = o->application_name ? xstrdup(o->application_name) : NULL;
 	pg->options.connections = max_of(o->connections, 1U);
+	pg_hosts_init(&pg->hosts, pg->conninfo);
 	pg->options.depth = o->depth ? o->depth : DEPTH_DEFAULT;
 	pg->options.queue = o->queue ? o->queue : QUEUE_DEFAULT;
 }
@@ -56,6 +57,7 @@ static void free_ops(struct list *ops) {
 static void bury(void *arg) {
 	struct pg *pg = arg;
 	free(pg->conns);
+	pg_hosts_fini(&pg->hosts);
 	free(pg->conninfo);
 	free(pg->application_name);
 	free(pg);

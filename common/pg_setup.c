@@ -167,7 +167,7 @@ void pg_setup_answer(struct pg_conn *c, struct pg_op *op) {
 	bool last = op->sync;
 	pg_op_free(op);
 	if (!ok) {
-		pg_conn_die(c, reason);
+		pg_conn_give_up(c, reason);
 	} else if (last) {
 		timer_disarm(&c->timer);
 		c->timer_at = 0;

@@ -289,23 +289,74 @@ static void test_refused_connection(void **state) {
 }
 
 /* A server that accepts and then says nothing. */
+struct mute {
+	char dir[32];
+	struct sockaddr_un sa;
+	int fd;
+};
+
+static void mute_start(struct mute *m) {
+	*m = (struct mute){.dir = "/tmp/minutemail-mute.XXXXXX", .sa.sun_family = AF_UNIX};
+	assert_non_null(mkdtemp(m->dir));
+	snprintf(m->sa.sun_path, sizeof(m->sa.sun_path), "%s/.s.PGSQL.5432", m->dir);
+	m->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(m->fd, (struct sockaddr *)&m->sa, sizeof(m->sa)), 0);
+	assert_int_equal(listen(m->fd, 50), 0);
+}
+
+static void mute_end(struct mute *m) {
+	close(m->fd);
+	unlink(m->sa.sun_path);
+	rmdir(m->dir);
+}
+
 static void test_connect_deadline(void **state) {
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	char dir[] = "/tmp/minutemail-mute.XXXXXX";
+	struct mute mute;
 	(void)state;
-	assert_non_null(mkdtemp(dir));
-	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/.s.PGSQL.5432", dir);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
-	assert_int_equal(listen(fd, 5), 0);
-	cleanup(freep) char *conninfo = xasprintf("host=%s user=postgres", dir);
+	mute_start(&mute);
+	cleanup(freep) char *conninfo = xasprintf("host=%s user=postgres", mute.dir);
 	struct pg_options o = base_options();
 	o.conninfo = conninfo;
 	o.connect_deadline_us = 100000;
 	assert_refused(&o, "took too long");
-	close(fd);
-	unlink(sa.sun_path);
-	rmdir(dir);
+	mute_end(&mute);
+}
+
+/* As the first of several hosts, however they are said, it does not keep us from the one behind it. */
+static void test_mute_host(void **state) {
+	static const char *const forms[] = {
+		"host=%s,%s dbname=minutemail user=postgres",
+		"host=/nonexistent,%s,/nonexistent,%s port=5432 dbname=minutemail user=postgres target_session_attrs=read-write",
+		"host=%s,%s port=5432,5432 dbname=minutemail user=postgres",
+		"postgresql://postgres@/minutemail?host=%s,%s",
+	};
+	struct mute mute;
+	(void)state;
+	mute_start(&mute);
+	for (size_t i = 0; i < array_len(forms); i++) {
+		struct answer a = {0};
+		struct pg_options o = base_options();
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+		cleanup(freep) char *conninfo = xasprintf(forms[i], mute.dir, pg_fixture_dir(db));
+#pragma GCC diagnostic pop
+		o.conninfo = conninfo;
+		o.connect_deadline_us = 200000;
+		o.connections = 2;
+		open_pool(&o);
+		await_connections(2);
+		kill_backends(); /* begins where it was well */
+		await_down();
+		await_connections(2);
+		ask(&echo, 9, &a);
+		await(&a);
+		assert_int_equal(a.value, 9);
+		pg = pg_free(pg);
+		loop_turn(loop);
+		loop_free(loop);
+	}
+	mute_end(&mute);
+	with_connections(1);
 }
 
 /* The second of two hosts; libpq changes its socket on the way. */
@@ -339,6 +390,7 @@ int main(void) {
 		row(test_refused_timeline),
 		row(test_refused_connection),
 		row(test_connect_deadline),
+		row(test_mute_host),
 		row(test_second_host),
 	};
 	cmocka_set_test_filter(getenv("TEST_FILTER"));
