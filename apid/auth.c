@@ -77,7 +77,7 @@ struct auth *auth_new(struct loop *loop, struct pg *pg, const struct auth_option
 	a->used = auth_used_new(loop, pg, &STMT_AUTH_KEYS_USED, &STMT_AUTH_KEYS_USED_LAST);
 	a->sessions_used = auth_used_new(loop, pg, &STMT_AUTH_SESSIONS_USED, &STMT_AUTH_SESSIONS_USED_LAST);
 	a->changes = auth_changes_new(loop, pg);
-	a->listen = auth_listen_new(loop, options->conninfo, forget, answer, a);
+	a->listen = auth_listen_new(loop, options->conninfo, options->timeline, forget, answer, a);
 	return a;
 }
 

@@ -39,6 +39,7 @@ struct auth_options {
 	const uint8_t *key_secret; /* 32 octets, borrowed */
 	unsigned cache_entries;    /* at the most; least recently used goes first */
 	int64_t session_idle_us;   /* a session that is not used for so long is over */
+	_Atomic uint32_t *timeline; /* pg_options', for the listening connection */
 };
 
 struct auth *auth_new(struct loop *, struct pg *, const struct auth_options *);

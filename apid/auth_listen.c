@@ -96,8 +96,8 @@ static void on_notify(void *arg, const char *channel, const char *payload) {
 	pg_params_fini(&params);
 }
 
-struct auth_listen *auth_listen_new(struct loop *loop, const char *conninfo, auth_listen_forget *forget,
-                                    auth_listen_answer *answer, void *arg) {
+struct auth_listen *auth_listen_new(struct loop *loop, const char *conninfo, _Atomic uint32_t *timeline,
+                                    auth_listen_forget *forget, auth_listen_answer *answer, void *arg) {
 	struct auth_listen *l = xcalloc(1, sizeof(*l));
 	const struct pg_options options = {
 	    .conninfo = conninfo,
@@ -106,6 +106,7 @@ struct auth_listen *auth_listen_new(struct loop *loop, const char *conninfo, aut
 	    .connections = 1,
 	    .query_deadline_us = 5 * KEYS_LEASE_US,
 	    .connect_deadline_us = 5 * KEYS_LEASE_US,
+	    .timeline = timeline,
 	    .schema_version = SCHEMA_VERSION,
 	};
 	l->forget = forget;

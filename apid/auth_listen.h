@@ -15,7 +15,9 @@ typedef void auth_listen_forget(void *arg, const struct id *of);
 /* Somebody has confirmed a notice: "<its backend pid> <nonce>". */
 typedef void auth_listen_answer(void *arg, const char *payload);
 
-struct auth_listen *auth_listen_new(struct loop *, const char *conninfo, auth_listen_forget *, auth_listen_answer *, void *arg);
+/* `timeline`: pg_options'. */
+struct auth_listen *auth_listen_new(struct loop *, const char *conninfo, _Atomic uint32_t *timeline, auth_listen_forget *,
+                                    auth_listen_answer *, void *arg);
 struct auth_listen *auth_listen_free(struct auth_listen *);
 /* At the end of a worker's life: the cache is not used from here on, and nobody need wait for us. `done` may run at once; not after
  * auth_listen_free(). */

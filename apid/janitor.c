@@ -155,6 +155,7 @@ struct janitor *janitor_new(struct loop *loop, const struct janitor_options *opt
 	    .connections = 1,
 	    .query_deadline_us = 5 * MINUTE_US,
 	    .connect_deadline_us = 5 * 1000000,
+	    .timeline = options->timeline,
 	    .schema_version = SCHEMA_VERSION,
 	};
 	int64_t ahead = options->mailbox_lifetime_max_us / HOUR_US + 1 + SPARE_HOURS;

@@ -14,6 +14,7 @@ struct loop;
 struct janitor_options {
 	const char *conninfo;            /* the daemon's own role */
 	int64_t mailbox_lifetime_max_us; /* how far ahead partitions are made */
+	_Atomic uint32_t *timeline;      /* pg_options' */
 };
 
 /* The first run starts as soon as the database is there, the next ones 60 s after the end of the last; a run never

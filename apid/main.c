@@ -11,6 +11,7 @@
 #include "common/daemon.h"
 #include "common/dns.h"
 #include "common/log.h"
+#include "common/pg.h"
 #include "common/process.h"
 #include "common/sandbox.h"
 #include "common/sandbox_database.h"
@@ -323,6 +324,7 @@ static int run(struct apid *d, char **argv) {
 		return 2;
 	d->metrics = apid_metrics_new(ROUTES, workers);
 	d->clients = make_clients(&d->config);
+	d->config.timeline = pg_timeline_new();
 	if (daemon_sockets_open(&d->sockets, d->addresses, workers) < 0)
 		return 1;
 	const struct process_options options = {

@@ -144,6 +144,7 @@ static struct pg *open_pg(struct server *s) {
 	    .queue = 4096,
 	    .query_deadline_us = QUERY_DEADLINE_US,
 	    .connect_deadline_us = CONNECT_DEADLINE_US,
+	    .timeline = s->config->timeline,
 	    .row_security = "messages",
 	    .schema_version = SCHEMA_VERSION,
 	};
@@ -165,6 +166,7 @@ static int start_dns(struct server *s) {
 static void start_chores(struct server *s) {
 	const struct janitor_options janitor = {
 	    .conninfo = s->config->database,
+	    .timeline = s->config->timeline,
 	    .mailbox_lifetime_max_us = s->config->mailbox_lifetime_max,
 	};
 	const struct domain_check_options domain_check = {
@@ -182,6 +184,7 @@ static void start_services(struct server *s, unsigned index) {
 	const struct apid_config *config = s->config;
 	const struct auth_options auth = {
 	    .conninfo = config->database,
+	    .timeline = config->timeline,
 	    .environment = config->environment,
 	    .key_secret = config->secret,
 	    .cache_entries = (unsigned)config->key_cache,

@@ -27,6 +27,7 @@ struct apid_config {
 	struct netaddr_nets exempt; /* of client_exempt, parsed */
 	int64_t client_connections_max, client_handshakes_rate, client_bad_keys_rate, client_logins_rate;
 	const char *name; /* by which we go: hostname, or the host's when that is empty */
+	_Atomic uint32_t *timeline; /* the database's, of all workers (pg_timeline_new()) */
 	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *environment, *key_secret, *authserv_id, *dns_zone_file;
 	int64_t workers, drain, hang_limit;
 	int64_t database_connections; /* of one worker, beside one for keys */

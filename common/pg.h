@@ -66,13 +66,18 @@ struct pg_options {
 	int64_t connect_deadline_us;
 	const char *row_security;          /* a table whose row-level security must bind our role, or the connection is refused; NULL: not
 	                                      looked at */
+	_Atomic uint32_t *timeline;        /* the highest seen by all who share it (pg_timeline_new()); NULL: by this pool */
 	int32_t schema_version;            /* > 0: checked after connecting; another version: connection refused, logged once */
 };
+
+/* Of one database for all workers, made before the fork; for as long as the process lives. */
+_Atomic uint32_t *pg_timeline_new(void);
 
 /* Starts connecting at once; reconnects with back-off 50 ms doubling to 2 s with jitter. Of several hosts one that said nothing within a
  * deadline, or was refused, is the last to be tried next time. After each connect the timeline is read and a server on an older one than
  * the highest seen is refused, since it has not got what we were told is committed, as are fsync=off and full_page_writes=off unless the
- * environment has MINUTEMAIL_ALLOW_UNSAFE_DATABASE=1. The planner is told to use indexes. */
+ * environment has MINUTEMAIL_ALLOW_UNSAFE_DATABASE=1; a connection to a server that turns out to be of an older one is closed before it is
+ * used again or believed. The planner is told to use indexes. */
 struct pg *pg_new(struct loop *, const struct pg_options *);
 /* Outstanding operations and transactions are cancelled without a callback; their pointers are dead. */
 struct pg *pg_free(struct pg *);

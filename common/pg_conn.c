@@ -22,6 +22,7 @@
 
 static void on_timer(void *arg);
 static void on_lost(void *arg);
+static void lose_later(struct pg_conn *c);
 static void on_group(void *arg);
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
@@ -61,11 +62,18 @@ void pg_conn_fini(struct pg_conn *c) {
 		pg_op_free(list_entry(l, struct pg_op, link));
 }
 
-bool pg_conn_usable(const struct pg_conn *c) {
+/* Another connection has found a server that has gone on without this one's, whose answers are old by now and whose commits go nowhere. */
+static bool left_behind(const struct pg_conn *c) {
+	return c->state == PG_CONN_READY && c->timeline < *c->pg->timeline;
+}
+
+bool pg_conn_usable(struct pg_conn *c) {
+	if (left_behind(c) && !c->broken)
+		lose_later(c);
 	return c->state == PG_CONN_READY && !c->broken;
 }
 
-bool pg_conn_idle(const struct pg_conn *c) {
+bool pg_conn_idle(struct pg_conn *c) {
 	return pg_conn_usable(c) && !c->tx && c->in_flight == 0;
 }
 
@@ -119,6 +127,12 @@ void pg_conn_give_up(struct pg_conn *c, const char *reason) {
 	pg_conn_die(c, reason);
 }
 
+static void give_up_left_behind(struct pg_conn *c) {
+	char reason[100];
+	snprintf(reason, sizeof(reason), "the server is on timeline %u, and another on %u", c->timeline, *c->pg->timeline);
+	pg_conn_give_up(c, reason);
+}
+
 static void lose_later(struct pg_conn *c) {
 	c->broken = true;
 	loop_defer(c->pg->loop, &c->lost, on_lost, c);
@@ -126,7 +140,9 @@ static void lose_later(struct pg_conn *c) {
 
 static void on_lost(void *arg) {
 	struct pg_conn *c = arg;
-	if (c->pq)
+	if (left_behind(c))
+		give_up_left_behind(c);
+	else if (c->pq)
 		pg_conn_die(c, PQerrorMessage(c->pq));
 }
 
@@ -470,7 +486,11 @@ static void take_answers(struct pg_conn *c) {
 	while (c->pq && !list_empty(&c->sent) && take_result(c))
 		;
 	take_notifications(c);
-	if (c->pq && c->broken)
+	if (!c->pq || !c->broken)
+		return;
+	if (left_behind(c))
+		give_up_left_behind(c);
+	else
 		pg_conn_die(c, PQstatus(c->pq) == CONNECTION_BAD ? PQerrorMessage(c->pq) : "answers out of step");
 }
 
@@ -480,6 +500,10 @@ static void on_event(evutil_socket_t fd, short what, void *arg) {
 	(void)fd;
 	if (c->state == PG_CONN_CONNECTING) {
 		poll_connect(c);
+		return;
+	}
+	if (left_behind(c)) { /* even a COMMIT that it calls done is to be done again by its successor */
+		give_up_left_behind(c);
 		return;
 	}
 	if (!PQconsumeInput(c->pq))

@@ -88,6 +88,7 @@ struct pg_conn {
 	enum pg_conn_state state;
 	PGconn *pq; /* NULL when DOWN */
 	struct event *ev_read, *ev_write;
+	uint32_t timeline;  /* of its server, once that was asked */
 	bool broken;        /* the link is lost; answers already here are still taken, then it dies */
 	struct timer timer; /* DOWN: back-off; CONNECTING, PREPARING: connect deadline; READY: oldest operation's */
 	int64_t timer_at;   /* READY: when it fires, monotonic; 0: unarmed */
@@ -118,7 +119,7 @@ struct pg {
 	unsigned long connects;
 	bool failing, other_schema; /* none is up and the last attempt failed: refuse at once */
 	bool closed;
-	uint32_t timeline;   /* the highest seen */
+	_Atomic uint32_t own_timeline, *timeline; /* the highest seen */
 	struct list queries; /* waiting, oldest first */
 	struct list txs;     /* waiting, oldest first */
 	struct list all_txs;
@@ -176,8 +177,9 @@ void pg_conn_rollback(struct pg_conn *);
 void pg_conn_die(struct pg_conn *, const char *reason);
 /* Likewise, and the next attempt begins with another host. */
 void pg_conn_give_up(struct pg_conn *, const char *reason);
-bool pg_conn_usable(const struct pg_conn *); /* READY and not known to be lost */
-bool pg_conn_idle(const struct pg_conn *);   /* usable, owned by nobody, nothing in flight */
+/* READY and not known to be lost. One whose server is of a timeline that is over is lost with this look. */
+bool pg_conn_usable(struct pg_conn *);
+bool pg_conn_idle(struct pg_conn *); /* usable, owned by nobody, nothing in flight */
 
 /* pg_setup.c */
 extern const struct pg_stmt PG_BEGIN, PG_COMMIT, PG_ROLLBACK, PG_PRINCIPAL;

@@ -12,17 +12,26 @@
 #include "common/pg_conn.h"
 
 #include <stdio.h>
+#include <sys/mman.h>
 
 #define DEPTH_DEFAULT 64
 #define QUEUE_DEFAULT 1024
 
 static void on_wait_timer(void *arg);
 
+_Atomic uint32_t *pg_timeline_new(void) {
+	_Atomic uint32_t *timeline = mmap(NULL, sizeof(*timeline), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (timeline == MAP_FAILED)
+		abort();
+	return timeline;
+}
+
 static void copy_options(struct pg *pg, const struct pg_options *o) {
 	pg->options = *o;
 	pg->conninfo = xstrdup(o->conninfo);
 	pg->application_name = o->application_name ? xstrdup(o->application_name) : NULL;
 	pg->options.connections = max_of(o->connections, 1U);
+	pg->timeline = o->timeline ? o->timeline : &pg->own_timeline;
 	pg_hosts_init(&pg->hosts, pg->conninfo);
 	pg->options.depth = o->depth ? o->depth : DEPTH_DEFAULT;
 	pg->options.queue = o->queue ? o->queue : QUEUE_DEFAULT;
@@ -137,7 +146,7 @@ void pg_came_up(struct pg_conn *c) {
 		log_begin(&line, LOG_LEVEL_INFO, "database up");
 		log_str(&line, "host", PQhost(c->pq));
 		log_str(&line, "db", PQdb(c->pq));
-		log_int(&line, "timeline", pg->timeline);
+		log_int(&line, "timeline", c->timeline);
 		log_end(&line);
 		loop_defer(pg->loop, &pg->state_changed, tell_state, pg);
 	}

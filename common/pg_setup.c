@@ -4,6 +4,7 @@
  * everybody's rows where it is to see somebody's. */
 #include "common/pg_conn.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 
 const struct pg_stmt PG_BEGIN = {.name = "pg_begin", .sql = "begin"};
@@ -94,14 +95,23 @@ static bool unsafe_allowed(void) {
 	return s && strcmp(s, "1") == 0;
 }
 
-static bool server_acceptable(struct pg *pg, const PGresult *res, char *reason, size_t size) {
+/* Workers that share it may raise it at once. */
+static void raise_timeline(struct pg *pg, uint32_t timeline) {
+	uint32_t highest = *pg->timeline;
+	while (highest < timeline && !atomic_compare_exchange_weak(pg->timeline, &highest, timeline))
+		;
+}
+
+static bool server_acceptable(struct pg_conn *c, const PGresult *res, char *reason, size_t size) {
+	struct pg *pg = c->pg;
 	if (strcmp(PQgetvalue(res, 0, 0), "f") != 0) {
 		snprintf(reason, size, "the server is a standby");
 		return false;
 	}
-	uint32_t timeline = (uint32_t)strtoul(PQgetvalue(res, 0, 1), NULL, 16);
-	if (timeline < pg->timeline) {
-		snprintf(reason, size, "the server is on timeline %u, older than %u seen before", timeline, pg->timeline);
+	uint32_t highest = *pg->timeline;
+	c->timeline = (uint32_t)strtoul(PQgetvalue(res, 0, 1), NULL, 16);
+	if (c->timeline < highest) {
+		snprintf(reason, size, "the server is on timeline %u, older than %u seen before", c->timeline, highest);
 		return false;
 	}
 	for (int i = 2; i < 4 && !unsafe_allowed(); i++) {
@@ -111,7 +121,7 @@ static bool server_acceptable(struct pg *pg, const PGresult *res, char *reason, 
 			return false;
 		}
 	}
-	pg->timeline = timeline;
+	raise_timeline(pg, c->timeline);
 	return true;
 }
 
@@ -146,14 +156,14 @@ static void describe_error(const struct pg_op *op, const PGresult *res, char *re
 	}
 }
 
-static bool acceptable(const struct pg_op *op, char *reason, size_t size) {
+static bool acceptable(struct pg_conn *c, const struct pg_op *op, char *reason, size_t size) {
 	ExecStatusType type = PQresultStatus(op->res);
 	if (type != PGRES_COMMAND_OK && type != PGRES_TUPLES_OK) {
 		describe_error(op, op->res, reason, size);
 		return false;
 	}
 	if (op->kind == PG_OP_CHECK_SERVER)
-		return server_acceptable(op->pg, op->res, reason, size);
+		return server_acceptable(c, op->res, reason, size);
 	if (op->kind == PG_OP_CHECK_SCHEMA)
 		return schema_acceptable(op->pg, op->res, reason, size);
 	if (op->kind == PG_OP_CHECK_ROLE)
@@ -163,7 +173,7 @@ static bool acceptable(const struct pg_op *op, char *reason, size_t size) {
 
 void pg_setup_answer(struct pg_conn *c, struct pg_op *op) {
 	char reason[200];
-	bool ok = acceptable(op, reason, sizeof(reason));
+	bool ok = acceptable(c, op, reason, sizeof(reason));
 	bool last = op->sync;
 	pg_op_free(op);
 	if (!ok) {

@@ -7,6 +7,7 @@
 #include "common/dns.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "common/pg.h"
 #include "common/process.h"
 #include "common/sandbox.h"
 #include "common/sandbox_database.h"
@@ -286,6 +287,7 @@ static int run(struct smtpd *d, char **argv) {
 		return 1;
 	d->metrics = smtpd_metrics_new(workers);
 	d->clients = make_clients(&d->config);
+	d->config.timeline = pg_timeline_new();
 	if (daemon_sockets_open(&d->sockets, d->addresses, workers) < 0)
 		return 1;
 	const struct process_options options = {

@@ -169,6 +169,7 @@ struct pg *server_open_pg(struct server *s, unsigned connections, enum server_pg
 		.queue = 8192,
 		.query_deadline_us = kind == SERVER_PG_TRANSACTIONS ? s->config->store_deadline : QUERY_DEADLINE_US,
 		.connect_deadline_us = CONNECT_DEADLINE_US,
+		.timeline = s->config->timeline,
 		.schema_version = SCHEMA_VERSION,
 	};
 	struct pg *pg = pg_new(s->loop, &options);

@@ -28,6 +28,7 @@ struct smtpd_config {
 	char *database, *hostname, *user, *log_level, *metrics_listen, *pid_file, *spool_dir;
 	const char *name;             /* by which we go: hostname, or the host's when that is empty */
 	struct listen_settings *listeners;   /* of `listen`, parsed; as many */
+	_Atomic uint32_t *timeline;   /* the database's, of all workers (pg_timeline_new()) */
 	int64_t workers, drain, hang_limit;
 	int64_t message_size_max, recipients_max, messages_max, errors_max, junk_max, bad_recipients_max;
 	bool strict_syntax, null_sender_single;

@@ -67,15 +67,18 @@ static void test_killed_before_commit(void **state) {
 static const struct pg_stmt put_slow = {.name = "put_slow", .sql = "insert into slow values ($1::int)"};
 static const struct pg_stmt *const slow_stmts[] = {&put_slow, &echo, NULL};
 
-static void start_slow_commit(struct answer *a) {
+static _Atomic uint32_t timeline; /* as of all workers */
+
+static void start_slow_commit(struct answer *a, int64_t deadline_us) {
 	struct pg_options o = base_options();
 	o.stmts = slow_stmts;
+	o.timeline = &timeline;
 	open_pool(&o);
 	await_up();
 	pg_fixture_exec(db, "truncate slow");
 	pg_fixture_exec(db, "select pg_advisory_lock(7)");
 	struct pg_tx *tx = pg_tx_begin(pg);
-	pg_tx_set_deadline(tx, 300000);
+	pg_tx_set_deadline(tx, deadline_us);
 	step(tx, &put_slow, 1, NULL);
 	pg_tx_commit(tx, on_answer, a);
 	static const char waiting[] = "select count(*) from pg_stat_activity where application_name = 'test' and wait_event = 'advisory'";
@@ -96,7 +99,7 @@ static void slow_commit_goes_on(void) {
 static void test_killed_at_commit(void **state) {
 	struct answer a = {0};
 	(void)state;
-	start_slow_commit(&a);
+	start_slow_commit(&a, 300000);
 	assert_false(a.done);
 	assert_int_equal(kill_backends(), 1);
 	await(&a);
@@ -108,7 +111,7 @@ static void test_killed_at_commit(void **state) {
 static void test_cancelled_at_commit(void **state) {
 	struct answer a = {0};
 	(void)state;
-	start_slow_commit(&a);
+	start_slow_commit(&a, 300000);
 	pg_fixture_exec(db, "select pg_cancel_backend(pid) from pg_stat_activity where application_name = 'test'");
 	await(&a);
 	assert_int_equal(a.status, PG_IN_DOUBT);
@@ -119,7 +122,7 @@ static void test_deadline_at_commit(void **state) {
 	struct answer a = {0};
 	int64_t start = clock_mono_us_now();
 	(void)state;
-	start_slow_commit(&a);
+	start_slow_commit(&a, 300000);
 	await(&a);
 	assert_in_range(clock_mono_us_now() - start, 250000, 3000000);
 	assert_int_equal(a.status, PG_IN_DOUBT);
@@ -276,6 +279,52 @@ static void test_refused_timeline(void **state) {
 	await_up();
 }
 
+static void await_reason(const char *reason) {
+	int64_t end = clock_mono_us_now() + 10000000;
+	while (!strstr(pg_down_reason(pg), reason) && clock_mono_us_now() < end)
+		turn();
+	if (!strstr(pg_down_reason(pg), reason))
+		fail_msg("%s", pg_down_reason(pg));
+}
+
+/* A primary that stood still while its successor took over, and goes on: whoever shares the timeline with a pool that has seen the
+ * successor uses it no more, though nothing is wrong with the connection. */
+static void test_left_behind(void **state) {
+	struct answer a = {0}, b = {0};
+	struct pg_options o = base_options();
+	(void)state;
+	o.timeline = &timeline;
+	o.connections = 2;
+	open_pool(&o);
+	await_connections(2);
+	assert_true(timeline > 0);
+	timeline++;
+	ask(&read_echo, 1, &a);
+	await(&a);
+	assert_int_equal(a.status, PG_UNAVAILABLE);
+	await_reason("seen before");
+	timeline--; /* found */
+	await_connections(2);
+	ask(&read_echo, 2, &b);
+	await(&b);
+	assert_int_equal(b.value, 2);
+}
+
+/* Nor is it believed that it has committed: only it has. */
+static void test_left_behind_at_commit(void **state) {
+	struct answer a = {0};
+	(void)state;
+	start_slow_commit(&a, 10000000);
+	assert_false(a.done);
+	timeline++;
+	pg_fixture_exec(db, "select pg_advisory_unlock(7)");
+	await(&a);
+	timeline--;
+	assert_int_equal(a.status, PG_IN_DOUBT);
+	assert_int_equal(pg_fixture_int(db, "select count(*) from slow"), 1);
+	await_up();
+}
+
 static void test_refused_connection(void **state) {
 	struct pg_options o = base_options();
 	(void)state;
@@ -388,6 +437,8 @@ int main(void) {
 		row(test_refused_fsync),
 		row(test_refused_standby),
 		row(test_refused_timeline),
+		row(test_left_behind),
+		row(test_left_behind_at_commit),
 		row(test_refused_connection),
 		row(test_connect_deadline),
 		row(test_mute_host),
