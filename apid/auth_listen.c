@@ -32,8 +32,10 @@ struct auth_listen {
 };
 
 /* LISTEN before the lock: whoever holds the lock is listening. The row after it: one without the lock is of somebody who is gone, and
- * may be deleted. */
+ * may be deleted. None of this waits for a standby: who takes over from this server has whatever it has reported done, and with that the
+ * rows of before; without a standby the cache is of use still, and no attempt leaves a session behind that waits for one. */
 static const char *const GREETING[] = {
+    "set synchronous_commit = local",
     "listen " KEYS_ACK_CHANNEL,
     "listen " KEYS_CHANNEL,
     "select pg_advisory_lock_shared(" STRING(KEYS_LOCK_CLASS) ", " STRING(KEYS_LOCK_KEY) ")",
