@@ -1,17 +1,21 @@
-"""The service files, as far as they can be judged without a systemd that runs: their syntax, and what they leave open. What the
-daemons do with its protocols is in tests/unit/test_process.c and in test_restart.py."""
+"""The service files, as far as they can be judged without a systemd that runs: their syntax, what they leave open, and whether the
+daemons work under their filter of system calls. What the daemons do with its protocols is in tests/unit/test_process.c and in
+test_restart.py."""
 
 import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
+import ssl
 import subprocess
+import sys
 
 import pytest
 
-from client import wait_until
-from launched import ROOT
+from client import Api, deliver, wait_until
+from launched import ROOT, Another
 
 BUILD = pathlib.Path(os.environ.get("MINUTEMAIL_RUN_BUILD", ROOT / "build-release"))
 UNITS = ROOT / "deploy" / "units"
@@ -65,6 +69,59 @@ def test_a_low_port_without_root(system):
         with pytest.raises(AssertionError, match="cannot listen"):
             with system.another_apid(f"127.0.0.1:{port};tls", workers=1, via=via, user=""):
                 pass
+
+
+def as_owner(system):
+    """What runs a program as the one whom the data belong to, without rights."""
+    if os.getuid() != 0:
+        return []
+    owner = os.stat(os.path.join(system.info["data"], "postgres"))
+    return ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"]
+
+
+@pytest.mark.plain_only  # sanitizers need what the filter forbids
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv")
+@pytest.mark.parametrize("daemon", ["smtpd", "apid"])
+def test_filter_of_calls(system, units, daemon):
+    """The unit's SystemCallFilter= leaves what each process does: giving up its rights, TLS, spool, DNS, Argon2, a reload, an upgrade."""
+    os.chmod(units, 0o755)
+    for place in units.parents:
+        if place.stat().st_uid == os.getuid():
+            place.chmod(place.stat().st_mode | 0o011)
+    via = as_owner(system) + [sys.executable, str(ROOT / "tests" / "support" / "unit_filter.py"), str(units / f"{daemon}.service")]
+    use = use_smtpd if daemon == "smtpd" else use_apid
+    with Another(system, daemon, ["127.0.0.1:0", "127.0.0.1:0;tls"], {daemon + "_workers": 1, "user": ""}, via) as running:
+        use(system, running)
+        os.kill(running.pid, signal.SIGHUP)
+        wait_until(lambda: "generation=2" in running.log(), 30)
+        use(system, running)
+        running.upgrade()
+        use(system, running)
+        assert "level=error" not in running.log()
+
+
+def use_smtpd(system, smtpd):
+    greeting = tls_says(smtpd.ports[1])
+    assert greeting.startswith(b"220 ")
+    box = system.api.mailbox()
+    large = b"From: a@second.example\r\nSubject: large\r\n\r\n" + b"0123456789012345678901234567890123456789\r\n" * 50000
+    assert deliver(smtpd.address(), large, box["address"])[0] == 250
+    system.api.only_mail(box)
+    wait_until(lambda: "message authenticated" in smtpd.log(), 30)
+
+
+def use_apid(system, apid):
+    assert b" 401 " in tls_says(apid.ports[1], b"GET /v1/mailboxes HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    api = Api(apid.address(), system.info["key"])
+    assert api.mailbox()["address"]
+    assert api.post("/v1/auth/login", {"email": "nobody@example.org", "password": "a password of nobody"}, key=None).status == 401
+
+
+def tls_says(port, question=b""):
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
+        with ssl._create_unverified_context().wrap_socket(plain) as s:
+            s.sendall(question)
+            return s.recv(4096)
 
 
 def free(port):
