@@ -124,6 +124,13 @@ def tls_says(port, question=b""):
             return s.recv(4096)
 
 
+@pytest.mark.parametrize("daemon", ["smtpd", "apid"])
+def test_started_again_for_ever(daemon):
+    """A port that is taken for a while, a disk that is full: nobody should have to look afterwards."""
+    text = (UNITS / f"{daemon}.service.in").read_text()
+    assert "Restart=always" in text and "StartLimitIntervalSec=0" in text.split("[Service]")[0]
+
+
 def free(port):
     with socket.socket() as s:
         try:
