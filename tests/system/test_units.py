@@ -5,6 +5,7 @@ test_restart.py."""
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -98,6 +99,39 @@ def test_filter_of_calls(system, units, daemon):
         running.upgrade()
         use(system, running)
         assert "level=error" not in running.log()
+
+
+@pytest.mark.parametrize("daemon", ["smtpd", "apid"])
+def test_stop_waits_for_what_is_in_hand(system, daemon):
+    """systemd waits for no main process that is not its child, and the one after an upgrade is none: ExecStop has to."""
+    words, = re.findall(r"^ExecStop=(.*)$", (UNITS / f"{daemon}.service.in").read_text(), re.M)
+    words = [word.replace("$$", "$") for word in shlex.split(words)]
+    with Another(system, daemon, ["127.0.0.1:0"], {daemon + "_workers": 1}) as running:
+        with socket.create_connection(("127.0.0.1", running.ports[0]), timeout=30) as busy:
+            hold(busy, daemon)
+            stop = subprocess.Popen(words, env=dict(os.environ, MAINPID=str(running.pid)))
+            wait_until(lambda: "event=draining" in running.log(), 30)
+            assert stop.poll() is None and running.process.poll() is None
+        assert running.process.wait(60) == 0
+        assert stop.wait(30) == 0
+    assert subprocess.run(words, env=dict(os.environ, MAINPID=""), timeout=30).returncode == 0  # there is none any more
+
+
+def hold(s, daemon):
+    """Begins what a daemon that ends waits for."""
+    if daemon == "apid":
+        s.sendall(b"POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+        return
+    with s.makefile("rwb") as wire:
+        for line in (b"EHLO x", b"MAIL FROM:<a@example.org>", b"RCPT TO:<postmaster@minutemail.cc>", b"DATA"):
+            answer = wire.readline()
+            while answer[3:4] == b"-":
+                answer = wire.readline()
+            assert answer[:1] == b"2", answer
+            wire.write(line + b"\r\n")
+            wire.flush()
+        while wire.readline()[:1] != b"3":
+            pass
 
 
 def use_smtpd(system, smtpd):
