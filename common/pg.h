@@ -63,7 +63,7 @@ struct pg_options {
 	int64_t query_deadline_us;         /* from start to result; past it the connection is closed (a query past its deadline
 	                                      costs its connection; libpq 15 has no asynchronous cancel). A statement that
 	                                      waits for a lock fails before that, with 55P03 */
-	int64_t connect_deadline_us;
+	int64_t connect_deadline_us;       /* of an attempt; of an only host's up to eight times that, after some at which it was there, but slow */
 	const char *row_security;          /* a table whose row-level security must bind our role, or the connection is refused; NULL: not
 	                                      looked at */
 	_Atomic uint32_t *timeline;        /* the highest seen by all who share it (pg_timeline_new()); NULL: by this pool */

@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 #define BACKOFF_MAX_US 2000000
+#define PATIENCE_MOST 8 /* connect deadlines */
 #define BLANKS_MAX 4
 #define GROUP_MOST 16 /* queries that share a Sync: the last one's answer waits for all of them */
 #define GROUPS_BUSY 2 /* one that the server carries out and one that lies there: what comes now gathers here meanwhile */
@@ -29,6 +30,7 @@ static void on_event(evutil_socket_t fd, short what, void *arg);
 void pg_conn_init(struct pg_conn *c, struct pg *pg) {
 	c->pg = pg;
 	c->backoff_us = PG_BACKOFF_MIN_US;
+	c->patience = 1;
 	list_init(&c->sent);
 	timer_init(&c->timer, pg->loop, on_timer, c);
 }
@@ -221,7 +223,7 @@ static void start(struct pg_conn *c) {
 	c->pq = PQconnectStartParams(keys, values, 1);
 	if (!c->pq)
 		abort();
-	timer_arm(&c->timer, pg->options.connect_deadline_us);
+	timer_arm(&c->timer, pg->options.connect_deadline_us * c->patience);
 	if (PQstatus(c->pq) == CONNECTION_BAD)
 		lose_later(c); /* a bad conninfo, or no host resolved; pg_new() may be on the stack */
 	else
@@ -515,6 +517,14 @@ static void on_event(evutil_socket_t fd, short what, void *arg) {
 		pg_pump(pg);
 }
 
+/* A server that is there but slow never comes up if all workers, again and again, give up what it was nearly done with: it is given
+ * longer each time. One that is not there is not, since its successor may have come meanwhile; of several hosts another has its turn. */
+static void connect_late(struct pg_conn *c) {
+	bool there = c->state == PG_CONN_PREPARING || PQstatus(c->pq) != CONNECTION_STARTED;
+	c->patience = there && c->pg->hosts.count < 2 ? min_of(c->patience * 2, (unsigned)PATIENCE_MOST) : 1;
+	pg_conn_give_up(c, "connecting took too long");
+}
+
 static void on_timer(void *arg) {
 	struct pg_conn *c = arg;
 	struct list *l = list_first(&c->sent);
@@ -524,7 +534,7 @@ static void on_timer(void *arg) {
 		break;
 	case PG_CONN_CONNECTING:
 	case PG_CONN_PREPARING:
-		pg_conn_give_up(c, "connecting took too long");
+		connect_late(c);
 		break;
 	case PG_CONN_READY:
 		c->timer_at = 0;

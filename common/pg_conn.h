@@ -95,6 +95,7 @@ struct pg_conn {
 	struct deferred flush;
 	struct deferred lost; /* dies on a later turn, when the loss shows inside a caller's call */
 	int64_t backoff_us;
+	unsigned patience; /* the next attempt's deadline, in connect deadlines */
 	struct list sent;
 	unsigned in_flight; /* elements of `sent` */
 	bool unsynced;      /* something was sent after the last Sync */

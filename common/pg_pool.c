@@ -140,6 +140,7 @@ void pg_came_up(struct pg_conn *c) {
 	pg->failing = pg->other_schema = false;
 	pg->reason[0] = '\0';
 	c->backoff_us = PG_BACKOFF_MIN_US;
+	c->patience = 1;
 	if (pg->up == 1) {
 		struct log_line line;
 		pg->logged_reason[0] = '\0';
