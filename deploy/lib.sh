@@ -89,9 +89,14 @@ disable_service() {
 	[ ! -d /run/systemd/system ] || as_root systemctl disable --quiet "$1" || true
 }
 
-# The llhttp parser: C source in node-llhttp on Debian 12, a library from Debian 13 on.
+package_known() {
+	package_installed "$1" || { command -v apt-cache >/dev/null && apt-cache show "$1" >/dev/null 2>&1; }
+}
+
+# The llhttp parser: C source in node-llhttp on Debian 12, a library from Debian 13 on. Images of containers come without package lists.
 llhttp_package() {
-	if package_installed libllhttp-dev || { command -v apt-cache >/dev/null && apt-cache show libllhttp-dev >/dev/null 2>&1; }; then
+	package_known node-llhttp || package_known libllhttp-dev || apt_get update || true
+	if package_known libllhttp-dev; then
 		echo libllhttp-dev
 	else
 		echo node-llhttp
