@@ -15,11 +15,11 @@ BUILD_PACKAGES=(gcc libc6-dev meson ninja-build pkg-config python3 libevent-dev 
 RUN_PACKAGES=(postgresql curl ca-certificates)
 # shellcheck disable=SC2034
 TEST_PACKAGES=(libcmocka-dev python3-pytest python3-psycopg2 python3-jsonschema swaks libnet-ssleay-perl openssl python3-dkim python3-nacl msmtp nodejs
-	node-nodemailer)
-# Postfix, Exim and OpenSMTPD exclude one another: tests/support/mtas.py unpacks them beside the libraries that they need, and an
-# ordinary user needs uidmap to run them.
+	node-nodemailer uidmap)
+# Postfix, Exim and OpenSMTPD exclude one another, and no service is wanted of the proxies: tests/support/packages.py unpacks them beside the
+# libraries that they need, whose names change with Debian's releases. An ordinary user needs uidmap to run mail servers.
 # shellcheck disable=SC2034
-RELAY_PACKAGES=(libdb5.3 libicu72 libnsl2 libsasl2-2 libevent-2.1-7 libpam0g libgnutls30 libgnutls-dane0 libidn12 libpcre2-8-0 uidmap)
+UNPACKED_PACKAGES=(postfix exim4-daemon-light opensmtpd nginx haproxy)
 # shellcheck disable=SC2034
 BENCH_PACKAGES=(postfix wrk nginx-light)
 
@@ -101,6 +101,11 @@ llhttp_package() {
 	else
 		echo node-llhttp
 	fi
+}
+
+# The libraries that packages depend on, as this release calls them; nothing without package lists.
+libraries_of() {
+	apt-cache depends --important "$@" 2>/dev/null | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p' | sort -u
 }
 
 # build_dir DIRECTORY MESON-OPTION...: configures once, compiles what is out of date. Output is shown only when it fails.

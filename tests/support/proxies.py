@@ -14,7 +14,7 @@ from launched import free_ports
 from packages import ROOT, unpack
 
 NAME = "api.example.org"
-PACKAGES = ("nginx", "caddy", "haproxy", "liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1")
+PACKAGES = ("nginx", "caddy", "haproxy")
 
 
 @functools.cache
