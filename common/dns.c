@@ -434,10 +434,13 @@ static int open_channel(struct dns *d, char *const *servers, char *ret_fault) {
 		.sock_state_cb = on_socket_state,
 		.sock_state_cb_data = d,
 	};
+	int given = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_EDNSPSZ | ARES_OPT_SOCK_STATE_CB;
+#ifdef ARES_OPT_QUERY_CACHE
+	given |= ARES_OPT_QUERY_CACHE; /* none: by itself it keeps answers for an hour, behind a cache that keeps them for TTL_MAX */
+#endif
 	int r = ares_library_init(ARES_LIB_INIT_ALL);
 	if (r == ARES_SUCCESS)
-		r = ares_init_options(&d->channel, &o,
-		                      ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_EDNSPSZ | ARES_OPT_SOCK_STATE_CB);
+		r = ares_init_options(&d->channel, &o, given);
 	if (r != ARES_SUCCESS) {
 		d->channel = NULL;
 		snprintf(ret_fault, DNS_FAULT_SIZE, "cannot start the resolver: %s", ares_strerror(r));
