@@ -158,7 +158,7 @@ static bool judge_field(struct http_parse *parse, struct special *special, size_
 	char *line = head->text.data + at;
 	size_t name = 0, from, to = n;
 	if (line[0] == ' ' || line[0] == '\t')
-		return bad(parse, "folded header lines are not allowed"); /* RFC 9112 5.2 */
+		return bad(parse, HTTP_FOLDED);
 	while (name < n && TOKEN[(unsigned char)line[name]]) {
 		if (line[name] >= 'A' && line[name] <= 'Z')
 			line[name] |= 0x20;

@@ -4,6 +4,8 @@
 
 #include "apid/http_parse.h"
 
+#define HTTP_FOLDED "folded header lines are not allowed" /* RFC 9112 5.2 */
+
 bool http_is_token_char(char c); /* RFC 9110 5.6.2 */
 /* Cuts head.text into target and fields and checks them against each other and against what llhttp saw. False: the
  * error is set. */

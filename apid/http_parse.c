@@ -176,6 +176,16 @@ static bool past_line(const struct http_parse *parse) {
 	return parse->line_end > 0 && parse->head.text.len >= parse->line_end;
 }
 
+/* Whether the header line that llhttp stopped in begins with a blank; `culprit` is the octet that it stopped at. */
+static bool folded(const struct http_parse *parse, char culprit) {
+	const struct buf *text = &parse->head.text;
+	if (!past_line(parse))
+		return false;
+	const char *lf = memrchr(text->data, '\n', text->len);
+	char first = lf + 1 < text->data + text->len ? lf[1] : culprit;
+	return first == ' ' || first == '\t';
+}
+
 /* The name of the header line that llhttp stopped in, cut to what can be shown. */
 static int faulty_name(const struct http_parse *parse, const char **ret) {
 	const struct buf *text = &parse->head.text;
@@ -214,6 +224,9 @@ static enum http_parse_result syntax_error(struct http_parse *parse, llhttp_errn
 	case HPE_INVALID_TRANSFER_ENCODING:
 		return http_parse_fail(parse, 400, "Transfer-Encoding must be exactly \"chunked\": %s", reason);
 	default:
+		/* llhttp 9 stops there; what went before leaves it to http_head_judge(). */
+		if (folded(parse, culprit))
+			return http_parse_fail(parse, 400, HTTP_FOLDED);
 		if (n > 0)
 			return http_parse_fail(parse, 400, "malformed header line %.*s: %s", n, name, reason);
 		return http_parse_fail(parse, 400, "malformed %s: %s", past_line(parse) ? "header line" : "request line",
