@@ -357,7 +357,7 @@ static void test_shared_lookup(void **state) {
 
 static void test_expires_in_cache(void **state) {
 	struct key k;
-	bool cached;
+	bool cached = false;
 	make_key(&k, "soon");
 	pg_fixture_exec(db, "update api_keys set expires_at = clock_timestamp() + interval '2 seconds' where id = '%s'", k.id);
 	warm(0, k.text);
