@@ -53,7 +53,7 @@ def with_users(file, names, ending):
 
 class Relay:
     """Of a kind: `package`; `users` that the package would make; directories in its /var; the `command` that runs it in front;
-    `verified`, what its log says of each certificate checked; whether it sends in chunks (RFC 3030).
+    `verified`, a pattern of what its log says of each certificate checked; whether it sends in chunks (RFC 3030).
 
     A running mail server on 127.0.0.1:`port` that relays everything to `host`:`to_port` over STARTTLS, having checked that the
     certificate is the one in the file `ca` and names the host. `name` is what it greets with. A context manager."""
@@ -211,7 +211,7 @@ class OpenSMTPD(Relay):
     users = ["opensmtpd", "opensmtpq"]
     var = ["spool", "lib/opensmtpd/empty", "log", "mail"]
     command = "exec smtpd -d"
-    verified = 'server-cert-check result="success"'
+    verified = 'cert-check result="(success|valid)"'
     chunks = False
 
     def configuration(self):

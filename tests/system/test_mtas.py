@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import smtplib
 import ssl
 import subprocess
@@ -114,19 +115,22 @@ def by_smtplib(server, given, directory):
 def by_curl(server, given, directory):
     for message in given:
         words = ["curl", "-sS", f"smtp://{server.host}:{server.port}/{HELO}", "--resolve", f"{server.host}:{server.port}:127.0.0.1",
-                 "--ssl-reqd", "--cacert", server.ca, "--mail-from", message.sender, "-T", "-"]
+                 "--ssl-reqd", "--cacert", server.ca, "--mail-from", message.sender or "<>", "-T", "-"]
         for address in message.to:
             words += ["--mail-rcpt", address]
         run(words, message.source, LC_ALL="C.UTF-8")
 
 
 def by_swaks(server, given, directory):
+    with open(shutil.which("swaks")) as program:  # before 20240103 it checked no name
+        named = ["--tls-verify-target", server.host] if "tls-verify-target" in program.read() else []
     for message in given:
         file = os.path.join(directory, "data")
         with open(file, "wb") as f:
             f.write(dot_stuffed(message.ended) + b".\r\n")
         run(["swaks", "--server", f"127.0.0.1:{server.port}", "--helo", HELO, "--from", message.sender or "<>", "--to", ",".join(message.to),
-             "--tls", "--tls-verify", "--tls-ca-path", server.ca, "--tls-sni", server.host, "--data", "@" + file, "--no-data-fixup"])
+             "--tls", "--tls-verify", "--tls-ca-path", server.ca, "--tls-sni", server.host, *named, "--data", "@" + file,
+             "--no-data-fixup"])
 
 
 def by_msmtp(server, given, directory):
@@ -151,8 +155,8 @@ def first_difference(a, b):
     return a[max(0, at - 40):at + 40], b[max(0, at - 40):at + 40]
 
 
-def check(api, message, helo, added=lambda front: not front):
-    """Every mailbox has it, whole, and its envelope; added() judges what stands before its octets."""
+def check(api, message, helo, added=lambda front: not front, free=False):
+    """Every mailbox has it, whole, and its envelope; added() judges what stands before its octets. `free`: to ask for SMTPUTF8 unneeded."""
     for box in message.boxes:
         mail, = wait_until(lambda: [mail for mail in api.mails(box) if mail["authentication"]], 60)  # told a moment after
         source = api.source(mail)
@@ -165,7 +169,8 @@ def check(api, message, helo, added=lambda front: not front):
         trace = re.sub(r"\r\n[ \t]+", " ", api.raw(mail)[:3000].decode(errors="replace"))
         return_path, results, received = trace.split("\r\n")[:3]
         assert return_path == f"Return-Path: <{message.sender}>" and results.startswith("Authentication-Results: ")
-        assert received.startswith(f"Received: from {helo} ") and f" with {'UTF8SMTPS' if message.utf8 else 'ESMTPS'} " in received, received
+        word = "UTF8SMTPS" if message.utf8 else "ESMTPS"
+        assert re.match(f"Received: from {re.escape(helo)} .* with {'(UTF8SMTPS|ESMTPS)' if free else word} ", received), received
 
 
 @pytest.mark.parametrize("send, utf8", [(by_smtplib, True), (by_curl, True), (by_nodemailer, True), (by_swaks, False), (by_msmtp, False)],
@@ -174,7 +179,7 @@ def test_client(api, server, tmp_path, send, utf8):
     given = messages(api, utf8)
     send(server, given, tmp_path)
     for message in given:
-        check(api, message, HELO)
+        check(api, message, HELO, free=send is by_msmtp)  # it asks for SMTPUTF8 wherever that is offered, from 1.8.28 on
 
 
 def replies_354(server):
@@ -194,7 +199,7 @@ def test_mail_server(api, server, kind):
                     s.sendmail(message.sender, message.to, message.source, ["BODY=8BITMIME"] + ["SMTPUTF8"] * message.utf8)
             for message in given:
                 check(api, message, relay.name, relay.added)
-            assert relay.verified in relay.log()
+            assert re.search(relay.verified, relay.log()), relay.log()
     except mtas.Missing as why:
         if os.environ.get("CI") == "true":
             raise
