@@ -108,10 +108,17 @@ libraries_of() {
 	apt-cache depends --important "$@" 2>/dev/null | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p' | sort -u
 }
 
-# build_dir DIRECTORY MESON-OPTION...: configures once, compiles what is out of date. Output is shown only when it fails.
+# build_dir DIRECTORY MESON-OPTION...: configures once, compiles what is out of date. Output is shown only when it fails. Another release of
+# Debian has other libraries: what was made on the last one cannot be brought up to date there.
 build_dir() {
 	local dir=$1 log
 	shift
+	[ ! -e "$root/$dir" ] || [ -w "$root/$dir" ] ||
+		die "$root/$dir belongs to the user '$(stat -c %U -- "$root/$dir")' (a start with sudo?): delete it, or start as that user"
+	if [ -f "$root/$dir/build.ninja" ] && ! grep -qF "\"meson_version\": {\"full\": \"$(meson --version)\"" "$root/$dir/meson-info/meson-info.json"; then
+		say "$dir was made by another meson, before an upgrade of this system: deleting it"
+		rm -rf "${root:?}/$dir"
+	fi
 	log=$(mktemp)
 	if [ ! -f "$root/$dir/build.ninja" ]; then
 		say "configuring $dir"
@@ -121,7 +128,6 @@ build_dir() {
 			die "meson could not configure $dir"
 		fi
 	fi
-	[ -w "$root/$dir" ] || die "$root/$dir belongs to the user '$(stat -c %U -- "$root/$dir")' (a start with sudo?): delete it, or start as that user"
 	say "building $dir"
 	if ! ninja -C "$root/$dir" >"$log" 2>&1; then
 		cat "$log" >&2

@@ -336,6 +336,19 @@ def test_failed_start_shows_its_own_log():
         one.remove()
 
 
+@pytest.mark.parametrize("version, kept", [("1.0.1", True), ("1.0.10", False), ("1.7.0", False)])
+def test_build_of_the_last_release(tmp_path, version, kept):
+    """Another release of Debian has another meson, and not the libraries that the build directory names."""
+    info = tmp_path / "built" / "meson-info"
+    info.mkdir(parents=True)
+    (info / "meson-info.json").write_text('{"meson_version": {"full": "1.0.1", "major": 1}, "introspection": {"version": {"full": "1.7.0"}}}')
+    (tmp_path / "built/build.ninja").touch()
+    script = (f"root=$1; . {RUN.parent}/lib.sh; meson() {{ if [ $1 = --version ]; then echo {version}; else mkdir $2; fi; }}; ninja() {{ :; }}; "
+              "build_dir built")
+    subprocess.run(["bash", "-euc", script, "bash", tmp_path], check=True, capture_output=True, timeout=60)
+    assert (tmp_path / "built").is_dir() and info.is_dir() == kept
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
 def test_data_of_another_user(place):
     """Refused at once, saying whose it is: PostgreSQL or a shell would say no more than Permission denied."""
