@@ -80,7 +80,7 @@ static void make_fields_entity(struct buf *b, unsigned n) {
 static void make_fields_message(struct buf *b, unsigned n) {
 	unsigned left = n - 3;
 	buf_append_str(b, "Content-Type: multipart/mixed; boundary=b\r\n\r\n");
-	for (unsigned part = 0; left > 0; part++) {
+	while (left > 0) {
 		unsigned here = min_of(left, 999u);
 		buf_append_str(b, "--b\r\n");
 		fields(b, here);
