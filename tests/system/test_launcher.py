@@ -18,7 +18,7 @@ import pytest
 
 import launched
 from client import Api, wait_until
-from launched import RUN, System, children, free_ports, process_name, process_state, release_ports
+from launched import RUN, System, children, command_line, free_ports, process_name, process_state, release_ports
 
 
 def run(*words, **options):
@@ -52,6 +52,14 @@ def test_files_are_private(system):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(pathlib.Path(system.info["data"]).stat().st_mode) == 0o700
     assert pathlib.Path(system.info["data"], "key").read_text().strip() == system.info["key"]
+
+
+def test_configuration_of_this_machines_services_is_not_read(system):
+    """What is in /etc/minutemail may name ports, certificates and limits that are not meant for what the launcher starts."""
+    for name in ("smtpd", "apid"):
+        path = pathlib.Path(system.info["data"], "config", name + ".conf")
+        assert f"--config={path}" in command_line(system.pid(name))
+        assert path.read_text() == ""
 
 
 def test_nothing_runs_as_root_but_masters(system):
