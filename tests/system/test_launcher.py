@@ -209,6 +209,13 @@ def test_foreground_three_commands_and_interrupt():
         one.remove()
 
 
+def writes_to(pid, descriptor):
+    try:
+        return os.readlink(f"/proc/{pid}/fd/1") == os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:  # it has ended
+        return False
+
+
 def test_interrupted_before_it_has_said_how():
     """Its words wait in a full pipe, everything is up already: a Ctrl-C leaves nothing running."""
     one = System()
@@ -217,7 +224,7 @@ def test_interrupted_before_it_has_said_how():
     process = subprocess.Popen(one.arguments(), stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.DEVNULL,
                                env=one.sanitizer_environment(), start_new_session=True)
     try:
-        wait_until(lambda: process.poll() is not None or "cat" in map(process_name, children(process.pid)), 120)
+        wait_until(lambda: process.poll() is not None or any(writes_to(pid, writer) for pid in children(process.pid) if process_name(pid) == "cat"), 120)
         pids = [int(line.split()[1]) for line in pathlib.Path(one.data, "pids").read_text().splitlines()]
         assert len(pids) == 3 and all(process_state(pid) for pid in pids)
         os.killpg(process.pid, signal.SIGINT)
