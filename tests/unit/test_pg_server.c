@@ -153,8 +153,12 @@ static void test_deadlines(void **state) {
 	assert_int_equal(a.status, PG_IN_DOUBT);
 	assert_int_equal(b.status, PG_UNAVAILABLE);
 	assert_int_equal(c.status, PG_UNAVAILABLE);
-	ask(&echo, 7, &d);
-	await(&d);
+	/* It answers again; a busy machine may take longer than the deadline to connect. */
+	for (int i = 0; i < 100 && !(d.done && d.status == PG_OK); i++) {
+		d = (struct answer){0};
+		ask(&echo, 7, &d);
+		await(&d);
+	}
 	assert_int_equal(d.status, PG_OK);
 }
 
