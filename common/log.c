@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PATIENCE_MS 1000
@@ -20,6 +21,7 @@
 
 static const char *process_name = "";
 static enum log_level least_level = LOG_LEVEL_INFO;
+static bool to_journal;
 static void (*sink_fn)(void *, enum log_level, const char *, size_t);
 static void *sink_arg;
 static bool holding;
@@ -33,6 +35,25 @@ static const char *const level_names[] = {
     [LOG_LEVEL_WARNING] = "warning",
     [LOG_LEVEL_ERROR] = "error",
 };
+
+/* In front of a line for the journal: sd-daemon(3). */
+static const char *const priorities[] = {
+    [LOG_LEVEL_DEBUG] = "<7>",
+    [LOG_LEVEL_INFO] = "<6>",
+    [LOG_LEVEL_WARNING] = "<4>",
+    [LOG_LEVEL_ERROR] = "<3>",
+};
+
+/* The variable names the descriptor, since it may have come down to somebody whose output goes elsewhere (systemd.exec(5)). */
+static bool is_journal(int fd) {
+	const char *named = getenv("JOURNAL_STREAM");
+	struct stat st;
+	char text[48];
+	if (!named || fstat(fd, &st) < 0)
+		return false;
+	snprintf(text, sizeof(text), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+	return strcmp(named, text) == 0;
+}
 
 /* Else the first socket would take the place of a closed one, and lines would go to whom it leads. */
 static void keep_standard_places(void) {
@@ -48,6 +69,7 @@ void log_init(const char *process, enum log_level least) {
 	keep_standard_places();
 	process_name = process;
 	least_level = least;
+	to_journal = is_journal(STDERR_FILENO);
 }
 
 void log_set_process(const char *process) {
@@ -189,6 +211,8 @@ void log_begin(struct log_line *l, enum log_level level, const char *event) {
 		n = clock_format_rfc3339(ms * 1000, now);
 		shown = ms;
 	}
+	if (to_journal)
+		put(l, priorities[level], 3);
 	put(l, "time=", 5);
 	put(l, now, n);
 	log_str(l, "level", level_names[level]);

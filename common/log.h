@@ -1,5 +1,6 @@
 /* One logfmt line per event on standard error: time, level, process, event, then key=value pairs. Client text is quoted and
- * escaped (C0, DEL, 0x80-0xff as \xHH, CR, LF, quote, backslash). No secrets: callers never pass any. */
+ * escaped (C0, DEL, 0x80-0xff as \xHH, CR, LF, quote, backslash). No secrets: callers never pass any. Where standard error is the
+ * journal of systemd, the line begins with its priority ("<3>", sd-daemon(3)), which the journal takes off. */
 #ifndef MINUTEMAIL_LOG_H
 #define MINUTEMAIL_LOG_H
 

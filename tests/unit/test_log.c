@@ -11,6 +11,8 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -209,6 +211,43 @@ static void test_closed_places(void **state) {
 	assert_int_equal(status, 0);
 }
 
+/* What a process says whose standard error is a pipe, told that the journal is `inodes` beside it. */
+static void say_to_journal(char *ret, size_t size, unsigned inodes) {
+	int pair[2], status;
+	assert_int_equal(pipe2(pair, O_NONBLOCK), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct stat st;
+		char text[64];
+		dup2(pair[1], STDERR_FILENO);
+		fstat(STDERR_FILENO, &st);
+		snprintf(text, sizeof(text), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)(st.st_ino + inodes));
+		setenv("JOURNAL_STREAM", text, 1);
+		log_set_sink(NULL, NULL);
+		log_init("test", LOG_LEVEL_DEBUG);
+		for (unsigned level = LOG_LEVEL_DEBUG; level <= LOG_LEVEL_ERROR; level++)
+			log_msg((enum log_level)level, "x", "y");
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_true(drain(pair[0], ret, size) > 0);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void test_journal(void **state) {
+	static const char *const begins[] = {"<7>time=", "\n<6>time=", "\n<4>time=", "\n<3>time="};
+	char text[PIPE_BUF], *p = text;
+	say_to_journal(text, sizeof(text), 0);
+	for (unsigned i = 0; i < array_len(begins); i++) {
+		p = strstr(p, begins[i]);
+		assert_non_null(p);
+	}
+	say_to_journal(text, sizeof(text), 1);
+	assert_null(strchr(text, '<'));
+}
+
 static void test_limit(void **state) {
 	struct log_limit limit = {.what = "x y", .per_second = 3};
 	unsigned before = lines;
@@ -231,7 +270,7 @@ int main(void) {
 	                                   cmocka_unit_test(test_pairs),  cmocka_unit_test(test_levels),
 	                                   cmocka_unit_test(test_cut),    cmocka_unit_test(test_hold),
 	                                   cmocka_unit_test(test_limit),  cmocka_unit_test(test_reader_stands_still),
-	                                   cmocka_unit_test(test_closed_places)};
+	                                   cmocka_unit_test(test_closed_places), cmocka_unit_test(test_journal)};
 	clock_set(1795533314123456);
 	log_init("test 1", LOG_LEVEL_INFO);
 	log_set_sink(sink, NULL);
