@@ -176,14 +176,15 @@ static bool past_line(const struct http_parse *parse) {
 	return parse->line_end > 0 && parse->head.text.len >= parse->line_end;
 }
 
-/* Whether the header line that llhttp stopped in begins with a blank; `culprit` is the octet that it stopped at. */
+/* Whether the header line that llhttp stopped in begins with a blank; `culprit` is the octet that it stopped at. A bare LF is a fault of
+ * its own, which llhttp stops behind: what follows it may be here or not. */
 static bool folded(const struct http_parse *parse, char culprit) {
 	const struct buf *text = &parse->head.text;
 	if (!past_line(parse))
 		return false;
 	const char *lf = memrchr(text->data, '\n', text->len);
 	char first = lf + 1 < text->data + text->len ? lf[1] : culprit;
-	return first == ' ' || first == '\t';
+	return lf[-1] == '\r' && (first == ' ' || first == '\t');
 }
 
 /* The name of the header line that llhttp stopped in, cut to what can be shown. */
