@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* write(2), because stdio may want memory itself. */
@@ -24,6 +25,13 @@ void *xmalloc(size_t n) {
 void *xcalloc(size_t n, size_t size) {
 	void *p = n && size ? calloc(n, size) : calloc(1, 1);
 	if (!p)
+		out_of_memory();
+	return p;
+}
+
+void *xshared(size_t n) {
+	void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
 		out_of_memory();
 	return p;
 }

@@ -98,6 +98,7 @@ static inline bool slice_eq(struct slice a, struct slice b) {
 /* For small fixed allocations only: they end the process when memory is out. What a peer sizes goes through buf. */
 void *xmalloc(size_t n);
 void *xcalloc(size_t n, size_t size);
+void *xshared(size_t n); /* zeroed, and shared with the processes that are forked from here on; munmap() frees it */
 void *xrealloc(void *p, size_t n);
 void *xmemdup(const void *p, size_t n);
 char *xstrdup(const char *s);

@@ -48,9 +48,7 @@ struct metrics *metrics_new(const struct metrics_def *defs, unsigned workers) {
 	/* A line between the rows: processors fetch lines in pairs. */
 	m->stride = (slots / SLOTS_PER_LINE + 2) * SLOTS_PER_LINE;
 	m->bytes = (workers + 1) * m->stride * sizeof(*m->rows);
-	m->rows = mmap(NULL, m->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (m->rows == MAP_FAILED)
-		abort();
+	m->rows = xshared(m->bytes);
 	metrics_attach(m, workers);
 	return m;
 }

@@ -59,9 +59,7 @@ int metrics_process_new(const struct process_options *options, struct metrics_pr
 	p->options = options;
 	p->started_us = clock_wall_us();
 	p->figures = process_figures_new(max_of(options->workers, 1u));
-	p->board = mmap(NULL, sizeof(*p->board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (p->board == MAP_FAILED)
-		abort();
+	p->board = xshared(sizeof(*p->board));
 	int r = open_socket(p);
 	if (r < 0)
 		metrics_process_free(p);

@@ -129,10 +129,13 @@ void pg_conn_give_up(struct pg_conn *c, const char *reason) {
 	pg_conn_die(c, reason);
 }
 
-static void give_up_left_behind(struct pg_conn *c) {
+static bool give_up_left_behind(struct pg_conn *c) {
 	char reason[100];
+	if (!left_behind(c))
+		return false;
 	snprintf(reason, sizeof(reason), "the server is on timeline %u, and another on %u", c->timeline, *c->pg->timeline);
 	pg_conn_give_up(c, reason);
+	return true;
 }
 
 static void lose_later(struct pg_conn *c) {
@@ -142,9 +145,7 @@ static void lose_later(struct pg_conn *c) {
 
 static void on_lost(void *arg) {
 	struct pg_conn *c = arg;
-	if (left_behind(c))
-		give_up_left_behind(c);
-	else if (c->pq)
+	if (!give_up_left_behind(c) && c->pq)
 		pg_conn_die(c, PQerrorMessage(c->pq));
 }
 
@@ -488,11 +489,7 @@ static void take_answers(struct pg_conn *c) {
 	while (c->pq && !list_empty(&c->sent) && take_result(c))
 		;
 	take_notifications(c);
-	if (!c->pq || !c->broken)
-		return;
-	if (left_behind(c))
-		give_up_left_behind(c);
-	else
+	if (c->pq && c->broken && !give_up_left_behind(c))
 		pg_conn_die(c, PQstatus(c->pq) == CONNECTION_BAD ? PQerrorMessage(c->pq) : "answers out of step");
 }
 
@@ -504,10 +501,8 @@ static void on_event(evutil_socket_t fd, short what, void *arg) {
 		poll_connect(c);
 		return;
 	}
-	if (left_behind(c)) { /* even a COMMIT that it calls done is to be done again by its successor */
-		give_up_left_behind(c);
+	if (give_up_left_behind(c)) /* even a COMMIT that it calls done is to be done again by its successor */
 		return;
-	}
 	if (!PQconsumeInput(c->pq))
 		c->broken = true;
 	else if (what & EV_WRITE)

@@ -12,7 +12,6 @@
 #include "common/pg_conn.h"
 
 #include <stdio.h>
-#include <sys/mman.h>
 
 #define DEPTH_DEFAULT 64
 #define QUEUE_DEFAULT 1024
@@ -20,10 +19,7 @@
 static void on_wait_timer(void *arg);
 
 _Atomic uint32_t *pg_timeline_new(void) {
-	_Atomic uint32_t *timeline = mmap(NULL, sizeof(*timeline), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (timeline == MAP_FAILED)
-		abort();
-	return timeline;
+	return xshared(sizeof(_Atomic uint32_t));
 }
 
 static void copy_options(struct pg *pg, const struct pg_options *o) {

@@ -30,9 +30,7 @@ static unsigned places(unsigned workers) {
 struct process_figures *process_figures_new(unsigned workers) {
 	struct process_figures *f;
 	size_t bytes = sizeof(*f) + places(workers) * sizeof(f->v[0]);
-	f = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (f == MAP_FAILED)
-		abort();
+	f = xshared(bytes);
 	f->workers = workers;
 	f->bytes = bytes;
 	return f;

@@ -39,9 +39,7 @@ struct health *health_new(unsigned slots, int64_t limit_us) {
 		h->period_us = min_of(limit_us / 4, (int64_t)PERIOD_MOST_US);
 	if (watchdog)
 		h->period_us = min_of(watchdog / 2, h->period_us ? h->period_us : PERIOD_MOST_US);
-	h->counts = mmap(NULL, slots * sizeof(*h->counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (h->counts == MAP_FAILED)
-		abort();
+	h->counts = xshared(slots * sizeof(*h->counts));
 	h->seen = xcalloc(slots, sizeof(*h->seen));
 	return h;
 }

@@ -387,9 +387,7 @@ int tls_keys_start(const struct tls_keys_options *options, struct tls_keys **ret
 	k->control = -1;
 	k->master = getpid();
 	clock_update();
-	k->status = mmap(NULL, sizeof(*k->status), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (k->status == MAP_FAILED)
-		abort();
+	k->status = xshared(sizeof(*k->status));
 	int r = open_pairs(k);
 	if (r == 0)
 		r = fork_keeper(k);

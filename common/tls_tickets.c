@@ -39,9 +39,7 @@ static void rotate(struct tls_tickets *t) {
 }
 
 struct tls_tickets *tls_tickets_new(void) {
-	struct tls_tickets *t = mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (t == MAP_FAILED)
-		abort();
+	struct tls_tickets *t = xshared(sizeof(*t));
 	madvise(t, sizeof(*t), MADV_DONTDUMP);
 	clock_update();
 	atomic_store(&t->next_at, clock_mono_us() + ISSUE_US);
